@@ -1,0 +1,59 @@
+# make demo and make test are all that a fresh machine needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := .setup-done
+
+.PHONY: setup demo test lint clean playground-clip playground-student playground-table
+
+setup: $(STAMP)
+
+$(STAMP): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; name one with make PYTHON=python3.11"; exit 2; }
+	@echo "setup: installing into $(VENV), one to two minutes"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $(STAMP)
+
+# The clock starts before the installation: summary.json tells the whole time.
+demo:
+	@begin=$$(date +%s); $(MAKE) --no-print-directory setup && \
+	  $(BIN)/python -m zeroseg_jax.demo --workdir=runs/demo --began=$$begin
+
+# Parity with torch runs where its CPU wheel can be had (Python 3.11), and skips elsewhere.
+test: setup
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null && \
+	  { $(BIN)/python -c 'import torch' 2>/dev/null || \
+	    $(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 || \
+	    echo "torch could not be installed: the parity tests will skip"; } || true
+	@JAX_PLATFORMS=cpu $(BIN)/python -m pytest
+
+lint: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+PRETRAIN := $(BIN)/python -m zeroseg_jax.playground.pretrain
+LATER := --rate=1e-3 --easy_share=0
+
+# How the shipped CLIP and the shipped student were made; hours and minutes on two cores.
+playground-clip: setup
+	$(PRETRAIN) --output=runs/clip-1 --stop=2375
+	$(PRETRAIN) --output=runs/clip-2 --init=runs/clip-1 --steps=2600 --stream=8 $(LATER)
+	$(PRETRAIN) --output=runs/clip-3 --init=runs/clip-2 --steps=3200 --stream=9 $(LATER)
+	$(PRETRAIN) --output=runs/clip --init=runs/clip-3 --steps=2800 --stream=10 $(LATER)
+
+playground-student: setup
+	$(BIN)/python -m zeroseg_jax.prepare --config=configs/playground.py:long --workdir=runs/long
+	$(BIN)/python -m zeroseg_jax.train --config=configs/playground.py:long --workdir=runs/long
+	$(BIN)/python -m zeroseg_jax.export --workdir=runs/long --output=runs/long/student
+
+# Raw results behind the tables of README.md and docs/.
+playground-table: setup demo
+	cp runs/demo/summary.json docs/results/demo.json
+	$(BIN)/python bench/playground_clip.py
+	$(BIN)/python bench/playground_terms.py --output=docs/results/playground_terms.json
+
+clean:
+	rm -rf $(VENV) $(STAMP) runs build dist *.egg-info
