@@ -1,0 +1,26 @@
+"""A minute on two cores: the whole job at toy size, the teacher inside the loop.
+
+Paper: https://arxiv.org/abs/2306.00450
+Command: python -m zeroseg_jax.train --config=configs/debug.py --workdir=runs/debug
+Expected: no number; 60 steps whose losses fall. Needs nothing but the package: no bank.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import defaults
+
+
+def get_config() -> ConfigDict:
+    """Return the only variant."""
+    config = defaults.get_config("playground")
+    config.name = "debug"
+    config.model.image_px = 56
+    config.model.encoder.update(width=64, depth=2, heads=2)
+    config.model.decoder.update(width=32, depth=2, heads=2)
+    config.model.head.update(width=64, heads=2, z_hidden=64, segment_tokens=(16, 8))
+    config.teacher.grids = (1, 2)
+    config.data.update(features="live", images=64)
+    config.optim.update(batch_global=8, base_rate=3.2e-2, steps=60, warmup_fraction=0.1)
+    config.optim.clip_norm = 1.0
+    config.run.update(log_every_steps=1, checkpoint_every_steps=5)
+    return config

@@ -1,0 +1,51 @@
+"""The Playground: a small student of the CLIP that ships with the package, on 2 CPU cores.
+
+Paper: https://arxiv.org/abs/2306.00450 (the objective of the variant `faithful`)
+Command: python -m zeroseg_jax.prepare --config=configs/playground.py --workdir=runs/playground
+         python -m zeroseg_jax.train --config=configs/playground.py --workdir=runs/playground
+Variants: default (what `make demo` trains in minutes), long (the student that ships), faithful
+          (the paper's objective and wiring from scratch, nothing added).
+Expected: see docs/results/ and the table in README.md.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import defaults
+
+VARIANTS = ("default", "faithful", "long")
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+def get_config(variant: str = "default") -> ConfigDict:
+    """Return a variant."""
+    defaults.pick_variant(variant, VARIANTS, "configs/playground.py")
+    config = defaults.get_config("playground")
+    config.name = f"playground_{variant}"
+    config.data.images = 2048
+    config.optim.batch_global = 32
+    config.optim.base_rate = 8e-3  # times 32 / 256: 1e-3
+    config.optim.steps = 400
+    config.optim.warmup_fraction = 0.1
+    config.optim.clip_norm = 1.0
+    config.run.log_every_steps = 20
+    config.run.checkpoint_every_steps = 100
+    if variant == "faithful":
+        return config
+    # The project's own; docs/playground.md has the table that justifies each.
+    config.data.update(mean=CLIP_MEAN, std=CLIP_STD)  # the tower that the encoder starts from
+    config.model.encoder.update(
+        init="teacher", activation="quick_gelu", norm_eps=1e-5, pre_norm=True, positions="learned"
+    )
+    config.model.mask_ratio = 0.25
+    config.model.decoder.depth = 2
+    config.model.head.update(grouping="clustered", all_levels=True, region_readout=True)
+    config.teacher.overlap = True
+    config.loss.update(reconstruction=0.3, distillation=0.3, matching=0.0)
+    config.loss.update(cell=2.0, inside=0.3, patch=1.0)
+    if variant == "long":
+        config.data.images = 16384
+        config.optim.base_rate = 1e-2
+        config.optim.steps = 6000
+        config.run.log_every_steps = 50
+        config.run.checkpoint_every_steps = 200
+    return config

@@ -1,0 +1,42 @@
+"""Eight faked CPU devices, parsed flags, no network but loopback."""
+
+import os
+import pathlib
+import socket
+import tempfile
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+)
+
+# Runs in new processes compile the same programs again; keep them.
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parent.parent / ".pytest_cache/jax")
+)
+
+# Words that tests embed stay out of the user's cache.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="zeroseg-tests-")
+
+import pytest  # noqa: E402
+from absl import flags, logging  # noqa: E402
+
+# grain's worker processes read absl flags, and pytest parses none.
+flags.FLAGS.mark_as_parsed()
+logging.set_verbosity(logging.WARNING)
+
+_connect = socket.socket.connect
+
+
+def _local_only(self, address):
+    host = address[0] if isinstance(address, tuple) else "unix"
+    if host not in ("unix", "localhost", "::1") and not str(host).startswith("127."):
+        raise OSError(f"tests stay on this machine: refused to connect to {host}")
+    return _connect(self, address)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_network():
+    socket.socket.connect = _local_only
+    yield
+    socket.socket.connect = _connect

@@ -1,0 +1,139 @@
+"""The grouping block against Hugging Face's torch GroupViT with the same weights."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from zeroseg_jax.config import HeadConfig
+from zeroseg_jax.models.grouping import GroupingBlock, SegmentationHead
+
+WIDTH, HEADS, TOKENS, SEGMENTS, BATCH = 32, 4, 50, 8, 3
+EPS = 1e-5
+
+
+def draw(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def build_torch(segments):
+    torch = pytest.importorskip("torch", reason="parity needs torch: pip install .[parity]")
+    from transformers import GroupViTVisionConfig
+    from transformers.models.groupvit.modeling_groupvit import GroupViTTokenAssign
+
+    config = GroupViTVisionConfig(
+        hidden_size=WIDTH, intermediate_size=4 * WIDTH, num_attention_heads=HEADS,
+        layer_norm_eps=EPS, assign_eps=1.0, assign_mlp_ratio=[0.5, 4], hidden_act="gelu",
+    )  # fmt: skip
+    torch.manual_seed(0)
+    module = GroupViTTokenAssign(config, num_group_token=segments, num_output_group=segments)
+    # Weights far from their small initial values, so that every term counts.
+    with torch.no_grad():
+        for value in module.parameters():
+            value.add_(0.2 * torch.randn_like(value))
+    return torch, module.eval()
+
+
+def linear(module):
+    return {
+        "kernel": jnp.asarray(module.weight.detach().numpy().T),
+        "bias": jnp.asarray(module.bias.detach().numpy()),
+    }
+
+
+def norm(module):
+    return {
+        "norm": {
+            "scale": jnp.asarray(module.weight.detach().numpy()),
+            "bias": jnp.asarray(module.bias.detach().numpy()),
+        }
+    }
+
+
+def mlp(module):
+    return {"fc1": linear(module.fc1), "fc2": linear(module.fc2)}
+
+
+def from_torch(module):
+    attention = module.pre_assign_attn.attn
+    return {
+        "segment_norm": norm(module.norm_tokens),
+        "token_norm": norm(module.norm_x),
+        "mixer": {"mlp": mlp(module.mlp_inter)},
+        "mixed_norm": norm(module.norm_post_tokens),
+        "cross_attention": {
+            "query": linear(attention.q_proj),
+            "key": linear(attention.k_proj),
+            "value": linear(attention.v_proj),
+            "out": linear(attention.out_proj),
+        },
+        "cross_norm": norm(module.pre_assign_attn.norm2),
+        "cross_mlp": mlp(module.pre_assign_attn.mlp),
+        "cross_post_norm": norm(module.pre_assign_attn.norm_post),
+        "query": linear(module.assign.q_proj),
+        "key": linear(module.assign.k_proj),
+        "value": linear(module.assign.v_proj),
+        "out": linear(module.assign.proj),
+        "merged_norm": norm(module.norm_new_x),
+        "channel_mlp": mlp(module.mlp_channels),
+    }
+
+
+@pytest.mark.parametrize("segments", [SEGMENTS, 32])
+def test_grouping_equals_torch(segments):
+    torch, module = build_torch(segments)
+    tokens, queries = draw(BATCH, TOKENS, WIDTH), draw(BATCH, segments, WIDTH, seed=1)
+    with torch.no_grad():
+        expected, soft = module(torch.from_numpy(tokens), torch.from_numpy(queries))
+    block = GroupingBlock(HeadConfig(width=WIDTH, heads=HEADS), segments, EPS)
+    params = {"params": from_torch(module)}
+    made = block.init(jax.random.key(0), tokens, queries)
+    assert jax.tree.map(jnp.shape, made) == jax.tree.map(jnp.shape, params)
+    merged, assignment = block.apply(params, tokens, queries)
+    np.testing.assert_allclose(merged, expected.numpy(), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(assignment, soft.numpy().squeeze(), rtol=1e-5, atol=1e-6)
+    # The tolerance is tight enough to notice another eps of the count.
+    other = GroupingBlock(HeadConfig(width=WIDTH, heads=HEADS, count_eps=0.9), segments, EPS)
+    assert np.abs(other.apply(params, tokens, queries)[0] - expected.numpy()).max() > 1e-4
+
+
+def test_assignment_is_a_distribution_over_segments():
+    block = GroupingBlock(HeadConfig(width=WIDTH, heads=HEADS), SEGMENTS, EPS)
+    tokens, queries = draw(BATCH, TOKENS, WIDTH), draw(BATCH, SEGMENTS, WIDTH, seed=1)
+    params = block.init(jax.random.key(0), tokens, queries)
+    _, assignment = block.apply(params, tokens, queries, jax.random.key(1))
+    np.testing.assert_allclose(assignment.sum(axis=1), 1, rtol=1e-5)
+
+
+def test_gumbel_noise_moves_the_segments_but_not_the_maps():
+    block = GroupingBlock(HeadConfig(width=WIDTH, heads=HEADS), SEGMENTS, EPS)
+    tokens, queries = draw(BATCH, TOKENS, WIDTH), draw(BATCH, SEGMENTS, WIDTH, seed=1)
+    params = block.init(jax.random.key(0), tokens, queries)
+    quiet, quiet_map = block.apply(params, tokens, queries)
+    noisy, noisy_map = block.apply(params, tokens, queries, jax.random.key(1))
+    np.testing.assert_array_equal(quiet_map, noisy_map)
+    assert np.abs(quiet - noisy).max() > 1e-3
+
+
+def test_straight_through_passes_gradients_to_the_scores():
+    block = GroupingBlock(HeadConfig(width=WIDTH, heads=HEADS), SEGMENTS, EPS)
+    tokens, queries = draw(BATCH, TOKENS, WIDTH), draw(BATCH, SEGMENTS, WIDTH, seed=1)
+    params = block.init(jax.random.key(0), tokens, queries)
+    grads = jax.grad(lambda p: jnp.square(block.apply(p, tokens, queries)[0]).sum())(params)
+    assert np.abs(grads["params"]["key"]["kernel"]).max() > 0
+
+
+def test_head_shapes_and_maps():
+    config = HeadConfig(width=WIDTH, heads=HEADS, z_hidden=16)
+    head = SegmentationHead(config, embed_dim=24, eps=EPS)
+    patches, positions = draw(BATCH, TOKENS, 20), draw(1, TOKENS, WIDTH, seed=2)
+    params = head.init(jax.random.key(0), [patches], positions)
+    segments, global_feature, assignment, features = head.apply(params, [patches], positions)
+    assert features is None
+    assert segments.shape == (BATCH, 8, 24)
+    assert global_feature.shape == (BATCH, 24)
+    assert assignment.shape == (BATCH, 8, TOKENS)
+    np.testing.assert_allclose(assignment.sum(axis=1), 1, rtol=1e-5)
+    # Two, two and one layer, and one more for z.
+    blocks = [name for name in params["params"] if "blocks" in name]
+    assert len(blocks) == 5 and "global_block" in params["params"]

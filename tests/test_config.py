@@ -1,0 +1,107 @@
+"""Settings: unknown, wrong and impossible ones are one sentence that names the field."""
+
+import importlib
+import json
+from pathlib import Path
+
+import jax
+import pytest
+
+from configs import defaults
+from zeroseg_jax.config import Config, ConfigError, from_mapping, to_mapping
+from zeroseg_jax.models import student as students
+
+ROOT = Path(__file__).parent.parent
+GOLDEN = Path(__file__).parent / "golden"
+RECIPES = [
+    (path.stem, variant)
+    for path in sorted((ROOT / "configs").glob("*.py"))
+    if path.stem not in ("__init__", "defaults")
+    for variant in getattr(importlib.import_module(f"configs.{path.stem}"), "VARIANTS", ("",))
+]
+
+
+def expand(name, variant):
+    module = importlib.import_module(f"configs.{name}")
+    config = module.get_config(variant) if variant else module.get_config()
+    return from_mapping(config.to_dict())
+
+
+@pytest.mark.parametrize(("name", "variant"), RECIPES)
+def test_recipe_equals_its_golden_expansion(name, variant):
+    """A changed default shows in review; tests/regenerate_golden.py rewrites the files."""
+    golden = json.loads((GOLDEN / f"{name}_{variant or 'only'}.json").read_text())
+    assert json.loads(json.dumps(to_mapping(expand(name, variant)))) == golden
+
+
+@pytest.mark.parametrize(("name", "variant"), RECIPES)
+def test_recipe_builds(name, variant):
+    config = expand(name, variant)
+    student = students.build_student(config.model)
+    shapes = jax.eval_shape(lambda: students.init_params(student, jax.random.key(0)))
+    images = jax.ShapeDtypeStruct((2, config.model.image_px, config.model.image_px, 3), "float32")
+    outputs = jax.eval_shape(
+        lambda p, x: students.apply_train(student, p, x, key=jax.random.key(0)), shapes, images
+    )
+    assert outputs.segments.shape == (2, config.model.head.segment_tokens[-1],
+                                      config.model.embed_dim)  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "variant"), RECIPES)
+def test_recipe_says_paper_command_and_expectation(name, variant):
+    del variant
+    text = (ROOT / "configs" / f"{name}.py").read_text()
+    for word in ("Paper:", "Command:", "Expected:"):
+        assert word in text
+
+
+def test_defaults_stay_few():
+    def leaves(tree):
+        return sum(leaves(v) if isinstance(v, dict) else 1 for v in tree.values())
+
+    assert leaves(defaults.get_config().to_dict()) <= 80
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"optim": {"weight_decai": 1.0}}, "optim.weight_decai: .*optim.weight_decay"),
+        ({"modle": {}}, "modle: .*model"),
+        ({"optim": {"steps": "many"}}, "optim.steps: 'many' is not of type int"),
+        ({"model": 3}, "model: 3 is not a group"),
+        ({"model": {"mask_ratio": 1.0}}, "model.mask_ratio: 1.0"),
+        ({"model": {"image_px": 225}}, "model.image_px: 225 .* 16"),
+        ({"model": {"encoder": {"heads": 7}}}, "model.encoder.width: 768 .* 7"),
+        ({"model": {"encoder": {"activation": "relu"}}}, "model.encoder.activation: 'relu'"),
+        ({"model": {"head": {"stage_depths": (2, 2)}}}, "model.head.stage_depths"),
+        ({"teacher": {"grids": (2, 3)}}, "teacher.grids: .* begin with 1"),
+        ({"teacher": {"grids": (1, 1)}}, "teacher.grids"),
+        ({"teacher": {"grids": (1, 500)}}, "teacher.grids: 500 cells"),
+        ({"data": {"source": "folder"}}, "data.directory: empty"),
+        ({"optim": {"batch_global": 0}}, "optim.batch_global: 0 is not positive"),
+        ({"loss": {"cell": -1.0}}, "loss.cell: -1.0 is negative"),
+        ({"optim": {"warmup_fraction": 1.0}}, "optim.warmup_fraction"),
+    ],
+)
+def test_impossible_settings_are_named(change, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        from_mapping(change)
+
+
+def test_mapping_round_trip_and_integers_for_floats():
+    assert from_mapping(to_mapping(Config())) == Config()
+    assert from_mapping({"loss": {"cell": 1}}).loss.cell == 1.0
+
+
+def test_unknown_variant_lists_the_known():
+    with pytest.raises(ValueError, match="default, faithful, long"):
+        importlib.import_module("configs.playground").get_config("defualt")
+
+
+def test_the_papers_size():
+    config = expand("imagenet", "vit_b16")
+    model = config.model
+    assert (model.encoder.width, model.encoder.depth, model.encoder.heads) == (768, 12, 12)
+    assert model.head.segment_tokens == (32, 8) and sum(model.head.stage_depths) == 5
+    assert model.decoder.depth == 8 and model.mask_ratio == 0.6
+    assert config.optim.base_rate * config.optim.batch_global / 256 == pytest.approx(2.4e-3)

@@ -1,0 +1,187 @@
+"""The losses by hand and against plain numpy."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from zeroseg_jax import losses
+from zeroseg_jax.config import LossConfig, grid_windows
+from zeroseg_jax.models.student import StudentOutputs
+
+WINDOWS = grid_windows((1, 2), False)
+
+
+def draw(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def test_reconstruction_counts_removed_patches_only():
+    predicted = np.zeros((1, 3, 2), np.float32)
+    target = np.array([[[1, 1], [2, 2], [9, 9]]], np.float32)
+    mask = np.array([[1, 1, 0]], np.float32)
+    loss = losses.reconstruction_loss(predicted, target, mask, normalise=False, masked_only=True)
+    np.testing.assert_allclose(loss, [(1 + 4) / 2])
+    loss = losses.reconstruction_loss(predicted, target, mask, normalise=False, masked_only=False)
+    np.testing.assert_allclose(loss, [(1 + 4 + 81) / 3])
+
+
+def test_reconstruction_normalises_with_the_unbiased_variance():
+    target = draw(2, 5, 12)
+    mean = target.mean(-1, keepdims=True)
+    wanted = (target - mean) / np.sqrt(target.var(-1, ddof=1, keepdims=True) + 1e-6)
+    mask = np.ones((2, 5), np.float32)
+    loss = losses.reconstruction_loss(wanted, target, mask, normalise=True, masked_only=True)
+    np.testing.assert_allclose(loss, 0, atol=1e-10)
+
+
+def test_nothing_removed_falls_back_to_all_patches():
+    loss = losses.reconstruction_loss(
+        jnp.zeros((1, 2, 3)), jnp.ones((1, 2, 3)), jnp.zeros((1, 2)),
+        normalise=False, masked_only=True,
+    )  # fmt: skip
+    np.testing.assert_allclose(loss, [1.0])
+
+
+def test_distillation_is_least_at_the_median_view():
+    features = draw(1, 5, 3)
+    median = np.median(features, axis=1)
+    here = losses.distillation_loss(median, features, channels="sum", terms="sum")
+    np.testing.assert_allclose(here, np.abs(median[:, None] - features).sum(), rtol=1e-6)
+    for step in (0.1, -0.1):
+        there = losses.distillation_loss(median + step, features, channels="sum", terms="sum")
+        assert (there >= here).all()
+
+
+def test_matching_by_hand():
+    segments = np.array([[[0.0, 0.0], [1.0, 1.0]]], np.float32)
+    regions = np.array([[[0.0, 1.0], [3.0, 3.0], [1.0, 1.5]]], np.float32)
+    distances = losses.matching_distances(segments, regions, "sum")
+    np.testing.assert_allclose(distances[0], [[1, 6, 2.5], [1, 4, 0.5]])
+    nearest = losses.matching_loss(distances, mode="nearest", terms="sum")
+    np.testing.assert_allclose(nearest, [1.5])
+    coverage = losses.matching_loss(distances, mode="coverage", terms="mean")
+    np.testing.assert_allclose(coverage, [0.5 * (0.75 + (1 + 4 + 0.5) / 3)])
+
+
+@pytest.mark.parametrize("side", [4, 14])
+def test_cell_weights_cover_every_patch_once_a_grid(side):
+    weights = losses.cell_weights(side, grid_windows((1, 2, 3), False))
+    assert weights.shape == (14, side * side)
+    for start, count in ((0, 1), (1, 4), (5, 9)):
+        np.testing.assert_allclose(weights[start : start + count].sum(axis=0), 1, rtol=1e-6)
+        np.testing.assert_allclose(
+            weights[start : start + count].sum(axis=1), side * side / count, rtol=1e-5
+        )
+
+
+def test_cell_loss_is_zero_where_the_mixture_is_the_cells_feature():
+    """Two halves, each its own segment: the four cells of a 2 x 2 grid know which they see."""
+    weights = losses.cell_weights(2, WINDOWS)
+    segments = draw(1, 2, 4)
+    assignment = np.array([[[1, 0, 1, 0], [0, 1, 0, 1]]], np.float32)
+    left, right = segments[0]
+    features = np.stack([(left + right) / 2, left, right, left, right])[None]
+    loss = losses.cell_loss(segments, assignment, features, weights, channels="mean")
+    np.testing.assert_allclose(loss, 0, atol=1e-7)
+    moved = losses.cell_loss(segments, assignment[:, ::-1], features, weights, channels="mean")
+    assert moved[0] > 0.1
+
+
+def test_cells_without_visible_patches_are_left_out():
+    weights = losses.cell_weights(2, WINDOWS)
+    segments = np.ones((1, 1, 3), np.float32)
+    assignment = np.array([[[1, 0, 0, 0]]], np.float32)
+    features = np.full((1, 5, 3), 100.0, np.float32)
+    features[:, :2] = 1.0
+    loss = losses.cell_loss(segments, assignment, features, weights, channels="mean")
+    np.testing.assert_allclose(loss, 0, atol=1e-6)
+
+
+def outputs(seed=0):
+    return StudentOutputs(
+        pixels=draw(2, 16, 12, seed=seed),
+        mask=np.repeat([[1.0, 0.0]], 8, axis=0).reshape(1, 16).repeat(2, axis=0),
+        segments=draw(2, 3, 6, seed=seed + 1),
+        global_feature=draw(2, 6, seed=seed + 2),
+        assignment=np.full((2, 3, 16), 1 / 3, np.float32),
+        patch_features=None,
+    )
+
+
+def test_total_is_the_weighted_sum_and_faithful_has_three_terms():
+    made, target, features = outputs(), draw(2, 16, 12, seed=8), draw(2, 5, 6, seed=9)
+    config = LossConfig(reconstruction=2.0, distillation=3.0, matching=0.5)
+    loss, parts = losses.total_loss(made, target, features, config, windows=WINDOWS)
+    wanted = sum(
+        weight * parts[f"loss_{name}"]
+        for name, weight in (("reconstruction", 2.0), ("distillation", 3.0), ("matching", 0.5))
+    )
+    np.testing.assert_allclose(loss, wanted, rtol=1e-6)
+    assert "loss_cell" not in parts
+    _, parts = losses.total_loss(made, target, features, LossConfig(cell=1.0), windows=WINDOWS)
+    assert "loss_cell" in parts
+
+
+def test_matching_never_looks_at_the_whole_image():
+    made, target, features = outputs(), draw(2, 16, 12, seed=8), draw(2, 5, 6, seed=9)
+    _, before = losses.total_loss(made, target, features, LossConfig(), windows=WINDOWS)
+    changed = features.copy()
+    changed[:, 0] = made.segments[:, 0]
+    _, after = losses.total_loss(made, target, changed, LossConfig(), windows=WINDOWS)
+    np.testing.assert_array_equal(before["loss_matching"], after["loss_matching"])
+
+
+def test_diagnostics_count():
+    segments = np.array([[[0.0], [0.1], [5.0]]], np.float32)
+    features = np.array([[[9.0], [0.0], [5.0], [20.0], [30.0]]], np.float32)
+    assignment = np.zeros((1, 3, 16), np.float32)
+    assignment[0, 0, :8] = 1
+    assignment[0, 2, 8:12] = 1
+    made = StudentOutputs(
+        jnp.zeros((1, 16, 12)), jnp.zeros((1, 16)), segments, jnp.zeros((1, 1)), assignment, None
+    )
+    config = LossConfig(normalise_patches=False)
+    _, parts = losses.total_loss(made, jnp.zeros((1, 16, 12)), features, config, windows=WINDOWS)
+    assert parts["distinct_matches"][0] == 2
+    assert parts["segments_used"][0] == 2
+
+
+def test_windows_tile_or_overlap():
+    assert grid_windows((1, 2), False)[1:3] == [(0, 0, 0.5, 0.5), (0, 0.5, 0.5, 1.0)]
+    counts = [len(grid_windows((n,), True)) for n in (1, 2, 3, 4)]
+    assert counts == [1, 9, 25, 49]
+    area = losses.cell_weights(5, grid_windows((1, 2, 3, 4), True)).sum(axis=1)
+    np.testing.assert_allclose(area[[0, 1, 10, 35]], [25, 25 / 4, 25 / 9, 25 / 16], rtol=1e-6)
+
+
+def test_patches_alone_meet_their_cells():
+    weights = losses.cell_weights(2, WINDOWS)
+    patches = draw(1, 4, 6)
+    features = np.concatenate([patches.mean(1, keepdims=True), patches], axis=1)
+    visible = np.ones((1, 4), np.float32)
+    loss = losses.patch_loss(patches, visible, features, weights, channels="mean")
+    np.testing.assert_allclose(loss, 0, atol=1e-6)
+    visible[0, 3] = 0  # the last cell has no patch left, the whole view has three
+    features[0, 0] = patches[0, :3].mean(0)
+    features[0, 4] += 9
+    loss = losses.patch_loss(patches, visible, features, weights, channels="mean")
+    np.testing.assert_allclose(loss, 0, atol=1e-6)
+
+
+def test_inside_takes_the_view_that_shows_the_segment_whole_and_large():
+    weights = losses.cell_weights(4, WINDOWS)
+    assignment = np.zeros((1, 2, 16), np.float32)
+    assignment[0, 0, [0, 1, 4, 5]] = 1  # the upper left quarter
+    assignment[0, 1] = 1 - assignment[0, 0]  # the rest: in no cell, most of the whole image
+    segments, features = np.zeros((1, 2, 3), np.float32), np.zeros((1, 5, 3), np.float32)
+    features[0, 1] = 1.0
+    features[0, 0] = 3.0
+    features[0, 2:] = 100.0
+    # The quarter: its own cell (1 * 1) and the whole image (1 * 1, it fills a quarter of it).
+    # The rest: the whole image.
+    loss = losses.inside_loss(segments, assignment, features, weights, channels="mean")
+    np.testing.assert_allclose(loss, [(1 + 3 + 3) / 3], rtol=1e-6)
+    empty = np.zeros_like(assignment)
+    empty[0, 0] = 1 / 16
+    loss = losses.inside_loss(segments, empty, features, weights, channels="mean")
+    np.testing.assert_allclose(loss, [0.0])

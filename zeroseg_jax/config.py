@@ -1,0 +1,347 @@
+"""Every setting of the project as frozen dataclasses.
+
+A recipe in ``configs/`` is an ``ml_collections.ConfigDict``; it is turned once, at the
+edge, into these types by :func:`from_mapping`, so that the code below the entry points
+has types and no ``.get``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderConfig:
+    """The ViT encoder of the student (ZeroSeg 3.1; MAE's ViT unless told)."""
+
+    width: int = 768
+    depth: int = 12
+    heads: int = 12
+    mlp_ratio: float = 4.0
+    patch_px: int = 16
+    activation: str = "gelu"  # gelu | quick_gelu
+    norm_eps: float = 1e-6
+    pre_norm: bool = False  # a LayerNorm before the first block, as CLIP has
+    positions: str = "sincos"  # sincos (fixed) | learned
+    # scratch | teacher (the CLIP vision tower; needs its width, patch, activation, eps)
+    init: str = "scratch"
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderConfig:
+    """The pixel decoder (ZeroSeg 3.1; MAE's defaults)."""
+
+    width: int = 512
+    depth: int = 8
+    heads: int = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadConfig:
+    """The segmentation head (ZeroSeg 3.2, GroupViT's grouping)."""
+
+    width: int = 768
+    heads: int = 12
+    all_levels: bool = False  # own: read the patches after every block of the encoder
+    stage_depths: tuple[int, ...] = (2, 2, 1)  # grouping after stage 1 and after stage 2
+    segment_tokens: tuple[int, ...] = (32, 8)
+    token_std: float = 0.02  # of the segment tokens at the start
+    add_positions: bool = True  # sin-cos positions added again at the head's input
+    assignment: str = "hard"  # training: hard (straight-through) | soft
+    gumbel: bool = True  # training: add Gumbel(0, 1) noise to the assignment scores
+    temperature: float = 1.0
+    count_eps: float = 1.0  # groups are divided by (assigned patches + count_eps)
+    z_hidden: int = 2048  # hidden width of the MLP that gives z
+    # learned (GroupViT) | clustered (own: patches get features, and these are clustered)
+    grouping: str = "learned"
+    # training: cosine to the nearest seed below which a patch seeds a segment; at test time
+    # every segment is seeded
+    cluster_level: float = 0.7
+    cluster_temperature: float = 0.1  # of cosines
+    # At test time patches are alike in what they look like, too: tokens of the encoder's middle
+    # layer join the features with this weight; 0: features alone, as in training.
+    cluster_appearance: float = 1.0
+    cluster_iterations: int = 5
+    # own: g is the encoder's class token, read out of the patches of its segment
+    region_readout: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The student."""
+
+    image_px: int = 224
+    embed_dim: int = 768  # E, width of the teacher's projected features
+    mask_ratio: float = 0.6
+    encoder: EncoderConfig = EncoderConfig()
+    decoder: DecoderConfig = DecoderConfig()
+    head: HeadConfig = HeadConfig()
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """Terms and reductions (ZeroSeg 3.3; open choices of the paper as fields)."""
+
+    reconstruction: float = 1.0  # weights
+    distillation: float = 1.0
+    matching: float = 1.0
+    cell: float = 0.0  # own: position-aware cell term
+    inside: float = 0.0  # own: each segment to the views that show it whole and large
+    patch: float = 0.0  # own: the cell term for each patch by itself, before grouping
+    centre: bool = True  # start g and z at the bank's mean feature
+    normalise_patches: bool = True  # reconstruct patches of mean 0, variance 1
+    masked_only: bool = True
+    features: str = "raw"  # raw | unit (L2-normalise student and teacher features)
+    channels: str = "mean"  # mean | sum over the E channels of an L1 distance
+    terms: str = "mean"  # mean | sum over the V views and the S2 tokens
+    matching_mode: str = "nearest"  # nearest (paper) | coverage (own: also each view to a token)
+
+
+@dataclasses.dataclass(frozen=True)
+class TeacherConfig:
+    """The frozen CLIP and the views it is shown."""
+
+    directory: str = "playground"  # a directory in Hugging Face's layout, or the shipped CLIP
+    grids: tuple[int, ...] = (1, 2, 3, 4)  # n x n views each; V = sum of n * n
+    overlap: bool = False  # own: windows of the same sides at half the stride, (2n - 1)^2 each
+    dtype: str = "float16"  # of the features in the bank
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Where images come from and how they are stored."""
+
+    source: str = "playground"  # playground | folder
+    directory: str = ""  # folder of images (source == folder)
+    bank: str = ""  # written by prepare, read by train; empty: WORKDIR/bank
+    features: str = "bank"  # bank | live (the teacher runs inside training)
+    images: int = (
+        8192  # playground: scenes 0..images-1 of the seed; folder: at most so many, 0 = all
+    )
+    scene_seed: int = 0
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of RGB in [0, 1], student input
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    max_pixels: int = 50_000_000  # larger images are skipped by name
+    workers: int = 0  # grain worker processes; 0: threads
+    prefetch_batches: int = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimConfig:
+    """AdamW with MAE's linear rule: rate = base_rate * batch_global / 256."""
+
+    base_rate: float = 1.5e-4
+    batch_global: int = 4096
+    steps: int = 0  # total; 0: epochs * images // batch_global
+    epochs: float = 80.0
+    warmup_fraction: float = 0.25
+    weight_decay: float = 0.05
+    b1: float = 0.9
+    b2: float = 0.95
+    clip_norm: float = 0.0  # 0: no clipping
+    encoder_rate_scale: float = 1.0  # own: multiplies the encoder's learning rate
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """The loop: seeds, devices, logs, checkpoints."""
+
+    seed: int = 0
+    dtype: str = "float32"  # compute dtype: float32 | bfloat16
+    log_every_steps: int = 50
+    checkpoint_every_steps: int = 500
+    keep_checkpoints: int = 2
+    data_parallel: int = -1  # devices along the batch; -1: all
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A whole run."""
+
+    name: str = "zeroseg"
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    teacher: TeacherConfig = TeacherConfig()
+    data: DataConfig = DataConfig()
+    optim: OptimConfig = OptimConfig()
+    run: RunConfig = RunConfig()
+
+
+def grid_windows(grids: tuple[int, ...], overlap: bool) -> list[tuple[float, ...]]:
+    """List the views as (top, left, bottom, right) in units of the image's side.
+
+    Grid by grid, rows before columns: n x n cells, or with `overlap` windows of a cell's side
+    at half its stride, (2n - 1)^2 of them.
+    """
+    windows = []
+    for n in grids:
+        half = 2 if overlap else 1
+        starts = [i / (half * n) for i in range(half * (n - 1) + 1)]
+        windows += [(top, left, top + 1 / n, left + 1 / n) for top in starts for left in starts]
+    return windows
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be; the message is one sentence that names the field."""
+
+
+_CHOICES = {
+    "model.encoder.activation": ("gelu", "quick_gelu"),
+    "model.encoder.positions": ("sincos", "learned"),
+    "model.encoder.init": ("scratch", "teacher"),
+    "model.head.assignment": ("hard", "soft"),
+    "model.head.grouping": ("learned", "clustered"),
+    "loss.features": ("raw", "unit"),
+    "loss.channels": ("mean", "sum"),
+    "loss.terms": ("mean", "sum"),
+    "loss.matching_mode": ("nearest", "coverage"),
+    "teacher.dtype": ("float16", "float32"),
+    "data.source": ("playground", "folder"),
+    "data.features": ("bank", "live"),
+    "run.dtype": ("float32", "bfloat16"),
+}
+
+
+def from_mapping(mapping: Mapping[str, Any]) -> Config:
+    """Build a Config from nested plain mappings; fields left out keep their defaults.
+
+    Raises:
+      ConfigError: an unknown field (with the nearest known one), a value of the wrong type,
+        or one that is out of range.
+    """
+    config = _build(Config, mapping, "")
+    validate(config)
+    return config
+
+
+def to_mapping(config: Config) -> dict[str, Any]:
+    """Return `config` as nested dicts of plain values."""
+    return dataclasses.asdict(config)
+
+
+def _build(kind: type, mapping: Mapping[str, Any], prefix: str) -> Any:
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    values = {}
+    for key, value in mapping.items():
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, n=1, cutoff=0.4)
+            hint = f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(fields)}."
+            raise ConfigError(f"{prefix}{key}: no such field; {hint}")
+        default = getattr(kind(), key)
+        name = f"{prefix}{key}"
+        if dataclasses.is_dataclass(default):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{name}: {value!r} is not a group of fields.")
+            values[key] = _build(type(default), value, f"{name}.")
+        else:
+            values[key] = _cast(name, value, default)
+    return kind(**values)
+
+
+def _cast(name: str, value: Any, default: Any) -> Any:
+    if isinstance(default, tuple):
+        if isinstance(value, list | tuple) and value:
+            return tuple(_cast(f"{name}[{i}]", v, default[0]) for i, v in enumerate(value))
+        raise ConfigError(f"{name}: {value!r} is not a list of {type(default[0]).__name__}.")
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not type(default):
+        raise ConfigError(f"{name}: {value!r} is not of type {type(default).__name__}.")
+    return value
+
+
+def validate(config: Config) -> None:
+    """Check ranges and the fit of fields to each other.
+
+    Raises:
+      ConfigError: the first setting that cannot be.
+    """
+    for name, choices in _CHOICES.items():
+        value = _get(config, name)
+        if value not in choices:
+            raise ConfigError(f"{name}: {value!r} is not one of {', '.join(choices)}.")
+    for name in _POSITIVE:
+        value = _get(config, name)
+        if min(value) <= 0 if isinstance(value, tuple) else value <= 0:
+            raise ConfigError(f"{name}: {value} is not positive.")
+    for name in _NOT_NEGATIVE:
+        if _get(config, name) < 0:
+            raise ConfigError(f"{name}: {_get(config, name)} is negative; use 0 or more.")
+    _validate_model(config.model)
+    grids = config.teacher.grids
+    if grids[0] != 1:
+        raise ConfigError(
+            f"teacher.grids: {grids} does not begin with 1, but the first view is the whole image."
+        )
+    if len(set(grids)) != len(grids) or len(grids) < 2:
+        raise ConfigError(f"teacher.grids: {grids} needs at least two different grids.")
+    if max(grids) > config.model.image_px:
+        raise ConfigError(
+            f"teacher.grids: {max(grids)} cells do not fit a side of {config.model.image_px} px."
+        )
+    if config.data.source == "folder" and not config.data.directory:
+        raise ConfigError("data.directory: empty; name the folder of images, data.source=folder.")
+    if config.loss.patch and config.model.head.grouping != "clustered":
+        raise ConfigError("loss.patch: needs model.head.grouping='clustered'.")
+    if not 0 <= config.optim.warmup_fraction < 1:
+        raise ConfigError(
+            f"optim.warmup_fraction: {config.optim.warmup_fraction} is outside [0, 1)."
+        )
+
+
+def _validate_model(model: ModelConfig) -> None:
+    patch = model.encoder.patch_px
+    if model.image_px % patch:
+        raise ConfigError(
+            f"model.image_px: {model.image_px} is not a multiple of model.encoder.patch_px {patch}."
+        )
+    if not 0 <= model.mask_ratio < 1:
+        raise ConfigError(f"model.mask_ratio: {model.mask_ratio} is outside [0, 1).")
+    if int((model.image_px // patch) ** 2 * (1 - model.mask_ratio)) < 1:
+        raise ConfigError(f"model.mask_ratio: {model.mask_ratio} leaves no visible patch.")
+    for name in ("encoder", "decoder", "head"):
+        part = getattr(model, name)
+        if part.width % part.heads:
+            raise ConfigError(
+                f"model.{name}.width: {part.width} is not a multiple of {part.heads} heads."
+            )
+        if part.width % 4:
+            raise ConfigError(
+                f"model.{name}.width: {part.width} is not a multiple of 4, "
+                "which 2-D sine-cosine positions need."
+            )
+    head = model.head
+    if len(head.stage_depths) != len(head.segment_tokens) + 1:
+        raise ConfigError(
+            f"model.head.stage_depths: {head.stage_depths} needs one entry more than "
+            f"model.head.segment_tokens {head.segment_tokens}."
+        )
+
+
+_POSITIVE = (
+    "model.image_px", "model.embed_dim", "model.encoder.width", "model.encoder.depth",
+    "model.encoder.heads", "model.encoder.mlp_ratio", "model.encoder.patch_px",
+    "model.encoder.norm_eps", "model.decoder.width", "model.decoder.depth",
+    "model.decoder.heads", "model.head.width", "model.head.heads", "model.head.stage_depths",
+    "model.head.segment_tokens", "model.head.temperature", "model.head.count_eps",
+    "model.head.z_hidden", "model.head.cluster_temperature", "model.head.cluster_iterations",
+    "teacher.grids", "data.max_pixels", "data.std",
+    "data.prefetch_batches", "optim.base_rate", "optim.batch_global",
+    "run.log_every_steps", "run.checkpoint_every_steps", "run.keep_checkpoints",
+)  # fmt: skip
+_NOT_NEGATIVE = (
+    "loss.reconstruction", "loss.distillation", "loss.matching", "loss.cell", "loss.inside",
+    "loss.patch", "data.images", "data.scene_seed", "data.workers", "optim.steps",
+    "model.head.cluster_appearance", "optim.epochs", "optim.weight_decay", "optim.clip_norm",
+    "optim.encoder_rate_scale", "run.seed",
+)  # fmt: skip
+
+
+def _get(config: Config, name: str) -> Any:
+    value: Any = config
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value

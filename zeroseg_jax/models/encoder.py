@@ -1,0 +1,111 @@
+"""The student's ViT encoder, run on the visible patches only (ZeroSeg, section 3.1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from zeroseg_jax.config import EncoderConfig
+from zeroseg_jax.models.layers import (
+    Block,
+    LayerNorm,
+    PatchEmbedding,
+    resize_positions,
+    sincos_positions,
+)
+from zeroseg_jax.models.masking import gather_patches
+
+Array = jax.Array
+_REGION_EPS = 1e-6
+
+
+class Encoder(nn.Module):
+    """MAE's ViT, or CLIP's where the settings say so.
+
+    Positions belong to the training grid and are resized for any other: sine-cosine ones
+    too, so that a larger picture spreads the positions seen in training over more patches.
+    """
+
+    config: EncoderConfig
+    image_px: int
+    dtype: Any = jnp.float32
+
+    def setup(self):
+        config = self.config
+        side = self.image_px // config.patch_px
+        normal = nn.initializers.normal(0.02)
+        self.patch_embedding = PatchEmbedding(config.width, config.patch_px, dtype=self.dtype)
+        self.class_token = self.param("class_token", normal, (config.width,))
+        if config.positions == "learned":
+            shape = (1 + side * side, config.width)
+            self.positions = self.param("positions", normal, shape)
+        if config.pre_norm:
+            self.pre_norm = LayerNorm(config.norm_eps)
+        self.blocks = [
+            Block(config.heads, config.mlp_ratio, config.activation, config.norm_eps, self.dtype)
+            for _ in range(config.depth)
+        ]
+        self.post_norm = LayerNorm(config.norm_eps)
+
+    def __call__(self, images: Array, keep: Array | None = None) -> tuple[Array, list[Array]]:
+        """Encode.
+
+        Args:
+          images: float32 (B, Hpx, Wpx, 3), normalised, sides multiples of the patch.
+          keep: int32 (B, K) visible patches; None for all.
+
+        Returns:
+          (B, 1 + K, D): class token, then the visible patches in the order of `keep`; and
+          what went into each block, of the same shape, for read_regions.
+        """
+        config = self.config
+        side = self.image_px // config.patch_px
+        h, w = images.shape[1] // config.patch_px, images.shape[2] // config.patch_px
+        patches = self.patch_embedding(images)
+        class_token = self.class_token
+        if config.positions == "learned":
+            class_token = class_token + self.positions[0]
+            positions = self.positions[1:]
+        else:
+            positions = jnp.asarray(sincos_positions(side, side, config.width))
+        patches = patches + resize_positions(positions, h, w).astype(patches.dtype)
+        if keep is not None:
+            patches = gather_patches(patches, keep)
+        first = jnp.broadcast_to(class_token.astype(patches.dtype), (len(images), 1, config.width))
+        tokens = jnp.concatenate([first, patches], axis=1)
+        if config.pre_norm:
+            tokens = self.pre_norm(tokens)
+        inputs = []
+        for block in self.blocks:
+            inputs.append(tokens)
+            tokens = block(tokens)
+        return self.post_norm(tokens), inputs
+
+    def read_regions(self, inputs: list[Array], assignment: Array) -> Array:
+        """Read regions out as the class token reads out the image.
+
+        One copy of the class token a segment passes through the blocks beside the patches,
+        which it attends to as far as they belong to its segment.
+
+        Args:
+          inputs: what went into each block, (B, 1 + L, D).
+          assignment: float32 (B, S, L).
+
+        Returns:
+          (B, S, D), normalised.
+
+        Source: own, with the weights of the blocks shared; a copied class token with an
+        attention bias is SAN's (Xu et al., CVPR 2023).
+        """
+        segments = assignment.shape[1]
+        alone = jnp.where(jnp.eye(segments, dtype=bool), 0.0, jnp.finfo(jnp.float32).min / 2)
+        alone = jnp.broadcast_to(alone, (len(assignment), segments, segments))
+        inside = jnp.log(assignment + _REGION_EPS)
+        bias = jnp.concatenate([alone, inside], axis=2)[:, None]
+        x = jnp.repeat(inputs[0][:, :1], segments, axis=1)
+        for block, tokens in zip(self.blocks, inputs, strict=True):
+            x = block(x, context=jnp.concatenate([x, tokens[:, 1:]], axis=1), bias=bias)
+        return self.post_norm(x)

@@ -1,0 +1,280 @@
+"""GroupViT-style grouping: segment tokens take patches, or finer segments, into themselves.
+
+Letters: L tokens to be grouped, S segments, D width. Source: GroupViT (Xu et al., CVPR 2022),
+section 3.2; ZeroSeg, section 3.2.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from zeroseg_jax.config import HeadConfig
+from zeroseg_jax.models.layers import Attention, Block, LayerNorm, Mlp
+
+Array = jax.Array
+_COUNT_EPS = 1e-6
+_NEVER = -1e9
+
+
+class TokenMixer(nn.Module):
+    """An MLP along the token axis: (B, S, D) to (B, S_out, D)."""
+
+    hidden: int
+    out: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, tokens: Array) -> Array:
+        mixed = Mlp(self.hidden, self.out, dtype=self.dtype, name="mlp")(tokens.swapaxes(1, 2))
+        return mixed.swapaxes(1, 2)
+
+
+class GroupingBlock(nn.Module):
+    """Assign each of L tokens to one of S segments and merge them."""
+
+    config: HeadConfig
+    segments: int
+    eps: float
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, tokens: Array, segment_tokens: Array, gumbel_key: Array | None = None
+    ) -> tuple[Array, Array]:
+        """Group.
+
+        Args:
+          tokens: (B, L, D), what is grouped.
+          segment_tokens: (B, S, D).
+          gumbel_key: adds Gumbel(0, 1) noise to the scores; None for none.
+
+        Returns:
+          segments: (B, S, D).
+          assignment: float32 (B, S, L), soft and without noise, sums to 1 over S.
+        """
+        width = tokens.shape[-1]
+        segment_tokens = LayerNorm(self.eps, name="segment_norm")(segment_tokens)
+        tokens = LayerNorm(self.eps, name="token_norm")(tokens)
+        queries = TokenMixer(width // 2, self.segments, self.dtype, name="mixer")(segment_tokens)
+        queries = LayerNorm(self.eps, name="mixed_norm")(queries)
+        queries = self._cross_attend(queries, tokens)
+        merged, assignment = self._assign(queries, tokens, gumbel_key)
+        merged = merged + queries
+        mlp = Mlp(4 * width, width, dtype=self.dtype, name="channel_mlp")
+        return merged + mlp(LayerNorm(self.eps, name="merged_norm")(merged)), assignment
+
+    def _cross_attend(self, queries: Array, tokens: Array) -> Array:
+        # Queries and keys are normed already; GroupViT norms again only before the MLP
+        # and at the end.
+        width = tokens.shape[-1]
+        attention = Attention(self.config.heads, self.dtype, name="cross_attention")
+        queries = queries + attention(queries, tokens)
+        mlp = Mlp(4 * width, width, dtype=self.dtype, name="cross_mlp")
+        queries = queries + mlp(LayerNorm(self.eps, name="cross_norm")(queries))
+        return LayerNorm(self.eps, name="cross_post_norm")(queries)
+
+    def _assign(self, queries: Array, tokens: Array, gumbel_key: Array | None):
+        width = tokens.shape[-1]
+
+        def project(name: str, x: Array) -> Array:
+            return nn.Dense(width, dtype=self.dtype, name=name)(x)
+
+        q, k, v = project("query", queries), project("key", tokens), project("value", tokens)
+        scores = jnp.einsum("bsd,bld->bsl", q, k, preferred_element_type=jnp.float32)
+        scores = scores * width**-0.5
+        soft = jax.nn.softmax(scores, axis=1)
+        assignment = soft
+        if gumbel_key is not None:
+            noise = jax.random.gumbel(gumbel_key, scores.shape, jnp.float32)
+            assignment = jax.nn.softmax((scores + noise) / self.config.temperature, axis=1)
+        if self.config.assignment == "hard":
+            assignment = _straight_through(assignment)
+        # The count is offset so that a segment without tokens stays finite (GroupViT's 1.0;
+        # a tiny value blows up the straight-through gradient).
+        share = assignment / (assignment.sum(axis=2, keepdims=True) + self.config.count_eps)
+        merged = jnp.einsum("bsl,bld->bsd", share.astype(self.dtype), v)
+        return project("out", merged), soft
+
+
+def _straight_through(soft: Array) -> Array:
+    hard = jax.nn.one_hot(soft.argmax(axis=1), soft.shape[1], axis=1, dtype=soft.dtype)
+    return hard + soft - jax.lax.stop_gradient(soft)
+
+
+def cluster_patches(
+    features: Array, segments: int, *, level: float, temperature: float, iterations: int
+) -> Array:
+    """Cluster the patches of each image by the cosines of their features.
+
+    The first seed is the patch most like the mean of all; each further one is the patch least
+    like the seeds before it, as long as that cosine is below `level`. Soft spherical k-means
+    follows. Nothing is learned here, and an image may use fewer segments than there are.
+
+    Args:
+      features: float32 (B, L, E), centred.
+      segments: S, the most there can be.
+      level: cosine in [-1, 1].
+      temperature: of the softmax over segments of cosines.
+      iterations: of k-means.
+
+    Returns:
+      float32 (B, S, L): sums to 1 over S; 0 in segments that found no seed.
+
+    Source: own; seeding as in farthest-point sampling (Gonzalez, 1985).
+    """
+    unit = _unit(features)
+    cosines = jnp.einsum("ble,bme->blm", unit, unit)
+    rows = jnp.arange(len(features))
+
+    def add_seed(carry, _):
+        nearest, candidate = carry
+        fresh = (nearest[rows, candidate] < level).astype(jnp.float32)
+        nearest = jnp.maximum(nearest, cosines[rows, candidate])
+        return (nearest, nearest.argmin(axis=1)), (unit[rows, candidate], fresh)
+
+    first = jnp.einsum("ble,be->bl", unit, unit.mean(axis=1)).argmax(axis=1)
+    nothing = jnp.full(unit.shape[:2], -2.0)
+    _, (centres, used) = jax.lax.scan(add_seed, (nothing, first), length=segments)
+    centres, used = centres.swapaxes(0, 1), used.swapaxes(0, 1)[..., None]
+
+    def assign(centres):
+        scores = jnp.einsum("bse,ble->bsl", centres, unit) / temperature
+        return jax.nn.softmax(jnp.where(used > 0, scores, _NEVER), axis=1)
+
+    def update(_, centres):
+        return _unit(jnp.einsum("bsl,ble->bse", assign(centres), unit))
+
+    return assign(jax.lax.fori_loop(0, iterations, update, centres)) * used
+
+
+def _unit(x: Array) -> Array:
+    return x / jnp.sqrt(jnp.square(x).sum(axis=-1, keepdims=True) + _COUNT_EPS)
+
+
+class SegmentationHead(nn.Module):
+    """Five layers with grouping after the second and the fourth, then g and z."""
+
+    config: HeadConfig
+    embed_dim: int
+    eps: float
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        levels: list[Array],
+        positions: Array,
+        gumbel_key: Array | None = None,
+        assignment: Array | None = None,
+        appearance: Array | None = None,
+    ) -> tuple[Array, Array, Array, Array | None]:
+        """Group patches into segments and embed these in the teacher's space.
+
+        Args:
+          levels: (B, L, D_encoder) each, visible patches without the class token, after one
+            or several of the encoder's blocks.
+          positions: float32 (B or 1, L, D_head), theirs, added where config.add_positions.
+          gumbel_key: noise for training; None for none.
+          appearance: (B, L, D_encoder), what else patches are clustered by at test time; None
+            in training.
+
+        Returns:
+          segments: float32 (B, S2, E), g.
+          global_feature: float32 (B, E), z.
+          assignment: float32 (B, S2, L), sums to 1 over S2.
+          patch_features: float32 (B, L, E) where grouping is clustered, else None.
+        """
+        config = self.config
+        if len(levels) > 1:  # what leaves a block in the middle has no norm behind it
+            levels = [LayerNorm(self.eps, name=f"level_{i}")(x) for i, x in enumerate(levels)]
+        patches = jnp.concatenate(levels, axis=-1)
+        x = nn.Dense(config.width, dtype=self.dtype, name="embedding")(patches)
+        if config.add_positions:
+            x = x + positions.astype(x.dtype)
+        patch_features = None
+        if config.grouping == "clustered":
+            x, assignment, patch_features = self._cluster(x, appearance)
+        else:
+            x, assignment = self._group(x, gumbel_key)
+        # Where regions are read out of the encoder, the head starts at no correction.
+        start = nn.initializers.zeros if config.region_readout else nn.linear.default_kernel_init
+        segments = nn.Dense(
+            self.embed_dim, dtype=self.dtype, kernel_init=start, name="segment_projection"
+        )(LayerNorm(self.eps, name="segment_norm")(x)).astype(jnp.float32)
+        return segments, self._global_feature(x), assignment, patch_features
+
+    def _group(self, x: Array, gumbel_key: Array | None) -> tuple[Array, Array]:
+        """Learned grouping, the paper's: (B, L, D) to (B, S2, D) and (B, S2, L)."""
+        config = self.config
+        assignment, previous = None, None
+        for stage, depth in enumerate(config.stage_depths):
+            last = stage == len(config.segment_tokens)
+            tokens = None if last else self._segment_tokens(stage, len(x), previous)
+            x, previous = self._run_blocks(stage, depth, x, tokens)
+            if last:
+                break
+            key = None if gumbel_key is None else jax.random.fold_in(gumbel_key, stage)
+            block = GroupingBlock(
+                config, config.segment_tokens[stage], self.eps, self.dtype, name=f"grouping_{stage}"
+            )
+            x, soft = block(x, previous, key)
+            assignment = soft if assignment is None else jnp.matmul(soft, assignment)
+        return x, assignment
+
+    def _cluster(self, x: Array, appearance: Array | None) -> tuple[Array, Array, Array]:
+        """Own grouping between the first stage of blocks and the last."""
+        config = self.config
+        last = len(config.segment_tokens)
+        x, _ = self._run_blocks(0, config.stage_depths[0], x, None)
+        project = nn.Dense(self.embed_dim, dtype=self.dtype, name="patch_projection")
+        features = project(LayerNorm(self.eps, name="patch_norm")(x)).astype(jnp.float32)
+        mean = self.param("feature_mean", nn.initializers.zeros, (self.embed_dim,))
+        clues, level = jax.lax.stop_gradient(features - mean), config.cluster_level
+        if appearance is not None:
+            # Centred in the image: only differences within it matter.
+            look = appearance - appearance.mean(axis=1, keepdims=True)
+            look = config.cluster_appearance * _unit(look.astype(jnp.float32))
+            clues = jnp.concatenate([_unit(clues), look], axis=-1)
+            level = 1.0
+        assignment = cluster_patches(
+            clues,
+            config.segment_tokens[-1],
+            level=level,
+            temperature=config.cluster_temperature,
+            iterations=config.cluster_iterations,
+        )
+        share = assignment / (assignment.sum(axis=2, keepdims=True) + _COUNT_EPS)
+        x = jnp.einsum("bsl,bld->bsd", share.astype(x.dtype), x)
+        x, _ = self._run_blocks(last, config.stage_depths[last], x, None)
+        return x, assignment, features
+
+    def _segment_tokens(self, stage: int, batch: int, previous: Array | None) -> Array:
+        count, width = self.config.segment_tokens[stage], self.config.width
+        init = (
+            nn.initializers.normal(self.config.token_std) if stage == 0 else nn.initializers.zeros
+        )
+        tokens = self.param(f"segment_tokens_{stage}", init, (count, width))
+        tokens = jnp.broadcast_to(tokens.astype(self.dtype), (batch, count, width))
+        if previous is None:
+            return tokens
+        normed = LayerNorm(self.eps, name=f"carry_norm_{stage}")(previous)
+        return tokens + TokenMixer(width // 2, count, self.dtype, name=f"carry_{stage}")(normed)
+
+    def _run_blocks(self, stage: int, depth: int, x: Array, tokens: Array | None):
+        length = x.shape[1]
+        both = x if tokens is None else jnp.concatenate([x, tokens], axis=1)
+        for i in range(depth):
+            both = Block(
+                self.config.heads, eps=self.eps, dtype=self.dtype, name=f"stage_{stage}_blocks_{i}"
+            )(both)
+        return both[:, :length], both[:, length:]
+
+    def _global_feature(self, x: Array) -> Array:
+        x = Block(self.config.heads, eps=self.eps, dtype=self.dtype, name="global_block")(x)
+        pooled = LayerNorm(self.eps, name="global_norm")(x).mean(axis=1)
+        mlp = Mlp(self.config.z_hidden, self.embed_dim, dtype=self.dtype, name="global_mlp")
+        return mlp(pooled).astype(jnp.float32)
