@@ -1,0 +1,307 @@
+"""Other layouts, types and cuts of the same weights; and files that are not what they should be."""
+
+import json
+import struct
+
+import ml_dtypes
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from zeroseg_jax import teacher
+from zeroseg_jax.playground.pretrain import init_params
+from zeroseg_jax.teacher.clip import ClipConfig, TowerConfig
+from zeroseg_jax.teacher.layout import to_hf, write_config
+
+CONFIG = ClipConfig(
+    vision=TowerConfig(64, 2, 1, 128, "quick_gelu", 1e-5),
+    text=TowerConfig(64, 2, 1, 128, "quick_gelu", 1e-5),
+    embed_dim=20, image_px=32, patch_px=8, vocabulary=60, context_tokens=12, end_token=59,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tensors():
+    import jax
+
+    return to_hf(init_params(CONFIG, jax.random.key(0)), CONFIG)
+
+
+def save(directory, tensors, config=None, name="model.safetensors"):
+    directory.mkdir(exist_ok=True)
+    save_file(tensors, directory / name)
+    (directory / "config.json").write_text(json.dumps(config or write_config(CONFIG)))
+    return directory
+
+
+def pixels():
+    return np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
+
+
+def to_open_clip(tensors):
+    """Rename by hand, apart from the project's own table."""
+    out = {}
+    for tower, prefix in (("vision_model", "visual.transformer"), ("text_model", "transformer")):
+        for i in range(2):
+            left, right = f"{tower}.encoder.layers.{i}", f"{prefix}.resblocks.{i}"
+            for kind in ("weight", "bias"):
+                parts = [tensors[f"{left}.self_attn.{p}_proj.{kind}"] for p in "qkv"]
+                out[f"{right}.attn.in_proj_{kind}"] = np.concatenate(parts)
+                out[f"{right}.attn.out_proj.{kind}"] = tensors[f"{left}.self_attn.out_proj.{kind}"]
+                out[f"{right}.ln_1.{kind}"] = tensors[f"{left}.layer_norm1.{kind}"]
+                out[f"{right}.ln_2.{kind}"] = tensors[f"{left}.layer_norm2.{kind}"]
+                out[f"{right}.mlp.c_fc.{kind}"] = tensors[f"{left}.mlp.fc1.{kind}"]
+                out[f"{right}.mlp.c_proj.{kind}"] = tensors[f"{left}.mlp.fc2.{kind}"]
+    for kind in ("weight", "bias"):
+        out[f"visual.ln_pre.{kind}"] = tensors[f"vision_model.pre_layrnorm.{kind}"]
+        out[f"visual.ln_post.{kind}"] = tensors[f"vision_model.post_layernorm.{kind}"]
+        out[f"ln_final.{kind}"] = tensors[f"text_model.final_layer_norm.{kind}"]
+    out |= {
+        "visual.conv1.weight": tensors["vision_model.embeddings.patch_embedding.weight"],
+        "visual.class_embedding": tensors["vision_model.embeddings.class_embedding"],
+        "visual.positional_embedding": tensors["vision_model.embeddings.position_embedding.weight"],
+        "visual.proj": tensors["visual_projection.weight"].T,
+        "token_embedding.weight": tensors["text_model.embeddings.token_embedding.weight"],
+        "positional_embedding": tensors["text_model.embeddings.position_embedding.weight"],
+        "text_projection": tensors["text_projection.weight"].T,
+        "logit_scale": tensors["logit_scale"],
+    }
+    return {name: np.array(value, order="C") for name, value in out.items()}
+
+
+OPEN_CLIP_CONFIG = {
+    "model_cfg": {
+        "embed_dim": 20, "quick_gelu": True,
+        "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "patch_size": 8,
+                       "mlp_ratio": 2.0},
+        "text_cfg": {"context_length": 12, "vocab_size": 60, "width": 64, "heads": 1, "layers": 2,
+                     "mlp_ratio": 2.0},
+    },
+    "preprocess_cfg": {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.25]},
+}  # fmt: skip
+
+
+def save_open_clip(directory, tensors, config=OPEN_CLIP_CONFIG):
+    directory.mkdir(exist_ok=True)
+    save_file(to_open_clip(tensors), directory / "open_clip_model.safetensors")
+    (directory / "open_clip_config.json").write_text(json.dumps(config))
+    return directory
+
+
+def same(found, expected):
+    import jax
+
+    jax.tree.map(np.testing.assert_array_equal, found.vision_params, expected.vision_params)
+    jax.tree.map(np.testing.assert_array_equal, found.text_params, expected.text_params)
+
+
+def test_open_clips_own_layout_is_the_same_model(tensors, tmp_path):
+    expected = teacher.load(save(tmp_path / "hf", tensors))
+    found = teacher.load(save_open_clip(tmp_path / "open", tensors))
+    same(found, expected)
+    assert found.config == expected.config and found.logit_scale == expected.logit_scale
+    assert found.mean == (0.5, 0.4, 0.3) and found.std == (0.2, 0.3, 0.25)
+    assert found.digest != expected.digest
+    np.testing.assert_array_equal(found.encode_images(pixels()), expected.encode_images(pixels()))
+
+
+def test_sharded_files_are_the_same_model(tensors, tmp_path):
+    expected = teacher.load(save(tmp_path / "one", tensors))
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(write_config(CONFIG)))
+    names = sorted(tensors)
+    weight_map = {}
+    for i, part in enumerate((names[:20], names[20:40], names[40:])):
+        shard = f"model-{i + 1:05d}-of-00003.safetensors"
+        save_file({name: tensors[name] for name in part}, folder / shard)
+        weight_map |= dict.fromkeys(part, shard)
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    same(teacher.load(folder), expected)
+
+    save_file({names[0]: tensors[names[0]]}, folder / "model-00004-of-00004.safetensors")
+    doubled = {**weight_map, "extra": "model-00004-of-00004.safetensors"}
+    index.write_text(json.dumps({"weight_map": doubled}))
+    with pytest.raises(teacher.CheckpointError, match="stands in two files"):
+        teacher.load(folder)
+    index.write_text(json.dumps({"weight_map": {"a": "../one/model.safetensors"}}))
+    with pytest.raises(teacher.CheckpointError, match="which is not there"):
+        teacher.load(folder)
+    index.write_text(json.dumps([]))
+    with pytest.raises(teacher.CheckpointError, match="not an index of shards"):
+        teacher.load(folder)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+def test_half_precision_files(tensors, tmp_path, dtype):
+    half = {name: value.astype(dtype) for name, value in tensors.items()}
+    found = teacher.load(save(tmp_path / "half", half))
+    rounded = {name: value.astype(np.float32) for name, value in half.items()}
+    same(found, teacher.load(save(tmp_path / "full", rounded)))
+
+
+def test_everything_wrong_is_told_at_once(tensors, tmp_path):
+    broken = dict(tensors)
+    del broken["logit_scale"]
+    broken["extra.weight"] = np.zeros(3, np.float32)
+    broken["visual_projection.weight"] = broken["visual_projection.weight"][:, :-1].copy()
+    norm = broken["text_model.final_layer_norm.bias"].copy()
+    norm[3] = np.nan
+    broken["text_model.final_layer_norm.bias"] = norm
+    integers = broken["vision_model.embeddings.class_embedding"].astype(np.int32)
+    broken["vision_model.embeddings.class_embedding"] = integers
+    with pytest.raises(teacher.CheckpointError) as caught:
+        teacher.load(save(tmp_path / "broken", broken))
+    for part in (
+        "missing logit_scale", "unused extra.weight", "visual_projection.weight is (20, 63)",
+        "text_model.final_layer_norm.bias holds values that are not finite",
+        "vision_model.embeddings.class_embedding is of type I32",
+    ):  # fmt: skip
+        assert part in str(caught.value)
+
+
+def _truncated(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _lying(path):
+    """A header that says the data lie where the file has none."""
+    raw = path.read_bytes()
+    size = struct.unpack("<Q", raw[:8])[0]
+    header = json.loads(raw[8 : 8 + size])
+    begin, end = header["logit_scale"]["data_offsets"]
+    header["logit_scale"]["data_offsets"] = [begin + 10_000_000, end + 10_000_000]
+    new = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(new)) + new + raw[8 + size :])
+
+
+def _huge_header(path):
+    path.write_bytes(struct.pack("<Q", 1 << 60) + path.read_bytes()[8:])
+
+
+def _doubled(path):
+    raw = path.read_bytes()
+    size = struct.unpack("<Q", raw[:8])[0]
+    header = raw[8 : 8 + size].decode().rstrip()
+    entry = json.dumps(json.loads(header)["logit_scale"])
+    new = (header[:-1] + f',"logit_scale":{entry}}}').encode()
+    path.write_bytes(struct.pack("<Q", len(new)) + new + raw[8 + size :])
+
+
+def _empty(path):
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (_truncated, "model.safetensors: not a whole"),
+        (_lying, "model.safetensors: not a whole"),
+        (_huge_header, "model.safetensors: not a whole"),
+        (_empty, "model.safetensors: not a whole"),
+        (_doubled, "logit_scale stands twice in model.safetensors"),
+    ],
+)
+def test_damaged_files_are_one_sentence(tensors, tmp_path, damage, sentence):
+    folder = save(tmp_path / "damaged", tensors)
+    damage(folder / "model.safetensors")
+    with pytest.raises(teacher.CheckpointError, match=sentence):
+        teacher.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda c: c.update(model_type="bert"), "model_type is 'bert'"),
+        (lambda c: c.update(model_type="siglip2"), "NaFlex is not read"),
+        (lambda c: c["vision_config"].update(hidden_act="relu"), "hidden_act is 'relu'"),
+        (lambda c: c["vision_config"].update(num_attention_heads=7), "not a multiple of its 7"),
+        (lambda c: c["vision_config"].update(patch_size=0), "patch_size is 0"),
+        (lambda c: c["text_config"].update(hidden_size="64"), "text width is '64'"),
+        (lambda c: c["vision_config"].update(image_size=4), "does not fit an image of 4"),
+    ],
+)
+def test_configs_that_cannot_be(tensors, tmp_path, change, sentence):
+    config = write_config(CONFIG)
+    change(config)
+    with pytest.raises(teacher.CheckpointError, match=sentence):
+        teacher.load(save(tmp_path / "odd", tensors, config))
+
+
+def test_directories_that_are_none(tmp_path):
+    with pytest.raises(teacher.CheckpointError, match="no config.json or open_clip_config.json"):
+        teacher.load(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "clip"')
+    with pytest.raises(teacher.CheckpointError, match="not valid JSON"):
+        teacher.load(tmp_path)
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(teacher.CheckpointError, match="holds list"):
+        teacher.load(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(write_config(CONFIG)))
+    with pytest.raises(teacher.CheckpointError, match="teacher.convert"):
+        teacher.load(tmp_path)
+
+
+def test_open_clip_settings_that_change_the_towers_are_refused(tensors, tmp_path):
+    config = json.loads(json.dumps(OPEN_CLIP_CONFIG))
+    config["model_cfg"]["text_cfg"]["hf_model_name"] = "roberta-base"
+    with pytest.raises(teacher.CheckpointError, match="hf_model_name is 'roberta-base'"):
+        teacher.load(save_open_clip(tmp_path / "a", tensors, config))
+    del config["model_cfg"]["text_cfg"]["hf_model_name"]
+    del config["model_cfg"]["embed_dim"]
+    with pytest.raises(teacher.CheckpointError, match="'embed_dim' is missing"):
+        teacher.load(save_open_clip(tmp_path / "b", tensors, config))
+
+
+MEMORY = """
+import json, sys
+from zeroseg_jax import teacher
+
+def anonymous():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("RssAnon")) * 1024
+
+teacher.load("playground")  # what jax itself takes the first time
+import threading, time
+begin, peak, done = anonymous(), 0, False
+def watch():
+    global peak
+    while not done:
+        peak = max(peak, anonymous())
+        time.sleep(0.0005)
+thread = threading.Thread(target=watch)
+thread.start()
+clip = teacher.load(sys.argv[1])
+done = True
+thread.join()
+import jax
+size = sum(x.nbytes for x in jax.tree.leaves((clip.vision_params, clip.text_params)))
+print(json.dumps([size, max(peak, anonymous()) - begin]))
+"""
+
+
+def test_loading_holds_little_more_than_the_parameters(tmp_path):
+    """Process memory but for file pages, which the system may drop: at most 1.3 times."""
+    import subprocess
+    import sys
+
+    import jax
+
+    config = ClipConfig(
+        vision=TowerConfig(512, 18, 8, 2048, "gelu", 1e-5),
+        text=TowerConfig(256, 8, 4, 1024, "gelu", 1e-5),
+        embed_dim=256, image_px=64, patch_px=8, vocabulary=8000, context_tokens=77, end_token=7999,
+    )  # fmt: skip
+    folder = save(
+        tmp_path / "big", to_hf(init_params(config, jax.random.key(0)), config),
+        write_config(config),
+    )  # fmt: skip
+    assert len(load_file(folder / "model.safetensors")) > 100
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, str(folder)], capture_output=True, text=True, check=True
+    )
+    (folder / "model.safetensors").unlink()
+    size, used = json.loads(done.stdout)
+    assert size > 200e6  # so that the few MB that any first load takes do not count
+    assert used < 1.3 * size, f"{used / size:.2f} times the parameters"

@@ -1,0 +1,122 @@
+"""Torch files to safetensors: the restricted reader alone, and the same model at the end."""
+
+import hashlib
+import json
+import os
+import pickle
+import sys
+
+import numpy as np
+import pytest
+
+from zeroseg_jax import teacher
+from zeroseg_jax.teacher import convert
+
+torch = pytest.importorskip("torch", reason="converting needs torch: pip install .[convert]")
+sys.path.insert(0, os.path.dirname(__file__))
+from test_checkpoints import pixels, same, save, tensors, to_open_clip  # noqa: E402, F401
+
+
+class Loaded(torch.nn.Module):
+    """A module whose parameters are called as OpenAI's are."""
+
+    def __init__(self, state):
+        super().__init__()
+        for name, value in state.items():
+            module = self
+            *parents, leaf = name.split(".")
+            for part in parents:
+                if not hasattr(module, part):
+                    module.add_module(part, torch.nn.Module())
+                module = getattr(module, part)
+            module.register_parameter(leaf, torch.nn.Parameter(torch.from_numpy(value.copy())))
+
+    def forward(self, x):
+        return x
+
+
+def run(path, output, **settings):
+    options = {"activation": "quick_gelu", "heads": 0, "config": "", **settings}
+    state, scripted = convert.read_torch(path)
+    convert.write(output, *convert.convert(state, origin=path, **options))
+    return scripted
+
+
+def test_torchscript_becomes_the_same_model(tensors, tmp_path):  # noqa: F811
+    path = tmp_path / "ViT-tiny.pt"
+    torch.jit.script(Loaded(to_open_clip(tensors))).save(str(path))
+    assert run(path, tmp_path / "out")
+    expected = teacher.load(save(tmp_path / "hf", tensors))
+    found = teacher.load(tmp_path / "out")
+    same(found, expected)
+    assert found.config == expected.config
+    np.testing.assert_array_equal(found.encode_images(pixels()), expected.encode_images(pixels()))
+
+
+def test_state_dicts_of_either_names(tensors, tmp_path):  # noqa: F811
+    expected = teacher.load(save(tmp_path / "hf", tensors))
+    state = {f"module.{k}": torch.from_numpy(v) for k, v in to_open_clip(tensors).items()}
+    torch.save({"state_dict": state, "epoch": 3}, tmp_path / "open_clip.pt")
+    assert not run(tmp_path / "open_clip.pt", tmp_path / "a")
+    same(teacher.load(tmp_path / "a"), expected)
+    torch.save({k: torch.from_numpy(v).half() for k, v in tensors.items()}, tmp_path / "hf.bin")
+    run(tmp_path / "hf.bin", tmp_path / "b", config=str(tmp_path / "hf" / "config.json"))
+    rounded = {k: v.astype(np.float16).astype(np.float32) for k, v in tensors.items()}
+    same(teacher.load(tmp_path / "b"), teacher.load(save(tmp_path / "hf16", rounded)))
+
+
+def test_pickles_that_would_run_code_are_refused(tmp_path):
+    path = tmp_path / "evil.pt"
+    marker = tmp_path / "ran"
+
+    class Touch:
+        def __reduce__(self):
+            return os.mkdir, (str(marker),)
+
+    torch.save({"state_dict": {"visual.conv1.weight": torch.zeros(1)}, "x": Touch()}, path)
+    with pytest.raises(ValueError, match="restricted reader refuses"):
+        convert.read_torch(path)
+    plain = tmp_path / "plain.pt"
+    plain.write_bytes(pickle.dumps(Touch()))
+    with pytest.raises(ValueError, match="restricted reader refuses"):
+        convert.read_torch(plain)
+    assert not marker.exists()
+
+
+def test_files_that_cannot_be_converted(tensors, tmp_path):  # noqa: F811
+    path = tmp_path / "a.pt"
+    options = {"activation": "gelu", "heads": 0, "config": "", "origin": path}
+    for content, sentence in (([1, 2], "no tensors by name"), ({"a": 1}, "no tensors by name")):
+        torch.save(content, path)
+        with pytest.raises(ValueError, match=sentence):
+            convert.read_torch(path)
+    path.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="restricted reader refuses"):
+        convert.read_torch(path)
+    with pytest.raises(ValueError, match="it is no CLIP with a ViT"):
+        convert.convert({"conv1.weight": np.zeros(3)}, **options)
+    with pytest.raises(ValueError, match="does not tell its activation"):
+        convert.convert(to_open_clip(tensors), **{**options, "activation": ""})
+    with pytest.raises(ValueError, match="give its config.json"):
+        convert.convert(tensors, **options)
+    broken = to_open_clip(tensors)
+    del broken["ln_final.bias"]
+    broken["more"] = np.zeros(3, np.float32)
+    with pytest.raises(ValueError, match="missing ln_final.bias; unused more"):
+        convert.convert(broken, **options)
+
+
+def test_digest_and_output_are_checked(tensors, tmp_path):  # noqa: F811
+    path = tmp_path / "a.pt"
+    path.write_bytes(b"abc")
+    right = hashlib.sha256(b"abc").hexdigest()
+    assert convert.check_digest(path, right.upper()) == convert.check_digest(path, "") == right
+    with pytest.raises(ValueError, match="sha256 is ba7816"):
+        convert.check_digest(path, "0" * 64)
+    with pytest.raises(ValueError, match="no such file"):
+        convert.check_digest(tmp_path / "b.pt", "")
+    folder = save(tmp_path / "hf", tensors)
+    before = json.loads((folder / "config.json").read_text())
+    with pytest.raises(ValueError, match="is there already"):
+        convert.write(folder, {}, tensors)
+    assert json.loads((folder / "config.json").read_text()) == before

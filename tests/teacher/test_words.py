@@ -1,0 +1,168 @@
+"""Tokenizers against Hugging Face's, and class embeddings with their cache."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from zeroseg_jax import teacher
+from zeroseg_jax.teacher.clip import ClipConfig, TowerConfig
+from zeroseg_jax.teacher.text import PROMPTS, embed_classes, load_tokenizer, words_cache
+
+TEXTS = ["A red STAR", "a dog's day, isn't it?", "", "   ", "naïve café", "星と月", "🙂🙃",
+         "star " * 90, "a  b\tc\nd", "rock'n'roll", "e\u0301 vs é", "x" * 300,
+         "<|endoftext|>"]  # fmt: skip
+TOWER = TowerConfig(16, 1, 1, 32, "gelu", 1e-6)
+
+
+def config(family, vocabulary, tokens=16):
+    return ClipConfig(TOWER, TOWER, 16, 32, 8, family, vocabulary, tokens, vocabulary - 1)
+
+
+@pytest.fixture
+def corpus():
+    clip = teacher.load("playground")
+    words = list(json.loads((clip.directory / "vocab.json").read_text()))
+    return [f"a photo of {w} and {v}" for w in words[:60] for v in words[60:80]]
+
+
+def test_clip_tokens_from_either_kind_of_file(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    clip = teacher.load("playground")
+    for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
+        shutil.copy(clip.directory / name, tmp_path)
+    theirs = transformers.CLIPTokenizer.from_pretrained(str(clip.directory))
+    length = clip.config.context_tokens
+    for directory in (clip.directory, tmp_path):
+        ours = load_tokenizer(directory, clip.config)
+        for text in TEXTS:
+            expected = theirs(text, padding="max_length", max_length=length, truncation=True)
+            assert ours([text])[0].tolist() == expected["input_ids"], text
+
+
+def test_siglip_tokens_equal_hugging_faces(tmp_path, corpus):
+    """SigLIP: sentencepiece, lower case, punctuation gone, padded with its end token."""
+    sentencepiece = pytest.importorskip("sentencepiece")
+    transformers = pytest.importorskip("transformers")
+    (tmp_path / "corpus.txt").write_text("\n".join(corpus))
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(tmp_path / "corpus.txt"), model_prefix=str(tmp_path / "spiece"), vocab_size=300,
+        hard_vocab_limit=False,
+        pad_id=0, eos_id=1, unk_id=2, bos_id=-1, model_type="unigram", minloglevel=2,
+    )  # fmt: skip
+    made = transformers.SiglipTokenizer(str(tmp_path / "spiece.model"), model_max_length=16)
+    made.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "siglip"}')
+    ours = load_tokenizer(tmp_path, config("siglip", 400))
+    for text in TEXTS:
+        expected = made(text, padding="max_length", max_length=16, truncation=True)["input_ids"]
+        found = ours([text])[0]
+        assert found.tolist() == expected, text
+        assert found.dtype == np.int32 and len(found) == 16
+    np.testing.assert_array_equal(ours(["A RED star!"]), ours(["a red star"]))
+    assert ours([]).shape == (0, 16)
+
+
+def test_siglip_2_tokens_equal_hugging_faces(tmp_path, corpus):
+    """SigLIP 2: Gemma's tokenizer, padded with <pad>."""
+    transformers = pytest.importorskip("transformers")
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", *(f"<0x{i:02X}>" for i in range(256))]
+    tokenizer.train_from_iterator(
+        corpus, trainers.BpeTrainer(vocab_size=400, special_tokens=special)
+    )
+    made = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", bos_token="<bos>",
+        unk_token="<unk>", padding_side="right",
+    )  # fmt: skip
+    made.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "siglip"}')
+    ours = load_tokenizer(tmp_path, config("siglip", 1000))
+    for text in TEXTS:
+        expected = made(text, padding="max_length", max_length=16, truncation=True)["input_ids"]
+        assert ours([text])[0].tolist() == expected, text
+    assert (ours(["a"])[0][-4:] == made.pad_token_id).all()
+
+
+def test_tokenizers_that_do_not_fit(tmp_path):
+    clip = teacher.load("playground")
+    with pytest.raises(teacher.CheckpointError, match="tokens, but the text tower 40"):
+        load_tokenizer(clip.directory, config("clip", 40))
+    with pytest.raises(teacher.CheckpointError, match="words need tokenizer.json"):
+        load_tokenizer(tmp_path, config("clip", 40))
+    with pytest.raises(teacher.CheckpointError, match="words need spiece.model"):
+        load_tokenizer(tmp_path, config("siglip", 40))
+    for broken, reason in (("{", "not valid JSON"), ("[]", "holds no model")):
+        (tmp_path / "tokenizer.json").write_text(broken)
+        for family in ("clip", "siglip"):
+            with pytest.raises(teacher.CheckpointError, match=reason):
+                load_tokenizer(tmp_path, config(family, 40))
+
+
+def test_class_embeddings_average_names_and_prompts():
+    clip = teacher.load("playground")
+    words = [["star"], ["ring", "circle"]]
+    found = embed_classes(clip, words, "playground")
+    assert found.owners.tolist() == [0, 1, 1]
+
+    def unit(x):
+        return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+    names = []
+    for name in ("star", "ring", "circle"):
+        rows = unit(clip.encode_texts([p.format(name) for p in PROMPTS["playground"]]))
+        names.append(rows.mean(axis=0))
+    np.testing.assert_allclose(found.names, unit(np.stack(names)), atol=1e-6)
+    expected = unit(np.stack([names[0], (names[1] + names[2]) / 2]))
+    np.testing.assert_allclose(found.classes, expected, atol=1e-6)
+    for bad, prompts, sentence in (
+        ([["star"]], "nope", "'nope' is not one of"),
+        ([["star"], []], "simple", r"class 1 has \[\]"),
+        ([["star", " "]], "simple", "class 0 has"),
+        ([], "simple", "no class is named"),
+        ([["w"]] * 10_000, "simple", "10000 classes are more than 5000"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            embed_classes(clip, bad, prompts)
+
+
+def test_the_cache_is_used_and_never_for_another_teacher(tmp_path, monkeypatch):
+    clip = teacher.load("playground")
+    words = [["star"], ["ring", "circle"]]
+    first = embed_classes(clip, words, "simple", tmp_path)
+    (path,) = tmp_path.iterdir()
+
+    def refuse(texts):
+        raise AssertionError("the text tower ran")
+
+    monkeypatch.setattr(clip, "encode_texts", refuse)
+    again = embed_classes(clip, words, "simple", tmp_path)
+    for field in ("classes", "names", "owners"):
+        np.testing.assert_array_equal(getattr(again, field), getattr(first, field))
+    # Other words, prompts or teachers have other files.
+    for other_words, prompts in (([["star"], ["ring"]], "simple"), (words, "subset")):
+        with pytest.raises(AssertionError, match="text tower ran"):
+            embed_classes(clip, other_words, prompts, tmp_path)
+    monkeypatch.setitem(clip.__dict__, "digest", "0" * 64)
+    with pytest.raises(AssertionError, match="text tower ran"):
+        embed_classes(clip, words, "simple", tmp_path)
+    # A file of the right name and another teacher's content is refused.
+    monkeypatch.setattr(clip, "encode_texts", teacher.load("playground").encode_texts)
+    embed_classes(clip, words, "simple", tmp_path)
+    (other,) = set(tmp_path.iterdir()) - {path}
+    shutil.copy(path, other)
+    with pytest.raises(ValueError, match="made by another teacher"):
+        embed_classes(clip, words, "simple", tmp_path)
+    other.write_bytes(b"PK nothing")
+    with pytest.raises(ValueError, match="not a cache of words"):
+        embed_classes(clip, words, "simple", tmp_path)
+
+
+def test_the_cache_lies_where_the_user_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert words_cache() == tmp_path / "zeroseg_jax" / "words"

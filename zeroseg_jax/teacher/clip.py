@@ -1,0 +1,192 @@
+"""A frozen CLIP or SigLIP in Flax: vision and text towers.
+
+Sources: Radford et al., 2021 (`clip`); Zhai et al., 2023, and Tschannen et al., 2025 (`siglip`:
+no class token, an attention-pooling head in place of the projection, a text tower that looks
+both ways and is read at its last place).
+
+Letters: B images, P patches, D width, E projected width, T text tokens.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from zeroseg_jax.models.layers import (
+    Attention,
+    Block,
+    LayerNorm,
+    Mlp,
+    PatchEmbedding,
+    resize_positions,
+)
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class TowerConfig:
+    """One transformer tower, in the words of Hugging Face's config.json."""
+
+    width: int
+    depth: int
+    heads: int
+    mlp_width: int
+    activation: str
+    eps: float
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipConfig:
+    """Both towers. `text` is None where a checkpoint holds only the vision tower."""
+
+    vision: TowerConfig
+    text: TowerConfig | None
+    embed_dim: int
+    image_px: int
+    patch_px: int
+    family: str = "clip"  # clip | siglip
+    vocabulary: int = 0
+    context_tokens: int = 0
+    end_token: int = 0
+
+
+class PoolingHead(nn.Module):
+    """SigLIP's: a learned probe attends to the tokens, then a residual MLP."""
+
+    tower: TowerConfig
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, tokens: Array) -> Array:
+        """Pool (B, L, D) to (B, D)."""
+        width = self.tower.width
+        probe = self.param("probe", nn.initializers.xavier_uniform(), (1, 1, width))
+        probe = jnp.broadcast_to(probe.astype(tokens.dtype), (len(tokens), 1, width))
+        x = Attention(self.tower.heads, self.dtype, name="attention")(probe, tokens)
+        mlp = Mlp(self.tower.mlp_width, width, self.tower.activation, self.dtype, name="mlp")
+        return (x + mlp(LayerNorm(self.tower.eps, name="norm")(x)))[:, 0]
+
+
+class VisionTower(nn.Module):
+    """The image encoder."""
+
+    config: ClipConfig
+    dtype: Any = jnp.float32
+
+    def setup(self):
+        tower = self.config.vision
+        side = self.config.image_px // self.config.patch_px
+        normal = nn.initializers.normal(tower.width**-0.5)
+        siglip = self.config.family == "siglip"
+        self.patch_embedding = PatchEmbedding(
+            tower.width, self.config.patch_px, bias=siglip, dtype=self.dtype
+        )
+        shape = (side * side + self.first_patch, tower.width)
+        self.positions = self.param("positions", normal, shape)
+        self.blocks = [_block(tower, self.dtype) for _ in range(tower.depth)]
+        self.post_norm = LayerNorm(tower.eps)
+        if siglip:
+            self.head = PoolingHead(tower, self.dtype)
+            return
+        self.class_token = self.param("class_token", normal, (tower.width,))
+        self.pre_norm = LayerNorm(tower.eps)
+        self.projection = nn.Dense(self.config.embed_dim, use_bias=False, dtype=self.dtype)
+
+    @property
+    def first_patch(self) -> int:
+        """Return where the patches begin among the tokens: behind the class token, if any."""
+        return 0 if self.config.family == "siglip" else 1
+
+    def tokens(self, pixels: Array, depth: int | None = None) -> Array:
+        """Run the first `depth` blocks (all by default) without the final norm.
+
+        Args:
+          pixels: float (B, Hpx, Wpx, 3), normalised, sides multiples of the patch.
+          depth: number of blocks.
+
+        Returns:
+          (B, 1 + P, D), the class token first; (B, P, D) in SigLIP.
+        """
+        b, height, width, _ = pixels.shape
+        h, w = height // self.config.patch_px, width // self.config.patch_px
+        x = self.patch_embedding(pixels)
+        x = x + resize_positions(self.positions[self.first_patch :], h, w).astype(x.dtype)
+        if self.first_patch:
+            first = (self.class_token + self.positions[0]).astype(x.dtype)
+            x = jnp.concatenate([jnp.broadcast_to(first, (b, 1, first.shape[0])), x], axis=1)
+            x = self.pre_norm(x)
+        for block in self.blocks[:depth]:
+            x = block(x)
+        return x
+
+    def project(self, tokens: Array) -> Array:
+        """Embed tokens each by itself, (B, L, D) to (B, L, E).
+
+        The final norm and the projection; in SigLIP the pooling head shown one token at a
+        time, so that its attention has nothing to choose.
+        """
+        normed = self.post_norm(tokens)
+        if self.config.family == "clip":
+            return self.projection(normed)
+        alone = normed.reshape(-1, 1, normed.shape[-1])
+        return self.head(alone).reshape(normed.shape)
+
+    def __call__(self, pixels: Array) -> Array:
+        """Encode pixels (B, Hpx, Wpx, 3) to (B, E): the class token, or the pooled patches."""
+        tokens = self.tokens(pixels)
+        if self.config.family == "clip":
+            return self.project(tokens[:, :1])[:, 0]
+        return self.head(self.post_norm(tokens))
+
+
+class TextTower(nn.Module):
+    """The text encoder. CLIP's is causal and read at the end token."""
+
+    config: ClipConfig
+    dtype: Any = jnp.float32
+
+    def setup(self):
+        tower = self.config.text
+        self.token_embedding = nn.Embed(
+            self.config.vocabulary, tower.width, embedding_init=nn.initializers.normal(0.02)
+        )
+        self.positions = self.param(
+            "positions",
+            nn.initializers.normal(0.01),
+            (self.config.context_tokens, tower.width),
+        )
+        self.blocks = [_block(tower, self.dtype) for _ in range(tower.depth)]
+        self.final_norm = LayerNorm(tower.eps)
+        siglip = self.config.family == "siglip"
+        self.projection = nn.Dense(self.config.embed_dim, use_bias=siglip, dtype=self.dtype)
+
+    def tokens(self, ids: Array, depth: int | None = None) -> Array:
+        """Run the first `depth` blocks on ids int (B, T): (B, T, D), no final norm."""
+        length = ids.shape[1]
+        x = (self.token_embedding(ids) + self.positions[:length]).astype(self.dtype)
+        causal = None
+        if self.config.family == "clip":
+            causal = jnp.tril(jnp.ones((length, length), bool))
+        for block in self.blocks[:depth]:
+            x = block(x, causal)
+        return x
+
+    def __call__(self, ids: Array) -> Array:
+        """Encode token ids int32 (B, T), padded behind the end token, to (B, E)."""
+        x = self.final_norm(self.tokens(ids))
+        if self.config.family == "siglip":
+            return self.projection(x[:, -1])
+        # OpenAI's exports carry end token 2 by mistake and mean the highest id.
+        ends = ids if self.config.end_token == 2 else ids == self.config.end_token
+        last = jnp.argmax(ends, axis=1)
+        return self.projection(jnp.take_along_axis(x, last[:, None, None], axis=1)[:, 0])
+
+
+def _block(tower: TowerConfig, dtype: Any) -> Block:
+    ratio = tower.mlp_width / tower.width
+    return Block(tower.heads, ratio, tower.activation, tower.eps, dtype)

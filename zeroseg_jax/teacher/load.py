@@ -1,0 +1,166 @@
+"""A frozen CLIP or SigLIP read from a directory, ready to encode images and words."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from zeroseg_jax.teacher.clip import ClipConfig, TextTower, VisionTower
+from zeroseg_jax.teacher.dense import read_out
+from zeroseg_jax.teacher.layout import CheckpointError, find_layout, read_config
+from zeroseg_jax.teacher.tensors import read_params, weight_files
+from zeroseg_jax.teacher.text import load_tokenizer
+
+SHIPPED = Path(__file__).parent.parent / "playground" / "clip"
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+SIGLIP_MEAN = SIGLIP_STD = (0.5, 0.5, 0.5)
+_TEXT_BATCH = 64
+
+
+class Teacher:
+    """A frozen CLIP or SigLIP.
+
+    Attributes:
+      image_px, patch_px: side of the square input and of a patch.
+      embed_dim: E, width of the projected features.
+      mean, std: normalisation of RGB in [0, 1].
+      logit_scale: exp of the learned scale.
+      logit_bias: added to scaled cosines before SigLIP's sigmoid; 0 for CLIP, which has none.
+      dtype: of the vision tower's matrix products; words are always read in float32.
+      digest: sha256 over the config and the weight files.
+      config: sizes of both towers.
+      vision_params: parameters of the vision tower.
+    """
+
+    def __init__(
+        self, directory: Path, config: ClipConfig, params: dict[str, Any], dtype: Any = jnp.float32
+    ):
+        self.directory = directory
+        self.dtype = jnp.dtype(dtype)
+        self.config = config
+        self.image_px = config.image_px
+        self.patch_px = config.patch_px
+        self.embed_dim = config.embed_dim
+        self.mean, self.std = _read_normalisation(directory, config.family)
+        self.vision_params, self.text_params = params["vision"], params.get("text")
+        self.logit_scale = float(np.exp(_scalar(params.get("logit_scale", np.log(100.0)))))
+        self.logit_bias = _scalar(params.get("logit_bias", 0.0))
+        self._vision = VisionTower(config, self.dtype)
+        self._encode_images = jax.jit(self._vision.apply)
+        self._dense = jax.jit(functools.partial(read_out, self._vision), static_argnums=2)
+        if config.text is not None:
+            self._encode_ids = jax.jit(_at_full_precision(TextTower(config).apply))
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """sha256 hex digest over the config and the weight files."""
+        digest = hashlib.sha256()
+        for path in (self.directory / find_layout(self.directory), *weight_files(self.directory)):
+            with open(path, "rb") as file:
+                while chunk := file.read(1 << 20):
+                    digest.update(chunk)
+        return digest.hexdigest()
+
+    @functools.cached_property
+    def _tokenize(self):
+        if self.config.text is None:
+            raise CheckpointError(
+                f"{self.directory}: this checkpoint has no text tower, so it cannot read words; "
+                "give a directory with both towers."
+            )
+        return load_tokenizer(self.directory, self.config)
+
+    def encode_images(self, pixels: np.ndarray | jax.Array) -> jax.Array:
+        """Encode normalised pixels float32 (B, Hpx, Wpx, 3) to (B, E), projected."""
+        return self._encode_images({"params": self.vision_params}, pixels)
+
+    def encode_texts(self, texts: list[str]) -> np.ndarray:
+        """Encode texts to float32 (C, E), projected.
+
+        Raises:
+          CheckpointError: the directory has no text tower or no tokenizer files.
+        """
+        ids = self._tokenize(list(texts))
+        rows = []
+        for start in range(0, len(ids), _TEXT_BATCH):
+            part = ids[start : start + _TEXT_BATCH]
+            # One padded shape, so that any number of words compiles once.
+            padded = np.concatenate([part, np.repeat(part[-1:], _TEXT_BATCH - len(part), axis=0)])
+            out = self._encode_ids({"params": self.text_params}, padded)
+            rows.append(np.asarray(out)[: len(part)])
+        return np.concatenate(rows) if rows else np.zeros((0, self.embed_dim), np.float32)
+
+    def dense(self, pixels: np.ndarray | jax.Array, readout: str = "maskclip") -> jax.Array:
+        """Embed every patch of normalised pixels (B, Hpx, Wpx, 3): (B, h, w, E)."""
+        return self._dense(self.vision_params, pixels, readout)
+
+
+def load(directory: str | Path, dtype: Any = None) -> Teacher:
+    """Load a frozen CLIP or SigLIP from a directory in Hugging Face's or OpenCLIP's layout.
+
+    Args:
+      directory: holds config.json and model.safetensors (or shards with their index), or
+        open_clip_config.json and open_clip_model.safetensors, and the tokenizer files if words
+        are to be read; "playground" means the small CLIP that ships with the package. See
+        docs/teachers.md.
+      dtype: of the vision tower's matrix products; None: bfloat16 where jax runs on an
+        accelerator, float32 on a CPU.
+
+    Raises:
+      CheckpointError: what is missing or wrong there, in one sentence.
+    """
+    path = SHIPPED if str(directory) == "playground" else Path(directory)
+    config = read_config(path)
+    if dtype is None:
+        dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+    return Teacher(path, config, read_params(path, config), dtype)
+
+
+def _scalar(value: Any) -> float:
+    return np.asarray(value).item()
+
+
+def _at_full_precision(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    # An accelerator's default for float32 matrices has a mantissa of 8 or 11 bits.
+    def precise(*args):
+        with jax.default_matmul_precision("highest"):
+            return function(*args)
+
+    return precise
+
+
+def _read_normalisation(
+    directory: Path, family: str
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    mean, std = (CLIP_MEAN, CLIP_STD) if family == "clip" else (SIGLIP_MEAN, SIGLIP_STD)
+    names = {
+        "preprocessor_config.json": ("image_mean", "image_std"),
+        "open_clip_config.json": ("mean", "std"),
+    }
+    for name, fields in names.items():
+        path = directory / name
+        if not path.is_file():
+            continue
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise CheckpointError(
+                f"{path}: not valid JSON ({error}); fetch the file again."
+            ) from error
+        raw = raw.get("preprocess_cfg", raw)
+        defaults = dict(zip(fields, (mean, std), strict=True))
+        found = tuple(tuple(raw.get(field, default)) for field, default in defaults.items())
+        for field, values in zip(fields, found, strict=True):
+            if len(values) != 3 or not all(isinstance(v, float | int) for v in values):
+                raise CheckpointError(f"{path}: {field} is {values}, not three numbers.")
+        return found
+    return mean, std
