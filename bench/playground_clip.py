@@ -1,0 +1,55 @@
+"""Zero-shot accuracy of the CLIP that ships, on crops of things in unseen scenes.
+
+python bench/playground_clip.py
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from absl import flags as absl_flags
+from absl.flags import FLAGS
+
+from zeroseg_jax import flags, teacher
+from zeroseg_jax.playground import probe
+from zeroseg_jax.teacher.layout import read_config
+from zeroseg_jax.teacher.tensors import read_params
+from zeroseg_jax.teacher.text import load_tokenizer
+from zeroseg_jax.training.writer import describe_machine
+
+
+def define_flags() -> None:
+    """Define the command line."""
+    absl_flags.DEFINE_string("output", "docs/results/playground_clip.json", "raw results")
+    absl_flags.DEFINE_integer("count", 4800, "crops")
+
+
+def main(arguments: list[str]) -> None:
+    """Ask for shape, colour and stuff of every crop."""
+    del arguments
+    directory = Path(teacher.load("playground").directory)
+    config = read_config(directory)
+    encode = load_tokenizer(directory, config)
+    scores = probe.zero_shot(read_params(directory, config), config, encode, count=FLAGS.count)
+    training = json.loads((directory / "pretrain.json").read_text())
+    images = 0
+    stage = training
+    while stage:
+        images += stage["log"][-1]["images"]
+        stage = stage["earlier"]
+    results = {
+        "command": "python bench/playground_clip.py",
+        "crops": FLAGS.count,
+        "accuracy": scores,
+        "captions_trained_on": images,
+        **describe_machine(),
+    }
+    path = Path(FLAGS.output)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(results, indent=1) + "\n")
+    print(json.dumps(scores), f"after {images} captions")
+
+
+if __name__ == "__main__":
+    flags.run(main, define_flags)

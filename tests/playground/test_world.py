@@ -1,0 +1,135 @@
+"""The Playground: pure, exact, without leaks, and a CLIP that knows it."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from zeroseg_jax import teacher
+from zeroseg_jax.benchmarks import get_benchmark
+from zeroseg_jax.playground import diet, probe, scenes
+from zeroseg_jax.playground.captions import describe
+from zeroseg_jax.teacher.text import PROMPTS, load_tokenizer
+
+
+def test_scenes_are_pure_functions():
+    for index in (0, 7):
+        first, second = scenes.build_scene(0, index), scenes.build_scene(0, index)
+        assert first == second
+        np.testing.assert_array_equal(scenes.render(first, 48)[0], scenes.render(second, 48)[0])
+    assert scenes.build_scene(0, 1) != scenes.build_scene(2, 1)
+
+
+def test_the_world_is_as_rich_as_promised():
+    assert len(scenes.SHAPES) >= 12 and len(scenes.COLOURS) >= 8 and len(scenes.STUFF) >= 6
+    seen = [scenes.build_scene(0, i) for i in range(400)]
+    things = [thing for scene in seen for thing in scene.things]
+    assert {t.shape for t in things} == set(scenes.SHAPES)
+    assert {t.colour for t in things} == set(scenes.COLOURS)
+    assert {t.fill for t in things} == set(scenes.FILLS)
+    assert {s for scene in seen for s in scene.stuff} == set(scenes.STUFF)
+
+
+def test_held_out_pairs_never_occur_in_ordinary_scenes():
+    for seed in (scenes.TRAIN_SEED, scenes.TUNE_SEED, scenes.EVALUATION_SEED):
+        for index in range(200):
+            for thing in scenes.build_scene(seed, index).things:
+                assert (thing.shape, thing.colour) not in scenes.HELD_OUT
+    for index in range(50):
+        for thing in scenes.build_scene(2, index, held_out=True).things:
+            assert (thing.shape, thing.colour) in scenes.HELD_OUT
+
+
+@pytest.mark.parametrize("shape", scenes.SHAPES)
+def test_masks_are_where_the_thing_is_drawn(shape):
+    thing = scenes.Thing(shape, "red", "plain", 0.5, 0.5, 0.3, 0.2)
+    scene = scenes.Scene(("night",), 0.5, 0.0, (thing,), (1.0, 2.0), 1.0)
+    image, labels = scenes.render(scene, 96)
+    mask = labels.thing > 0
+    assert 0.05 < mask.mean() < 0.36
+    assert set(np.unique(labels.thing)) == {0, scenes.SHAPES.index(shape) + 1}
+    assert set(np.unique(labels.colour)) == {0, scenes.COLOURS.index("red") + 1}
+    redness = image[..., 0].astype(int) - image[..., 2]
+    assert redness[mask].mean() > 60 > redness[~mask].mean()
+
+
+def test_a_window_shows_what_the_whole_shows():
+    scene = scenes.build_scene(0, 3)
+    _, whole = scenes.render(scene, 128)
+    _, part = scenes.render(scene, 64, (0.0, 0.5, 0.5, 1.0))
+    np.testing.assert_array_equal(part.thing, whole.thing[64:, :64])
+
+
+def test_captions_name_what_is_there():
+    rng = np.random.default_rng(0)
+    texts = set()
+    for index in range(100):
+        scene = scenes.build_scene(0, index)
+        text = describe(scene, rng, vague=0.0)
+        assert all(thing.shape in text for thing in scene.things)
+        texts.add(text)
+    assert len(texts) > 90
+    empty = dataclasses.replace(scene, things=())
+    assert scene.stuff[0] in describe(empty, rng)
+
+
+def test_groups_differ_in_shape_only():
+    images, captions = diet.build_batch(
+        np.random.default_rng(0), 32, groups=1, views=4, seed=0, difficulty=0.5
+    )
+    assert images.shape == (16, 32, 32, 3) and len(captions) == 16
+    forms = {
+        " ".join(w for w in text.split() if w not in scenes.SHAPES + scenes.COLOURS + ("an", "a"))
+        for text in captions[:12]
+    }
+    assert len(forms) == 1
+
+
+def test_benchmarks_share_scenes_and_differ_in_labels():
+    things, full = get_benchmark("playground/things"), get_benchmark("playground/full")
+    colours = get_benchmark("playground/colours")
+    a, b, c = things[4], full[4], colours[4]
+    np.testing.assert_array_equal(a["image"], b["image"])
+    np.testing.assert_array_equal(a["label"] > 0, b["label"] < 12)
+    np.testing.assert_array_equal(a["label"] > 0, c["label"] > 0)
+    inside = a["label"] > 0
+    np.testing.assert_array_equal(a["label"][inside] - 1, b["label"][inside])
+    for benchmark in (things, full, colours, get_benchmark("playground/held-out")):
+        assert len(benchmark.class_names) == len(benchmark.words) + benchmark.has_background
+        assert benchmark[0]["label"].max() < len(benchmark.class_names)
+    with pytest.raises(ValueError, match="did you mean playground/things"):
+        get_benchmark("playground/thing")
+
+
+def test_the_shipped_clip_knows_the_world():
+    """A little under what its record says, so that a broken loader or prompt shows."""
+    clip = teacher.load("playground")
+    encode = load_tokenizer(clip.directory, clip.config)
+    params = {"vision": clip.vision_params, "text": clip.text_params}
+    scores = probe.zero_shot(params, clip.config, encode, count=480)
+    record = json.loads((clip.directory / "pretrain.json").read_text())["zero_shot"]
+    for question, recorded in record.items():
+        assert scores[question] > recorded - 0.05
+
+
+def test_shipped_files_are_small():
+    folder = Path(teacher.load("playground").directory)
+    assert sum(f.stat().st_size for f in folder.iterdir()) < 20e6
+
+
+def test_tokens_equal_hugging_faces():
+    transformers = pytest.importorskip("transformers")
+    clip = teacher.load("playground")
+    theirs = transformers.CLIPTokenizer.from_pretrained(str(clip.directory))
+    ours = load_tokenizer(clip.directory, clip.config)
+    for text in ("A red STAR", "a dog's day", "", "naïve café 星 🙂", "star " * 60, "a  b\tc"):
+        expected = theirs(
+            text, padding="max_length", max_length=ours([""]).shape[1], truncation=True
+        )["input_ids"]
+        assert ours([text])[0].tolist() == expected, text
+
+
+def test_prompt_sets_have_their_published_sizes():
+    assert [len(PROMPTS[name]) for name in ("simple", "subset", "imagenet")] == [1, 7, 80]
