@@ -1,0 +1,101 @@
+"""Kill prepare at random moments, again and again, and compare the bank with an undisturbed one.
+
+    python bench/prepare_kills.py --kills=50
+
+Two processes share the work as two hosts would; every kill is SIGKILL, at a moment drawn evenly
+over the time that an undisturbed run takes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from absl import flags as absl_flags
+from absl.flags import FLAGS
+
+from zeroseg_jax import flags
+from zeroseg_jax.data import bank
+from zeroseg_jax.training.writer import describe_machine
+
+HOST = """
+import sys
+from pathlib import Path
+from zeroseg_jax import teacher
+from zeroseg_jax.config import from_mapping
+from zeroseg_jax.data import bank
+from zeroseg_jax.prepare import prepare_bank
+bank.SHARD_IMAGES = 8
+config = from_mapping({"model": {"image_px": 96, "encoder": {"patch_px": 8}},
+                       "teacher": {"grids": (1, 2, 3)}, "data": {"images": int(sys.argv[2])}})
+prepare_bank(config, Path(sys.argv[1]), teacher.load("playground"),
+             host_index=int(sys.argv[3]), host_count=int(sys.argv[4]))
+"""
+
+
+def define_flags() -> None:
+    """Define the command line."""
+    absl_flags.DEFINE_integer("kills", 50, "how many", lower_bound=1)
+    absl_flags.DEFINE_integer("images", 400, "scenes in the bank", lower_bound=8)
+    absl_flags.DEFINE_string("output", "docs/results/prepare_kills.json", "raw results")
+
+
+def main(arguments: list[str]) -> None:
+    """Run undisturbed, run with kills, compare record by record."""
+    del arguments
+    rng = random.Random(0)
+    with tempfile.TemporaryDirectory() as folder:
+        whole, killed = Path(folder) / "whole", Path(folder) / "killed"
+        begin = time.time()
+        assert _start(whole, 0, 1).wait() == 0
+        usual = time.time() - begin
+        kills, rounds = 0, 0
+        while not (killed / "manifest.json").is_file():
+            rounds += 1
+            hosts = [_start(killed, i, 2) for i in range(2)]
+            while any(host.poll() is None for host in hosts):
+                time.sleep(rng.uniform(0, usual / 2))
+                alive = [host for host in hosts if host.poll() is None]
+                if alive and kills < FLAGS.kills:
+                    rng.choice(alive).kill()
+                    kills += 1
+        records = _compare(whole, killed)
+    results = {
+        "command": f"python bench/prepare_kills.py --kills={FLAGS.kills}",
+        "kills": kills,
+        "starts": 2 * rounds,
+        "records": records,
+        "equal": True,
+        **describe_machine(),
+    }
+    Path(FLAGS.output).write_text(json.dumps(results, indent=1) + "\n")
+    print(f"{kills} kills over {2 * rounds} starts: {records} records equal")
+
+
+def _start(directory: Path, host: int, hosts: int) -> subprocess.Popen:
+    arguments = [str(directory), str(FLAGS.images), str(host), str(hosts)]
+    return subprocess.Popen(
+        [sys.executable, "-c", HOST, *arguments], env=os.environ, stdout=subprocess.DEVNULL
+    )
+
+
+def _compare(whole: Path, killed: Path) -> int:
+    first, second = bank.BankSource(whole), bank.BankSource(killed)
+    if len(first) != len(second):
+        raise AssertionError(f"{len(second)} records, not {len(first)}")
+    for i in range(len(first)):
+        for field in ("name", "index", "image", "features"):
+            if not np.array_equal(first[i][field], second[i][field]):
+                raise AssertionError(f"record {i}: {field} differs")
+    return len(first)
+
+
+if __name__ == "__main__":
+    flags.run(main, define_flags)

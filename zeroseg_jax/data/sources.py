@@ -1,0 +1,106 @@
+"""Random-access sources of images: len(source) and source[i] -> {"image", "name", "index"}."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from zeroseg_jax.config import Config
+from zeroseg_jax.data.transforms import read_image
+from zeroseg_jax.playground.scenes import build_scene, render
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+SCENE_PX = 224
+
+
+class Source(Protocol):
+    """What `prepare` and live training read; an unreadable image raises ImageError."""
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        ...
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Return image uint8 (H, W, 3), name and index."""
+        ...
+
+
+class PlaygroundSource:
+    """Scenes 0 .. count - 1 of a split of the Playground."""
+
+    def __init__(self, seed: int, count: int, size_px: int = SCENE_PX):
+        self.seed, self.count, self.size_px = seed, count, size_px
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        image, _ = render(build_scene(self.seed, index), self.size_px)
+        return {"image": image, "name": f"scene-{self.seed}-{index:06d}", "index": index}
+
+
+class FolderSource:
+    """All images below a folder, sorted by path.
+
+    Args:
+      directory: searched recursively for SUFFIXES, in any case.
+      limit: at most so many, 0 for all.
+      max_pixels: see read_image.
+
+    Raises:
+      ValueError: no such folder, or no image in it.
+    """
+
+    def __init__(self, directory: str, limit: int = 0, max_pixels: int = 50_000_000):
+        root = Path(directory)
+        if not root.is_dir():
+            raise ValueError(f"data.directory: {directory} is not a folder; name one with images.")
+        names = sorted(
+            str(path.relative_to(root))
+            for path in root.rglob("*")
+            if path.suffix.lower() in SUFFIXES and path.is_file()
+        )
+        if not names:
+            raise ValueError(
+                f"data.directory: {directory} holds no image ({', '.join(SUFFIXES)}); "
+                "put some there or name another folder."
+            )
+        self.root, self.max_pixels = root, max_pixels
+        self.names = names[:limit] if limit else names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        name = self.names[index]
+        image = read_image(self.root / name, max_pixels=self.max_pixels)
+        return {"image": image, "name": name, "index": index}
+
+
+def build_source(config: Config) -> Source:
+    """Build the source that a config names.
+
+    Raises:
+      ValueError: an empty or missing folder, or a Playground of no scenes.
+    """
+    data = config.data
+    if data.source == "folder":
+        return FolderSource(data.directory, data.images, data.max_pixels)
+    if not data.images:
+        raise ValueError("data.images: 0 scenes; the Playground is endless, say how many.")
+    return PlaygroundSource(data.scene_seed, data.images)
+
+
+def describe_source(config: Config) -> dict[str, Any]:
+    """Name a source for a manifest."""
+    data = config.data
+    if data.source == "folder":
+        return {"kind": "folder", "directory": data.directory, "images": data.images}
+    return {"kind": "playground", "seed": data.scene_seed, "images": data.images}
+
+
+def stack(records: list[dict[str, Any]], key: str) -> np.ndarray:
+    """Stack one entry of many records along a new first axis."""
+    return np.stack([record[key] for record in records])

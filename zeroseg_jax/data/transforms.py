@@ -1,0 +1,119 @@
+"""Image operations on numpy arrays, one function each. Images are uint8 RGB (H, W, 3)."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+_WHITE = (255, 255, 255)
+
+
+class ImageError(ValueError):
+    """A picture that cannot be read; the message names the file and the reason."""
+
+
+def read_image(path: str | Path, *, max_pixels: int = 50_000_000) -> np.ndarray:
+    """Read a picture of any common kind as the eye sees it.
+
+    EXIF rotation is applied; transparency is laid on white; palettes, grey, CMYK and 16-bit
+    become 8-bit RGB; of an animation the first frame is read.
+
+    Args:
+      path: a file that Pillow knows.
+      max_pixels: a header that announces more is refused before anything is decoded.
+
+    Returns:
+      uint8 (H, W, 3).
+
+    Raises:
+      ImageError: missing, empty, not an image, truncated, or too large.
+    """
+    path = Path(path)
+    try:
+        if not path.stat().st_size:
+            raise ImageError(f"{path}: the file is empty.")
+        with Image.open(path) as image:
+            if image.width * image.height > max_pixels:
+                raise ImageError(
+                    f"{path}: {image.width} x {image.height} px is more than the limit of "
+                    f"{max_pixels} pixels; make it smaller or raise data.max_pixels."
+                )
+            return _to_rgb(ImageOps.exif_transpose(image))
+    except Image.DecompressionBombError as error:
+        raise ImageError(
+            f"{path}: its header announces far more than {max_pixels} pixels; not decoded."
+        ) from error
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{path}: not an image that can be read.") from error
+    except ImageError:
+        raise
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ImageError(f"{path}: damaged or unreadable ({reason}).") from error
+
+
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        values = np.asarray(image).astype(np.float64)
+        if image.mode != "F":
+            values = values / 257.0  # 65535 becomes 255
+        grey = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        paper = Image.new("RGBA", layer.size, (*_WHITE, 255))
+        image = Image.alpha_composite(paper, layer)
+    return np.array(image.convert("RGB"))
+
+
+def centre_square(image: np.ndarray) -> np.ndarray:
+    """Cut the largest centred square out of (H, W, 3)."""
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return image[top : top + side, left : left + side]
+
+
+def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resize (H, W, 3) bicubically, antialiased when shrinking (Pillow's filter)."""
+    if image.shape[:2] == (height, width):
+        return image
+    return np.asarray(
+        Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
+    )
+
+
+def square_crop(image: np.ndarray, size_px: int) -> np.ndarray:
+    """Cut the centre square of (H, W, 3) and resize it: uint8 (size_px, size_px, 3)."""
+    return resize(centre_square(image), size_px, size_px)
+
+
+def cut_views(image: np.ndarray, windows: list[tuple[float, ...]], size_px: int) -> np.ndarray:
+    """Cut windows out of the centre square, each resized.
+
+    They come from the picture's own resolution (no finer than a view needs), by rounded
+    edges, so that a 3 x 3 grid fits any side.
+
+    Args:
+      image: uint8 (H, W, 3).
+      windows: see config.grid_windows.
+      size_px: side of a view.
+
+    Returns:
+      uint8 (V, size_px, size_px, 3), in the order of `windows`.
+
+    Source: ZeroSeg, multi-scale views.
+    """
+    square = centre_square(image)
+    finest = round(1 / min(bottom - top for top, _, bottom, _ in windows))
+    side = int(np.clip(len(square), size_px, size_px * finest))
+    square = resize(square, side, side)
+    views = []
+    for window in windows:
+        top, left, bottom, right = (int(np.rint(edge * side)) for edge in window)
+        views.append(resize(square[top:bottom, left:right], size_px, size_px))
+    return np.stack(views)

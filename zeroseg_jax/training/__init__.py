@@ -1,0 +1,1 @@
+"""How the student learns: state, optimizer, devices, step, checkpoints, logs and the loop."""
