@@ -1,0 +1,147 @@
+"""What each own term of the Playground's recipe brings, over seeds.
+
+    python bench/playground_terms.py --workdir=runs/terms
+
+Every variant trains on the same bank for the same steps; scores are on scenes of TUNE_SEED,
+which nothing trains on and no headline number is reported on. A seed moves the parameters drawn
+and the order of the images.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import flags as absl_flags
+from absl.flags import FLAGS
+
+from configs import playground
+from zeroseg_jax import flags, teacher
+from zeroseg_jax.benchmarks import get_benchmark
+from zeroseg_jax.config import Config, from_mapping
+from zeroseg_jax.evaluation import build, runner
+from zeroseg_jax.evaluation.presets import get_preset
+from zeroseg_jax.evaluation.segmenters import StudentSegmenter
+from zeroseg_jax.models.student import build_student
+from zeroseg_jax.playground.scenes import TUNE_SEED
+from zeroseg_jax.prepare import bank_directory, prepare_bank
+from zeroseg_jax.train import use_compilation_cache
+from zeroseg_jax.training import inputs, sharding
+from zeroseg_jax.training.optimizer import build_optimizer
+from zeroseg_jax.training.state import init_state
+from zeroseg_jax.training.step import build_step
+from zeroseg_jax.training.writer import describe_machine
+
+# Variant -> (recipe, dotted overrides): the paper's objective, the default, and the default
+# with one thing put back to the paper's, or taken away.
+VARIANTS = {
+    "default": ("default", {}),
+    "faithful": ("faithful", {}),
+    "learned grouping": ("default", {"model.head.grouping": "learned", "loss.patch": 0.0}),
+    "no region read-out": ("default", {"model.head.region_readout": False}),
+    "no inside term": ("default", {"loss.inside": 0.0}),
+    "no cell term": ("default", {"loss.cell": 0.0}),
+    "encoder from scratch": ("default", {"model.encoder.init": "scratch"}),
+    "views without overlap": ("default", {"teacher.overlap": False}),
+    "no patch term": ("default", {"loss.patch": 0.0}),
+    "head reads the last block only": ("default", {"model.head.all_levels": False}),
+    "mask ratio 0.6": ("default", {"model.mask_ratio": 0.6}),
+    "with the paper's matching": ("default", {"loss.matching": 1.0}),
+    "no reconstruction, nothing masked": (
+        "default",
+        {"loss.reconstruction": 0.0, "model.mask_ratio": 0.0},
+    ),
+}
+
+
+def define_flags() -> None:
+    """Define the command line."""
+    absl_flags.DEFINE_string("workdir", "runs/terms", "holds the bank")
+    absl_flags.DEFINE_string("output", "docs/results/playground_terms.json", "raw results")
+    absl_flags.DEFINE_integer("steps", 120, "of each run")
+    absl_flags.DEFINE_integer("batch", 16, "images a step")
+    absl_flags.DEFINE_integer("seeds", 3, "runs a variant")
+    absl_flags.DEFINE_integer("bank_images", 768, "scenes in the bank")
+    absl_flags.DEFINE_integer("images", 48, "scenes of TUNE_SEED a score is over")
+
+
+def main(arguments: list[str]) -> None:
+    """Train and score every variant with every seed; results are written after each."""
+    del arguments
+    use_compilation_cache()
+    names = ("steps", "batch", "seeds", "bank_images", "images")
+    settings = {name: FLAGS[name].value for name in names}
+    command = "python bench/playground_terms.py"
+    results = {"command": command, **settings, **describe_machine(), "variants": {}}
+    clip = teacher.load("playground")
+    for name, (recipe, overrides) in VARIANTS.items():
+        config = _configure(recipe, overrides)
+        prepare_bank(config, bank_directory(config, FLAGS.workdir), clip)
+        results["variants"][name] = _run_variant(config, clip, name)
+        path = Path(FLAGS.output)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def _configure(recipe: str, overrides: dict) -> Config:
+    raw = playground.get_config(recipe)
+    raw.update_from_flattened_dict(overrides)
+    raw.data.images = FLAGS.bank_images
+    raw.data.bank = f"{FLAGS.workdir}/bank-{'overlap' if raw.teacher.overlap else 'grid'}"
+    raw.optim.update(batch_global=FLAGS.batch, base_rate=1e-3 * 256 / FLAGS.batch)
+    raw.optim.steps = FLAGS.steps
+    raw.run.data_parallel = 1
+    return from_mapping(raw.to_dict())
+
+
+def _run_variant(config: Config, clip: teacher.Teacher, name: str) -> list[dict]:
+    student = build_student(config.model)
+    optimizer = build_optimizer(config, FLAGS.steps)
+    step = build_step(config, student, optimizer, sharding.build_mesh(config))
+    source = inputs.build_inputs(config, Path(FLAGS.workdir), clip, print)
+    runs = []
+    for seed in range(FLAGS.seeds):
+        seeded = dataclasses.replace(config, run=dataclasses.replace(config.run, seed=seed))
+        tower = clip.vision_params if config.model.encoder.init == "teacher" else None
+        state = init_state(
+            seeded, student, optimizer, vision_params=tower, feature_mean=source.feature_mean()
+        )
+        begin = time.time()
+        batches = dataclasses.replace(source, config=seeded).batches(0, batch_per_host=FLAGS.batch)
+        for batch in itertools.islice(batches, FLAGS.steps):
+            fed = {"image": batch["image"], "features": np.asarray(batch["features"])}
+            state, metrics = step(state, fed)
+        record = {key: float(value) for key, value in jax.device_get(metrics).items()}
+        run = {"seed": seed, "seconds": round(time.time() - begin, 1), "last": record}
+        runs.append({**run, **_score(state.params, config, clip)})
+        print(name, {key: value for key, value in runs[-1].items() if key != "last"}, flush=True)
+    return runs
+
+
+def _score(params, config: Config, clip: teacher.Teacher) -> dict:
+    scores = {}
+    for benchmark_name in ("playground/things", "playground/full"):
+        benchmark = get_benchmark(benchmark_name, images=FLAGS.images, seed=TUNE_SEED)
+        preset = get_preset("zeroseg", benchmark_name)
+        text = build.embed_words(clip, [list(w) for w in benchmark.words], preset)
+        segmenter = StudentSegmenter(params, config, text, preset, clip.logit_scale)
+        with tempfile.TemporaryDirectory() as folder:
+            report = runner.evaluate(
+                segmenter, benchmark, preset, checkpoint="bench", output=folder, pictures=0,
+                log=lambda line: None,
+            )  # fmt: skip
+        short = benchmark_name.removeprefix("playground/")
+        scores[short] = report["miou"]
+        scores[f"{short}_oracle_naming"] = report["diagnostics"]["oracle_naming_miou"]
+        scores["segments_used"] = report["diagnostics"]["segments_used_per_image"]
+    return scores
+
+
+if __name__ == "__main__":
+    flags.run(main, define_flags)

@@ -1,0 +1,84 @@
+"""PAMR against the sum written out pixel by pixel, and what it is for."""
+
+import numpy as np
+
+from zeroseg_jax.evaluation import presets, refine, runner
+
+
+def refine_slowly(scores, image, dilations, iterations):
+    height, width = image.shape[:2]
+    steps = [
+        (d * y, d * x)
+        for d in dilations
+        for y in (-1, 0, 1)
+        for x in (-1, 0, 1)
+        if (y, x) != (0, 0)
+    ]
+
+    def around(array, i, j):
+        inside = [(min(max(i + y, 0), height - 1), min(max(j + x, 0), width - 1)) for y, x in steps]
+        return np.stack([array[place] for place in inside])
+
+    for _ in range(iterations):
+        new = np.empty_like(scores)
+        for i in range(height):
+            for j in range(width):
+                colours = around(image, i, j)
+                spread = np.concatenate([colours, image[i, j][None]]).std(axis=0, ddof=1)
+                closeness = -(np.abs(colours - image[i, j]) / (0.1 * spread + 1e-8)).mean(axis=-1)
+                weights = np.exp(closeness - closeness.max())
+                new[i, j] = (weights / weights.sum()) @ around(scores, i, j)
+        scores = new
+    return scores
+
+
+def test_equals_the_sum_written_out():
+    rng = np.random.default_rng(0)
+    image, scores = rng.random((7, 9, 3)), rng.random((7, 9, 4))
+    found = refine.refine_scores(
+        scores.astype(np.float32), image.astype(np.float32), dilations=(1, 3), iterations=2
+    )
+    expected = refine_slowly(scores, image, (1, 3), 2)
+    # Weights are exponentials of float32 differences over a tenth of a deviation.
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+def test_blurred_scores_snap_to_the_edge_of_the_picture():
+    image = np.zeros((32, 32, 3), np.uint8)
+    image[:, 13:] = 200
+    ramp = np.clip((np.arange(32) - 6) / 20, 0, 1).astype(np.float32)  # crosses 0.5 at 16, not 13
+
+    class Ramp:
+        native_px, patch_px = 32, 8
+
+        @staticmethod
+        def score(window):
+            right = np.broadcast_to(ramp, (1, 32, 32))
+            return np.stack([1 - right, right], axis=-1), (right > 0.5).astype(int)
+
+    truth = (np.arange(32) >= 13).astype(int)
+    off = presets.get_preset("zeroseg", "playground/full", {"pamr_dilations": ""})
+    on = presets.get_preset("zeroseg", "playground/full", {"pamr_dilations": "1;4"})
+    blurred, _, _ = runner.segment_image(Ramp(), image, off)
+    sharp, scores, _ = runner.segment_image(Ramp(), image, on)
+    assert (blurred != truth).any()
+    np.testing.assert_array_equal(sharp, np.broadcast_to(truth, (32, 32)))
+    assert scores.shape == (32, 32) and scores.max() <= 1
+
+
+def test_large_pictures_are_refined_at_the_presets_size():
+    class Halves:
+        native_px, patch_px = 16, 8
+
+        @staticmethod
+        def score(window):
+            left = np.broadcast_to(np.arange(16) < 8, (1, 16, 16)).astype(np.float32)
+            return np.stack([left, 1 - left], axis=-1), left.astype(int)
+
+    image = np.zeros((200, 200, 3), np.uint8)
+    image[:, 100:] = 255
+    numbers = {"pamr_dilations": "1;2", "pamr_short_px": "50"}
+    preset = presets.get_preset("zeroseg", "playground/full", numbers)
+    labels, _, _ = runner.segment_image(Halves(), image, preset)
+    assert labels.shape == (200, 200)
+    assert (labels[:, :98] == 0).all() and (labels[:, 102:] == 1).all()

@@ -1,0 +1,154 @@
+"""Reports and pictures: the score line, a table, panels with a legend, overlays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+_PANEL_PX, _MARGIN_PX, _TITLE_PX, _LEGEND_PX = 224, 12, 26, 24
+_PAPER, _INK = (255, 255, 255), (30, 30, 30)
+# Okabe and Ito's eight, told apart by most colour-blind eyes, then lighter and darker kin.
+_BASE = (
+    (0, 0, 0), (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66),
+    (0, 114, 178), (213, 94, 0), (204, 121, 167),
+)  # fmt: skip
+
+
+def palette(names: Sequence[str]) -> np.ndarray:
+    """Return a colour for each class, uint8 (C, 3): black for "background" and nothing else."""
+    first = 0 if names[0] == "background" else 1
+    colours = []
+    for i in range(first, first + len(names)):
+        base = np.array(_BASE[i % len(_BASE)], np.float32)
+        turn = i // len(_BASE)
+        if turn:
+            towards = 255.0 if turn % 2 else 0.0
+            base = base + (towards - base) * min(0.45 + 0.15 * (turn // 2), 0.8)
+        colours.append(base)
+    return np.rint(np.stack(colours)).astype(np.uint8)
+
+
+def colour_labels(labels: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """Paint int (H, W) labels with uint8 (C, 3): uint8 (H, W, 3); ids past C (ignored) grey."""
+    count = len(colours)
+    table = np.concatenate([colours, np.full((1, 3), 127, np.uint8)])
+    return table[np.where((labels < 0) | (labels >= count), count, labels)]
+
+
+def overlay(
+    image: np.ndarray, labels: np.ndarray, colours: np.ndarray, opacity: float = 0.55
+) -> np.ndarray:
+    """Lay class colours over a picture, with a dark line between classes: uint8 (H, W, 3)."""
+    painted = colour_labels(labels, colours).astype(np.float32)
+    mixed = image * (1 - opacity) + painted * opacity
+    edge = np.zeros(labels.shape, bool)
+    edge[1:] |= labels[1:] != labels[:-1]
+    edge[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+    mixed[edge] = mixed[edge] * 0.25
+    return np.rint(mixed).astype(np.uint8)
+
+
+def add_legend(image: np.ndarray, entries: list[tuple[str, tuple[int, int, int]]]) -> Image.Image:
+    """Put swatches with names under a picture, in as many rows as they need."""
+    font = _font(15)
+    width = max(image.shape[1], 240)
+    places, x, row = [], _MARGIN_PX, 0
+    for name, colour in entries:
+        wide = 22 + int(font.getlength(name)) + 16
+        if x + wide > width and x > _MARGIN_PX:
+            x, row = _MARGIN_PX, row + 1
+        places.append((x, row, name, colour))
+        x += wide
+    height = image.shape[0] + (row + 1) * _LEGEND_PX + 8
+    canvas = Image.new("RGB", (width, height), _PAPER)
+    canvas.paste(Image.fromarray(image), (0, 0))
+    draw = ImageDraw.Draw(canvas)
+    for x, row, name, colour in places:
+        y = image.shape[0] + 6 + row * _LEGEND_PX
+        draw.rectangle((x, y + 1, x + 15, y + 16), fill=tuple(colour), outline=_INK)
+        draw.text((x + 21, y), name, fill=_INK, font=font)
+    return canvas
+
+
+def draw_panel(
+    image: np.ndarray,
+    truth: np.ndarray,
+    prediction: np.ndarray,
+    segments: np.ndarray,
+    names: tuple[str, ...],
+) -> Image.Image:
+    """Draw image, truth, prediction and segments side by side, with a legend of the classes."""
+    _, ids = np.unique(segments, return_inverse=True)
+    ids = ids.reshape(segments.shape)
+    colours = palette(names)
+    segment_names = [str(i + 1) for i in range(int(ids.max()) + 1)]
+    parts = (
+        ("image", image),
+        ("truth", colour_labels(truth, colours)),
+        ("prediction", colour_labels(prediction, colours)),
+        (f"segments ({len(segment_names)})", colour_labels(ids, palette(segment_names))),
+    )
+    width = len(parts) * (_PANEL_PX + _MARGIN_PX) + _MARGIN_PX
+    canvas = Image.new("RGB", (width, _PANEL_PX + _TITLE_PX + _MARGIN_PX), _PAPER)
+    draw = ImageDraw.Draw(canvas)
+    for i, (title, part) in enumerate(parts):
+        x = _MARGIN_PX + i * (_PANEL_PX + _MARGIN_PX)
+        draw.text((x, 5), title, fill=_INK, font=_font(15))
+        scaled = _fit(Image.fromarray(part), smooth=not i)
+        canvas.paste(scaled, (x, _TITLE_PX))
+    shown = sorted(set(np.unique(truth)) | set(np.unique(prediction)))
+    entries = [(names[c], tuple(int(v) for v in colours[c])) for c in shown if c < len(names)]
+    return add_legend(np.asarray(canvas), entries)
+
+
+def _fit(image: Image.Image, smooth: bool) -> Image.Image:
+    scale = _PANEL_PX / max(image.size)
+    size = tuple(max(1, round(side * scale)) for side in image.size)
+    return image.resize(size, Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST)
+
+
+def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    return ImageFont.load_default(size=size)
+
+
+def score_line(result: dict[str, Any]) -> str:
+    """Say a score with everything it depends on."""
+    preset = result["preset"]
+    return (
+        f"{result['benchmark']}: mIoU {result['miou']:.2f} over {result['present_classes']} "
+        f"classes and {result['images']} images | preset {preset['name']}, prompts "
+        f"{result['prompts']}, {len(result['words'])} words, threshold "
+        f"{result['threshold']}, background words {len(preset['background_words'])}, "
+        f"filter {preset['image_filter']}, PAMR {_say_refinement(preset)} | "
+        f"checkpoint {result['checkpoint']}"
+    )
+
+
+def _say_refinement(preset: dict[str, Any]) -> str:
+    dilations = preset["pamr_dilations"]
+    return f"{preset['pamr_iterations']} x {tuple(dilations)}" if dilations else "off"
+
+
+def write_markdown(result: dict[str, Any]) -> str:
+    """Write report.md."""
+    lines = [
+        f"# {result['benchmark']}",
+        "",
+        score_line(result),
+        "",
+        f"Pixel accuracy {result['pixel_accuracy']:.2f}. With each segment, unrefined, "
+        f"named by its commonest true class: {result['diagnostics']['oracle_naming_miou']:.2f}. "
+        f"Segments used an image: {result['diagnostics']['segments_used_per_image']:.2f}.",
+        "",
+        "| class | IoU |",
+        "|---|---:|",
+    ]
+    for name, value in result["per_class_iou"].items():
+        lines.append(f"| {name} | {'absent' if value is None else f'{value:.2f}'} |")
+    lines += ["", "| protocol | |", "|---|---|"]
+    lines += [f"| {name} | {value} |" for name, value in result["preset"].items()]
+    lines += ["", "Words: " + "; ".join(", ".join(names) for names in result["words"]), ""]
+    return "\n".join(lines)
