@@ -231,12 +231,13 @@ def set_feature_mean(params: Params, mean: Array) -> Params:
     mean = jnp.asarray(mean, jnp.float32)
 
     def with_bias(layer: Params) -> Params:
-        return {**layer, "bias": mean}
+        # A copy each: a step that donates its state may meet no buffer twice.
+        return {**layer, "bias": jnp.array(mean)}
 
     head = {**params["head"]}
     head["global_mlp"] = {**head["global_mlp"], "fc2": with_bias(head["global_mlp"]["fc2"])}
     if "feature_mean" in head:  # grouping is clustered
-        head["feature_mean"] = mean
+        head["feature_mean"] = jnp.array(mean)
         head["patch_projection"] = with_bias(head["patch_projection"])
     if "region_projection" in params:
         return {
