@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> int:
         print(line)
     if FLAGS.json:
         _write_json(check.summarise(benchmark, findings))
-    wrong = len(findings.problems)
+    wrong = findings.count_problems()
     state = f"{wrong} problem{'s' if wrong > 1 else ''}" if wrong else "good"
     print(f"{name}: {state} in {data_dir}")
     return int(bool(wrong))

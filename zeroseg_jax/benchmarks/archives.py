@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
+import lzma
 import os
 import shutil
 import tarfile
@@ -16,6 +18,14 @@ from typing import IO
 _CHUNK = 1 << 20
 _MAX_NAME = 240  # of one part of a path; disks stop at 255 bytes
 _LOG_SECONDS = 5.0
+_DAMAGE = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    gzip.BadGzipFile,
+    lzma.LZMAError,
+    zlib.error,
+    EOFError,
+)
 
 
 class ArchiveError(ValueError):
@@ -95,17 +105,18 @@ def unpack(archive: Path, target: Path, limits: Limits, log: Callable[[str], Non
             if time.time() - last > _LOG_SECONDS:
                 last = time.time()
                 log(f"unpack: {len(seen)} files, {unpacked / 1e9:.2f} GB")
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
+    except _DAMAGE as error:
         raise ArchiveError(f"{archive}: damaged or cut off ({error}); get it again.") from error
     log(f"unpack: {written} files written, {len(seen) - written} were there, in {target}")
     return written
 
 
 def _members(archive: Path) -> Iterator[_Member]:
-    if zipfile.is_zipfile(archive):
-        return _zip_members(archive)
+    # In this order: a tar whose last file is a zip would pass for a zip.
     if tarfile.is_tarfile(archive):
         return _tar_members(archive)
+    if zipfile.is_zipfile(archive):
+        return _zip_members(archive)
     raise ArchiveError(f"{archive}: neither a tar nor a zip archive; get it again.")
 
 
@@ -122,6 +133,10 @@ def _tar_members(archive: Path) -> Iterator[_Member]:
                     f"{archive}: {info.name} is {kind}; data sets hold none, so it is not unpacked."
                 )
             tar.members = []  # tarfile keeps every header it has read
+        # tarfile takes a cut between two files for the end; a whole archive closes with zeros.
+        tar.fileobj.seek(tar.offset)
+        if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise ArchiveError(f"{archive}: cut off or damaged between two files; get it again.")
 
 
 def _zip_members(archive: Path) -> Iterator[_Member]:

@@ -6,16 +6,19 @@ import concurrent.futures
 import dataclasses
 import os
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from zeroseg_jax.benchmarks.files import FileBenchmark, Pair, read_like
+from zeroseg_jax.benchmarks.files import FileBenchmark, Pair, SizeError, read_like
+from zeroseg_jax.benchmarks.masks import MaskError
 from zeroseg_jax.data.transforms import ImageError, open_image
 
 EXTREME_ASPECT = 8.0
-_AHEAD = 256  # files in flight
+_AHEAD = 64  # files in flight
+_ORIENTATION = 0x0112  # of EXIF
 _LOG_SECONDS = 5.0
 
 
@@ -24,18 +27,22 @@ class Findings:
     """What was found.
 
     Attributes:
-      images: pairs that were decoded.
+      images: pairs that were decoded and are good.
       histogram: int64 (C + 1,), pixels of each class, ignored ones last.
       occurs: int64 (C + 1,), pictures that hold each class.
-      problems: sentences about what makes a score wrong.
-      notes: sentences about what is unusual, though not wrong.
+      problems: by kind, sentences about what makes a score wrong.
+      notes: by kind, sentences about what is unusual, though not wrong.
     """
 
     images: int
     histogram: np.ndarray
     occurs: np.ndarray
-    problems: list[str] = dataclasses.field(default_factory=list)
-    notes: list[str] = dataclasses.field(default_factory=list)
+    problems: dict[str, list[str]]
+    notes: dict[str, list[str]]
+
+    def count_problems(self) -> int:
+        """Return how many problems there are."""
+        return sum(len(sentences) for sentences in self.problems.values())
 
 
 def check(benchmark: FileBenchmark, log: Callable[[str], None] = print) -> Findings:
@@ -45,8 +52,9 @@ def check(benchmark: FileBenchmark, log: Callable[[str], None] = print) -> Findi
       benchmark: see benchmarks.open_files.
       log: takes progress lines.
     """
-    classes = len(benchmark.class_names)
-    findings = Findings(0, np.zeros(classes + 1, np.int64), np.zeros(classes + 1, np.int64))
+    columns = len(benchmark.class_names) + 1
+    counts = np.zeros((2, columns), np.int64)
+    findings = Findings(0, *counts, defaultdict(list), defaultdict(list))
     _check_listing(benchmark, findings)
     pairs, begin = benchmark.listing.pairs, time.time()
     last = begin
@@ -57,123 +65,130 @@ def check(benchmark: FileBenchmark, log: Callable[[str], None] = print) -> Findi
                 group, pool.map(lambda pair: _check_pair(benchmark, pair), group), strict=True
             ):
                 _add(findings, found, pair)
-                if time.time() - last > _LOG_SECONDS:
-                    last = time.time()
-                    _report_progress(findings, len(pairs), last - begin, log)
+            if time.time() - last > _LOG_SECONDS:
+                last, done = time.time(), first + len(group)
+                rate = done / (last - begin)
+                log(
+                    f"verify: {done}/{len(pairs)} pictures, {rate:.0f} a second, "
+                    f"ETA {(len(pairs) - done) / rate:.0f} s"
+                )
     _check_classes(benchmark, findings)
     return findings
-
-
-def _report_progress(findings, total: int, seconds: float, log) -> None:
-    done = findings.images + len(findings.problems)
-    left = (total - done) * seconds / max(done, 1)
-    log(f"verify: {done}/{total} pictures, {done / seconds:.0f} a second, ETA {left:.0f} s")
 
 
 def _check_listing(benchmark: FileBenchmark, findings: Findings) -> None:
     listing, official = benchmark.listing, benchmark.official_images
     total = len(listing.pairs)
-    if official and total not in official:
-        right = " or ".join(str(number) for number in official)
-        findings.problems.append(
-            f"{total} complete pairs of picture and mask, but the split has {right}; unpack the "
-            "archives again, or expect a score that compares with no other."
-        )
-    findings.problems += [
-        f"{path}: not there; unpack its archive again or add it." for path in listing.missing
-    ]
     if not total:
-        findings.problems.append("no pair of picture and mask at all; see docs/benchmarks.md.")
-    findings.notes += [
-        f"{path}: a mask without a picture; it is not used." for path in listing.spare
-    ]
+        findings.problems["count"].append("no pair of picture and mask; see docs/benchmarks.md.")
+    elif official and total not in official:
+        findings.problems["count"].append(
+            f"{total} pairs of picture and mask, but the split has {_either(official)}; unpack "
+            "the archives again, or compare the score with no other."
+        )
+    for path in listing.missing:
+        findings.problems["missing"].append(f"{path}: not there; unpack its archive again.")
+    for path in listing.spare:
+        findings.notes["spare"].append(f"{path}: a mask without a picture; it is not used.")
 
 
 def _check_pair(benchmark: FileBenchmark, pair: Pair) -> dict[str, Any]:
     try:
         label = benchmark.encoding.read(pair.mask)
-        image = read_like(pair, label)
+        height, width = read_like(pair, label).shape[:2]
+        with open_image(pair.image) as stored:
+            # EXIF orientations 5 to 8 swap the sides.
+            swaps = stored.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+            as_stored = swaps and height != width and stored.height == height
+    except SizeError as error:
+        return {"kind": "size", "problem": str(error)}
+    except MaskError as error:
+        return {"kind": "label", "problem": str(error)}
     except ImageError as error:
-        return {"problem": str(error)}
+        return {"kind": "unreadable", "problem": str(error)}
+    # Labels begin at -1, ignored; in the counts it comes last.
     counts = np.bincount(label.ravel() + 1, minlength=len(benchmark.class_names) + 1)
-    with open_image(pair.image) as stored:
-        # EXIF orientations 5 to 8 swap the sides.
-        turned = stored.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-        as_stored = turned and image.shape[:2] == (stored.height, stored.width)
     return {
         "counts": np.roll(counts, -1),
-        "aspect": max(image.shape[:2]) / min(image.shape[:2]),
-        "size": f"{image.shape[1]} x {image.shape[0]}",
-        "as_stored": as_stored and stored.height != stored.width,
+        "size": (width, height),
+        "as_stored": as_stored,
     }
 
 
 def _add(findings: Findings, found: dict[str, Any], pair: Pair) -> None:
     if "problem" in found:
-        findings.problems.append(found["problem"])
+        findings.problems[found["kind"]].append(found["problem"])
         return
     findings.images += 1
     findings.histogram += found["counts"]
     findings.occurs += found["counts"] > 0
+    width, height = found["size"]
     if not found["counts"][:-1].any():
-        findings.notes.append(f"{pair.mask}: every pixel is ignored; it adds nothing to a score.")
-    if found["aspect"] > EXTREME_ASPECT:
-        findings.notes.append(
-            f"{pair.image}: {found['size']} px, one side over {EXTREME_ASPECT:g} times the "
+        findings.notes["ignored"].append(
+            f"{pair.mask}: every pixel is ignored; it adds nothing to a score."
+        )
+    if max(width, height) > EXTREME_ASPECT * min(width, height):
+        findings.notes["aspect"].append(
+            f"{pair.image}: {width} x {height} px, one side over {EXTREME_ASPECT:g} times the "
             "other; rules that limit the long side shrink it far."
         )
     if found["as_stored"]:
-        findings.notes.append(
+        findings.notes["exif"].append(
             f"{pair.image}: not turned as its EXIF says, for its mask fits the pixels as stored."
         )
 
 
 def _check_classes(benchmark: FileBenchmark, findings: Findings) -> None:
-    absent = [
-        name
-        for name, pixels in zip(benchmark.class_names, findings.histogram[:-1], strict=True)
-        if not pixels
-    ]
+    shares = zip(benchmark.class_names, findings.histogram[:-1], strict=True)
+    absent = [name for name, pixels in shares if not pixels]
     if absent and findings.images:
         more = f" and {len(absent) - 10} more" if len(absent) > 10 else ""
-        findings.notes.append(f"classes that never occur: {', '.join(absent[:10])}{more}.")
+        findings.notes["absent"].append(
+            f"classes that never occur: {', '.join(absent[:10])}{more}."
+        )
 
 
 def summarise(benchmark: FileBenchmark, findings: Findings) -> dict[str, Any]:
     """Return everything that was found, for a JSON file."""
+    names = benchmark.class_names
     return {
         "benchmark": benchmark.name,
         "images": findings.images,
         "official_images": list(benchmark.official_images),
         "known_labels": benchmark.encoding.known(),
-        "classes": len(benchmark.class_names),
-        "pixels": dict(zip(benchmark.class_names, findings.histogram[:-1].tolist(), strict=True)),
-        "images_with": dict(zip(benchmark.class_names, findings.occurs[:-1].tolist(), strict=True)),
+        "classes": list(names),
+        "pixels": findings.histogram[:-1].tolist(),
+        "images_with": findings.occurs[:-1].tolist(),
         "ignored_pixels": int(findings.histogram[-1]),
         "problems": findings.problems,
         "notes": findings.notes,
     }
 
 
-def describe(benchmark: FileBenchmark, findings: Findings, most: int = 5) -> list[str]:
+def describe(benchmark: FileBenchmark, findings: Findings, most: int = 3) -> list[str]:
     """Describe what was found in lines: counts, shares of classes, notes, problems."""
     total = max(int(findings.histogram.sum()), 1)
-    official = " or ".join(str(number) for number in benchmark.official_images)
+    official = benchmark.official_images
     present = int((findings.histogram[:-1] > 0).sum())
     lines = [
-        f"{benchmark.name}: {findings.images} pictures{f' of {official}' if official else ''}, "
-        f"labels {benchmark.encoding.known()}, {present} of {len(benchmark.class_names)} classes "
-        f"occur, {100 * findings.histogram[-1] / total:.2f} % of the pixels are ignored"
+        f"{benchmark.name}: {findings.images} pictures"
+        f"{f' of {_either(official)}' if official else ''}, labels {benchmark.encoding.known()}, "
+        f"{present} of {len(benchmark.class_names)} classes occur, "
+        f"{100 * findings.histogram[-1] / total:.2f} % of the pixels are ignored"
     ]
     lines += _describe_shares(benchmark.class_names, findings.histogram[:-1])
-    for kind, sentences in (("note", findings.notes), ("problem", findings.problems)):
-        lines += [f"{kind}: {sentence}" for sentence in sentences[:most]]
-        if len(sentences) > most:
-            lines.append(f"{kind}: {len(sentences) - most} more; --json=FILE lists them all.")
+    for word, kinds in (("note", findings.notes), ("problem", findings.problems)):
+        for kind, sentences in kinds.items():
+            lines += [f"{word}: {sentence}" for sentence in sentences[:most]]
+            if len(sentences) > most:
+                lines.append(
+                    f"{word}: {len(sentences) - most} more of kind {kind!r}; "
+                    "--json=FILE lists them all."
+                )
     return lines
 
 
-def _describe_shares(names: tuple[str, ...], pixels: np.ndarray, most: int = 60, row: int = 5):
+def _describe_shares(names: tuple[str, ...], pixels: np.ndarray, most: int = 60, row: int = 6):
     total = pixels.sum()
     if not total:
         return []
@@ -181,5 +196,8 @@ def _describe_shares(names: tuple[str, ...], pixels: np.ndarray, most: int = 60,
     shares = [f"{names[i]} {100 * pixels[i] / total:.2f}" for i in order if pixels[i]]
     largest = f", the {most} largest" if len(names) > most else ""
     lines = [f"  % of labelled pixels{largest}:"]
-    lines += ["  " + ", ".join(shares[i : i + row]) for i in range(0, len(shares), row)]
-    return lines
+    return lines + ["  " + ", ".join(shares[i : i + row]) for i in range(0, len(shares), row)]
+
+
+def _either(numbers: tuple[int, ...]) -> str:
+    return " or ".join(str(number) for number in numbers)

@@ -64,7 +64,7 @@ def build(name: str, data_dir: Path) -> FileBenchmark:
         has_background=has_background,
         listing=list_named(read_split(root / _SPLIT), root / "JPEGImages", root / _MASKS),
         encoding=Encoding(table, hint="Were these masks written for 59 classes? Convert again."),
-        # The annotations name 5,105 pictures; lists that another tool wrote have one less.
+        # Both counts are in use: papers print 5,105, the usual list has 5,104 names.
         official_images=(5105, 5104),
     )
 
@@ -133,13 +133,16 @@ def draw(
     ids, unlisted = np.zeros(size, np.uint8), 0
     for region in annotations:
         try:
-            inside = rle.decode(region["segmentation"]["counts"], *size)
-        except (ValueError, KeyError, TypeError) as error:
+            segmentation = region["segmentation"]
+            if tuple(segmentation.get("size", size)) != size:
+                raise ValueError(f"its size is {segmentation['size']}, the picture's {size}")
+            inside = rle.decode(segmentation["counts"], *size)
+            number = _IDS.get(region["category_id"], _IGNORED)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
-                f"{path}: a region of picture {image['image_id']} cannot be drawn ({error}); "
+                f"{path}: a region of picture {image['image_id']} cannot be drawn ({error!r}); "
                 "get the file again."
             ) from error
-        number = _IDS.get(region["category_id"], _IGNORED)
         unlisted += number == _IGNORED
         ids[inside] = number
     return ids, unlisted

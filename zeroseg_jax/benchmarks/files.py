@@ -20,6 +20,10 @@ class LayoutError(ValueError):
     """A data set that does not lie as it should; the message says where it must."""
 
 
+class SizeError(MaskError):
+    """A mask of another size than its picture."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Pair:
     """A picture, its mask, and their common name."""
@@ -96,7 +100,8 @@ def read_like(pair: Pair, label: np.ndarray) -> np.ndarray:
     of the mask tells; where it cannot (a square), the picture is turned as EXIF says.
 
     Raises:
-      ImageError: unreadable, or of another size than the mask.
+      ImageError: unreadable.
+      SizeError: of another size than the mask.
     """
     image = read_image(pair.image)
     if image.shape[:2] == label.shape:
@@ -105,7 +110,7 @@ def read_like(pair: Pair, label: np.ndarray) -> np.ndarray:
     if stored.shape[:2] == label.shape:
         return stored
     height, width = image.shape[:2]
-    raise MaskError(
+    raise SizeError(
         f"{pair.mask}: {label.shape[1]} x {label.shape[0]} px, but {pair.image.name} is "
         f"{width} x {height} px; a mask has the size of its picture."
     )

@@ -8,6 +8,7 @@ import numpy as np
 
 _FIRST = 48  # a letter is 48 + six bits: five of the number, and whether more follow
 _MORE, _SIGN, _BITS = 0x20, 0x10, 0x1F
+_MAX_LETTERS = 12
 
 
 def decode(counts: str | Sequence[int], height: int, width: int) -> np.ndarray:
@@ -42,19 +43,20 @@ def decompress(letters: str) -> np.ndarray:
       ValueError: a letter outside the alphabet, or a number that does not end.
     """
     codes = np.frombuffer(letters.encode("latin-1", "replace"), np.uint8).astype(np.int64) - _FIRST
-    if codes.size and (codes.min() < 0 or codes.max() >= 2 * _MORE):
+    if not codes.size:
+        return codes
+    if codes.min() < 0 or codes.max() >= 2 * _MORE:
         raise ValueError("its counts hold a letter that no run length is written with")
     last = (codes & _MORE) == 0
-    if codes.size and not last[-1]:
+    if not last[-1]:
         raise ValueError("its counts break off within a number")
     ends = np.flatnonzero(last)
-    starts = np.concatenate([[0], ends[:-1] + 1]).astype(np.int64)
+    starts = np.concatenate([[0], ends[:-1] + 1])
     lengths = ends - starts + 1
-    if codes.size and lengths.max() > 12:
+    if lengths.max() > _MAX_LETTERS:
         raise ValueError("its counts hold a number of more than 60 bits")
     place = np.arange(codes.size) - np.repeat(starts, lengths)
-    numbers = np.zeros(len(ends), np.int64)
-    np.add.at(numbers, np.repeat(np.arange(len(ends)), lengths), (codes & _BITS) << (5 * place))
+    numbers = np.add.reduceat((codes & _BITS) << (5 * place), starts)
     negative = (codes[ends] & _SIGN) != 0
     numbers -= np.where(negative, np.int64(1) << (5 * lengths), 0)
     numbers[1::2] = np.cumsum(numbers[1::2])
