@@ -42,15 +42,14 @@ class Encoding:
             the file, the value and the known ones.
         """
         raw = read_rgb_values(path) if self.is_rgb else read_index(path)
-        known = raw < len(self.table)
-        ids = np.where(known, self.table[np.where(known, raw, 0)], _MEANINGLESS)
+        ids = np.append(self.table, np.int32(_MEANINGLESS))[np.minimum(raw, len(self.table))]
         if ids.min() < IGNORED:
             value = int(raw[ids < IGNORED][0])
             hint = f" {self.hint}" if self.hint else ""
             raise MaskError(
                 f"{path}: label {value} has no meaning here; known are {self.known()}.{hint}"
             )
-        return ids.astype(np.int32)
+        return ids
 
     def known(self) -> str:
         """Describe the raw values that have a meaning, as in "0..20, 255"."""
@@ -101,7 +100,7 @@ def read_index(path: Path) -> np.ndarray:
     if values.min() < 0:
         raise MaskError(f"{path}: label {values.min()} is negative.")
     # Pillow stretches 2 and 4 bits of grey to 0..255.
-    return values // (255 // (2**bits - 1))
+    return values // (255 // (2**bits - 1)) if bits < 8 else values
 
 
 def read_rgb_values(path: Path) -> np.ndarray:
