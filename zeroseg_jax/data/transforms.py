@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,18 +18,13 @@ class ImageError(ValueError):
     """A picture that cannot be read; the message names the file and the reason."""
 
 
-def read_image(path: str | Path, *, max_pixels: int = 50_000_000) -> np.ndarray:
-    """Read a picture of any common kind as the eye sees it.
-
-    EXIF rotation is applied; transparency is laid on white; palettes, grey, CMYK and 16-bit
-    become 8-bit RGB; of an animation the first frame is read.
+@contextlib.contextmanager
+def open_image(path: str | Path, *, max_pixels: int = 50_000_000) -> Iterator[Image.Image]:
+    """Open a picture; whatever goes wrong while it is open becomes one sentence.
 
     Args:
       path: a file that Pillow knows.
       max_pixels: a header that announces more is refused before anything is decoded.
-
-    Returns:
-      uint8 (H, W, 3).
 
     Raises:
       ImageError: missing, empty, not an image, truncated, or too large.
@@ -42,7 +39,7 @@ def read_image(path: str | Path, *, max_pixels: int = 50_000_000) -> np.ndarray:
                     f"{path}: {image.width} x {image.height} px is more than the limit of "
                     f"{max_pixels} pixels; make it smaller or raise data.max_pixels."
                 )
-            return _to_rgb(ImageOps.exif_transpose(image))
+            yield image
     except Image.DecompressionBombError as error:
         raise ImageError(
             f"{path}: its header announces far more than {max_pixels} pixels; not decoded."
@@ -54,6 +51,29 @@ def read_image(path: str | Path, *, max_pixels: int = 50_000_000) -> np.ndarray:
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise ImageError(f"{path}: damaged or unreadable ({reason}).") from error
+
+
+def read_image(
+    path: str | Path, *, max_pixels: int = 50_000_000, upright: bool = True
+) -> np.ndarray:
+    """Read a picture of any common kind as the eye sees it.
+
+    EXIF rotation is applied; transparency is laid on white; palettes, grey, CMYK and 16-bit
+    become 8-bit RGB; of an animation the first frame is read.
+
+    Args:
+      path: a file that Pillow knows.
+      max_pixels: see open_image.
+      upright: False leaves the pixels as they are stored, whatever EXIF says.
+
+    Returns:
+      uint8 (H, W, 3).
+
+    Raises:
+      ImageError: missing, empty, not an image, truncated, or too large.
+    """
+    with open_image(path, max_pixels=max_pixels) as image:
+        return _to_rgb(ImageOps.exif_transpose(image) if upright else image)
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:
