@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 from collections.abc import Iterable
+from html import escape
 from typing import Any
 
 from PIL import Image
@@ -46,9 +46,9 @@ def write_page(result: dict[str, Any], panels: list[tuple[str, Image.Image]]) ->
     if split := result.get("split"):
         measures |= {name: split[name] for name in ("seen", "unseen", "harmonic")}
     parts = [
-        f"<h1>{html.escape(result['benchmark'])}</h1>",
-        f"<p class=line>{html.escape(report.score_line(result))}</p>",
-        *(f"<p>{html.escape(note)}</p>" for note in result["notes"]),
+        f"<h1>{escape(result['benchmark'])}</h1>",
+        f"<p class=line>{escape(report.score_line(result))}</p>",
+        *(f"<p>{escape(note)}</p>" for note in result["notes"]),
         write_table(("measure", "value"), measures.items()),
         "<h2>Pictures</h2>" if panels else "",
         *(write_figure(title, picture) for title, picture in panels),
@@ -75,7 +75,7 @@ def write_page(result: dict[str, Any], panels: list[tuple[str, Image.Image]]) ->
         parts += [
             "<h2>Protocol</h2>",
             write_table(("field", "value"), ((k, str(v)) for k, v in rows)),
-            f"<p>Words: {html.escape(words)}</p>",
+            f"<p>Words: {escape(words)}</p>",
         ]
     return wrap(result["benchmark"], "\n".join(parts))
 
@@ -85,14 +85,14 @@ def wrap(title: str, body: str, style: str = "") -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{_STYLE}{style}</style></head>\n"
+        f"<title>{escape(title)}</title><style>{_STYLE}{style}</style></head>\n"
         f"<body>\n{body}\n</body></html>\n"
     )
 
 
 def write_table(head: tuple[str, ...], rows: Iterable[Any]) -> str:
     """Write a table; numbers to the right, None as "absent", everything escaped."""
-    lines = ["<table><tr>", *(f"<th>{html.escape(name)}</th>" for name in head), "</tr>"]
+    lines = ["<table><tr>", *(f"<th>{escape(name)}</th>" for name in head), "</tr>"]
     for row in rows:
         lines.append("<tr>")
         for value in row:
@@ -101,14 +101,14 @@ def write_table(head: tuple[str, ...], rows: Iterable[Any]) -> str:
                 "absent" if value is None else f"{value:.2f}" if isinstance(value, float) else value
             )
             kind = " class=number" if number else ""
-            lines.append(f"<td{kind}>{html.escape(str(text))}</td>")
+            lines.append(f"<td{kind}>{escape(str(text))}</td>")
         lines.append("</tr>")
     return "".join(lines) + "</table>"
 
 
 def write_figure(title: str, picture: Image.Image) -> str:
     """Write a picture with a caption, its bytes inside the page."""
-    caption = html.escape(title)
+    caption = escape(title)
     return (
         f'<figure><img alt="{caption}" src="{embed_picture(picture)}">'
         f"<figcaption>{caption}</figcaption></figure>"

@@ -78,28 +78,54 @@ def draw_panel(
     truth: np.ndarray,
     prediction: np.ndarray,
     segments: np.ndarray,
-    names: tuple[str, ...],
+    names: Sequence[str],
 ) -> Image.Image:
     """Draw image, truth, prediction and segments side by side, with a legend of the classes."""
     _, ids = np.unique(segments, return_inverse=True)
     ids = ids.reshape(segments.shape)
-    colours = palette(names)
     segment_names = [str(i + 1) for i in range(int(ids.max()) + 1)]
-    parts = (
+    colours = palette(names)
+    parts = [
         ("image", image),
         ("truth", colour_labels(truth, colours)),
         ("prediction", colour_labels(prediction, colours)),
         (f"segments ({len(segment_names)})", colour_labels(ids, palette(segment_names))),
-    )
+    ]
+    return _join(parts, [truth, prediction], names)
+
+
+def draw_side_by_side(
+    image: np.ndarray | None,
+    truth: np.ndarray | None,
+    predictions: dict[str, np.ndarray],
+    names: Sequence[str],
+) -> Image.Image:
+    """Draw image and truth, where given, and each titled prediction, with a legend."""
+    colours = palette(names)
+    parts = [] if image is None else [("image", image)]
+    maps = {} if truth is None else {"truth": truth}
+    maps |= predictions
+    parts += [(title, colour_labels(labels, colours)) for title, labels in maps.items()]
+    return _join(parts, list(maps.values()), names)
+
+
+def _join(
+    parts: list[tuple[str, np.ndarray]], maps: list[np.ndarray], names: Sequence[str]
+) -> Image.Image:
     width = len(parts) * (_PANEL_PX + _MARGIN_PX) + _MARGIN_PX
-    canvas = Image.new("RGB", (width, _PANEL_PX + _TITLE_PX + _MARGIN_PX), _PAPER)
+    scaled = [_fit(Image.fromarray(part), smooth=title == "image") for title, part in parts]
+    height = max(part.height for part in scaled)
+    canvas = Image.new("RGB", (width, height + _TITLE_PX + _MARGIN_PX), _PAPER)
     draw = ImageDraw.Draw(canvas)
-    for i, (title, part) in enumerate(parts):
+    font = _font(15)
+    for i, ((title, _), part) in enumerate(zip(parts, scaled, strict=True)):
         x = _MARGIN_PX + i * (_PANEL_PX + _MARGIN_PX)
-        draw.text((x, 5), title, fill=_INK, font=_font(15))
-        scaled = _fit(Image.fromarray(part), smooth=not i)
-        canvas.paste(scaled, (x, _TITLE_PX))
-    shown = sorted(set(np.unique(truth)) | set(np.unique(prediction)))
+        while font.getlength(title) > _PANEL_PX and len(title) > 4:
+            title = "..." + title[4:]  # the end of a path tells runs apart
+        draw.text((x, 5), title, fill=_INK, font=font)
+        canvas.paste(part, (x, _TITLE_PX))
+    colours = palette(names)
+    shown = sorted({int(c) for labels in maps for c in np.unique(labels)})
     entries = [(names[c], tuple(int(v) for v in colours[c])) for c in shown if c >= 0]
     return add_legend(np.asarray(canvas), entries)
 

@@ -112,15 +112,15 @@ def evaluate(
         "seconds": round(time.time() - begin, 2),
     }
     scores.save_counts(output / "counts.npz")
-    _write_text(output / "report.json", json.dumps(result, indent=1) + "\n")
-    _write_text(output / "report.md", report.write_markdown(result))
+    write_text(output / "report.json", json.dumps(result, indent=1) + "\n")
+    write_text(output / "report.md", report.write_markdown(result))
     panels = []
     if pictures:
         panels = [
             (title, _redraw(segmenter, benchmark, preset, index))
             for title, index in scores.choose_pictures()
         ]
-    _write_text(output / "report.html", page.write_page(result, panels))
+    write_text(output / "report.html", page.write_page(result, panels))
     for line in scores.notes:
         log(f"evaluate: {line}")
     log(report.score_line(result))
@@ -237,7 +237,8 @@ def save_png(image: Image.Image, path: Path) -> None:
     os.replace(part, path)
 
 
-def _write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Write a text file aside, then rename."""
     part = path.with_name(path.name + ".part")
     part.write_text(text, encoding="utf-8")
     os.replace(part, path)

@@ -123,6 +123,7 @@ class Scores:
             "present_classes": confusion.present(),
             "classes": len(names),
             "images": len(self._names),
+            "scene_seed": getattr(self.benchmark, "seed", None),
             "pixel_accuracy": percent(confusion.pixel_accuracy()),
             "mean_accuracy": percent(confusion.mean_accuracy()),
             "frequency_weighted_iou": percent(confusion.frequency_weighted_iou()),
