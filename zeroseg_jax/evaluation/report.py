@@ -126,7 +126,7 @@ def _join(
         canvas.paste(part, (x, _TITLE_PX))
     colours = palette(names)
     shown = sorted({int(c) for labels in maps for c in np.unique(labels)})
-    entries = [(names[c], tuple(int(v) for v in colours[c])) for c in shown if c >= 0]
+    entries = [(names[c], tuple(int(v) for v in colours[c])) for c in shown if 0 <= c < len(names)]
     return add_legend(np.asarray(canvas), entries)
 
 

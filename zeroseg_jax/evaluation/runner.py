@@ -18,7 +18,7 @@ from PIL import Image
 from zeroseg_jax.evaluation import naming, page, report, windows
 from zeroseg_jax.evaluation.predictions import PredictionFolder
 from zeroseg_jax.evaluation.presets import Preset
-from zeroseg_jax.evaluation.scores import Scores
+from zeroseg_jax.evaluation.scores import Record, Scores
 from zeroseg_jax.evaluation.segmenters import Segmenter
 from zeroseg_jax.evaluation.stream import cut_picture, run_ahead, score_windows
 
@@ -90,36 +90,28 @@ def evaluate(
     for folder in ["pictures"] * bool(pictures) + ["predictions"] * save_predictions:
         (output / folder).mkdir(parents=True, exist_ok=True)
     output.mkdir(parents=True, exist_ok=True)
-    _check_predictions(segmenter, benchmark, log)
-    scores = Scores(benchmark)
-    begin = last = time.time()
+    _check_predictions(segmenter, benchmark)
+    begin = time.time()
     finish = functools.partial(
         _finish, segmenter, benchmark, preset, output, pictures, save_predictions
     )
     with ThreadPoolExecutor(workers) as pool:
-        for count, record in enumerate(
-            run_ahead(pool, finish, _predict(pool, segmenter, benchmark, preset, batch, workers),
-                      workers), 1
-        ):  # fmt: skip
-            scores.add(record)
-            if time.time() - last > _LOG_SECONDS:
-                last = time.time()
-                left = (len(benchmark) - count) * (last - begin) / count
-                log(f"evaluate: {count}/{len(benchmark)} images, ETA {left:.0f} s")
+        predicted = _predict(pool, segmenter, benchmark, preset, batch, workers)
+        scores = _count(benchmark, run_ahead(pool, finish, predicted, workers), log)
     result = {
         **scores.summarise(unseen or []),
         **_describe(segmenter, benchmark, preset, checkpoint, words, batch),
         "seconds": round(time.time() - begin, 2),
     }
-    scores.save_counts(output / "counts.npz")
-    write_text(output / "report.json", json.dumps(result, indent=1) + "\n")
-    write_text(output / "report.md", report.write_markdown(result))
     panels = []
     if pictures:
         panels = [
             (title, _redraw(segmenter, benchmark, preset, index))
             for title, index in scores.choose_pictures()
         ]
+    scores.save_counts(output / "counts.npz")
+    write_text(output / "report.json", json.dumps(result, indent=1) + "\n")
+    write_text(output / "report.md", report.write_markdown(result))
     write_text(output / "report.html", page.write_page(result, panels))
     for line in scores.notes:
         log(f"evaluate: {line}")
@@ -127,7 +119,19 @@ def evaluate(
     return result
 
 
-def _check_predictions(segmenter: Model, benchmark: Any, log: Callable[[str], None]) -> None:
+def _count(benchmark: Any, records: Iterator[Record], log: Callable[[str], None]) -> Scores:
+    scores = Scores(benchmark)
+    begin = last = time.time()
+    for count, record in enumerate(records, 1):
+        scores.add(record)
+        if time.time() - last > _LOG_SECONDS:
+            last = time.time()
+            left = (len(benchmark) - count) * (last - begin) / count
+            log(f"evaluate: {count}/{len(benchmark)} images, ETA {left:.0f} s")
+    return scores
+
+
+def _check_predictions(segmenter: Model, benchmark: Any) -> None:
     """Predictions that miss are told all at once, where names are known without reading."""
     names = getattr(benchmark, "names", None)
     if isinstance(segmenter, PredictionFolder) and names is not None:
