@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 from zeroseg_jax import paths, teacher
-from zeroseg_jax.config import from_mapping, to_mapping
+from zeroseg_jax.config import MeshConfig, from_mapping, to_mapping
 from zeroseg_jax.data import bank
 from zeroseg_jax.training import optimizer, writer
 from zeroseg_jax.training.checkpoint import load_params
 from zeroseg_jax.training.exported import export_params
-from zeroseg_jax.training.loop import train
+from zeroseg_jax.training.loop import Options, train
 
 ROOT = Path(__file__).parent.parent.parent
 TINY = {
@@ -41,8 +41,8 @@ RUN = """
 import json, sys
 from pathlib import Path
 from zeroseg_jax import teacher
-from zeroseg_jax.config import from_mapping
-from zeroseg_jax.training.loop import train
+from zeroseg_jax.config import MeshConfig, from_mapping
+from zeroseg_jax.training.loop import Options, train
 config = from_mapping(json.loads(Path(sys.argv[2]).read_text()))
 train(config, sys.argv[1], teacher=teacher.load("playground"))
 """
@@ -100,7 +100,7 @@ def quiet(line):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, bank_dir, clip):
     workdir = tmp_path_factory.mktemp("whole")
-    result = train(configure(bank_dir), workdir, teacher=clip, log=quiet)
+    result = train(configure(bank_dir), workdir, teacher=clip, options=Options(log=quiet))
     assert result["finished"]
     return workdir
 
@@ -157,8 +157,8 @@ def losses_of_or_none(workdir):
 def test_one_device_equals_eight(tmp_path, bank_dir, clip, whole):
     assert jax.device_count() == 8
     config = configure(bank_dir)
-    config = dataclasses.replace(config, run=dataclasses.replace(config.run, data_parallel=1))
-    train(config, tmp_path, teacher=clip, log=quiet)
+    config = dataclasses.replace(config, mesh=MeshConfig(data=1))
+    train(config, tmp_path, teacher=clip, options=Options(log=quiet))
     one, eight = losses_of(tmp_path), losses_of(whole)
     for step in range(1, 9):
         np.testing.assert_allclose(one[step], eight[step], rtol=1e-5)
@@ -172,7 +172,7 @@ def test_a_truncated_checkpoint_falls_back_to_the_one_before(tmp_path, bank_dir,
         if path.is_file() and path.stat().st_size > 1000:
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     lines = []
-    result = train(configure(bank_dir), workdir, teacher=clip, log=lines.append)
+    result = train(configure(bank_dir), workdir, teacher=clip, options=Options(log=lines.append))
     assert result["finished"]
     assert any("8" in line and "damaged" in line for line in lines)
     assert any("going on from step 6" in line for line in lines)
@@ -183,27 +183,27 @@ def test_another_config_is_refused_by_field(tmp_path, bank_dir, clip, whole):
     workdir = tmp_path / "run"
     shutil.copytree(whole, workdir)
     with pytest.raises(ValueError, match=r"optim.weight_decay \(0.05 there, 0.1 now\)"):
-        train(configure(bank_dir, weight_decay=0.1), workdir, teacher=clip, log=quiet)
+        train(configure(bank_dir, weight_decay=0.1), workdir, teacher=clip, options=Options(log=quiet))
 
 
 def test_misfits_are_named_before_anything_starts(tmp_path, bank_dir, clip):
     narrow = from_mapping({**TINY, "model": {**TINY["model"], "embed_dim": 64}})
     narrow = dataclasses.replace(narrow, data=configure(bank_dir).data)
     with pytest.raises(ValueError, match="model.embed_dim: 64 .* 128"):
-        train(narrow, tmp_path / "a", teacher=clip, log=quiet)
+        train(narrow, tmp_path / "a", teacher=clip, options=Options(log=quiet))
     with pytest.raises(ValueError, match="optim.batch_global: 9 is not a multiple of 8"):
-        train(configure(bank_dir, batch_global=9), tmp_path / "b", teacher=clip, log=quiet)
+        train(configure(bank_dir, batch_global=9), tmp_path / "b", teacher=clip, options=Options(log=quiet))
     other = from_mapping({**TINY, "teacher": {"grids": (1, 3)}})
     other = dataclasses.replace(other, data=configure(bank_dir).data)
     with pytest.raises(ValueError, match="bank: grids"):
-        train(other, tmp_path / "c", teacher=clip, log=quiet)
+        train(other, tmp_path / "c", teacher=clip, options=Options(log=quiet))
     assert not any(tmp_path.iterdir())
 
 
 def test_a_loss_that_is_not_finite_stops_with_a_diagnosis(tmp_path, bank_dir, clip):
     with pytest.raises(ValueError, match=r"training: \w+ is (nan|inf) at step"):
-        train(configure(bank_dir, base_rate=1e30), tmp_path, teacher=clip, log=quiet)
-    record = json.loads((tmp_path / "diagnostic.json").read_text())
+        train(configure(bank_dir, base_rate=1e30), tmp_path, teacher=clip, options=Options(log=quiet))
+    record = json.loads(next(tmp_path.glob("diagnostic-*.json")).read_text())
     assert len(record["images"]) == 8
 
 
@@ -211,9 +211,9 @@ def test_it_learns_eight_images(tmp_path, bank_dir, clip):
     config = configure(bank_dir, steps=150, base_rate=0.3)
     rarely = {"log_every_steps": 50, "checkpoint_every_steps": 150}
     config = dataclasses.replace(
-        config, run=dataclasses.replace(config.run, data_parallel=1, **rarely)
+        config, run=dataclasses.replace(config.run, **rarely), mesh=MeshConfig(data=1)
     )
-    train(config, tmp_path, teacher=clip, log=quiet)
+    train(config, tmp_path, teacher=clip, options=Options(log=quiet))
     losses = losses_of(tmp_path)
     assert losses[150] < 0.9 * losses[1]
 

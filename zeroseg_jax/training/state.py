@@ -7,8 +7,6 @@ from typing import Any
 
 import flax.struct
 import jax
-import jax.numpy as jnp
-import optax
 
 from zeroseg_jax.config import Config
 from zeroseg_jax.models import student as students
@@ -29,20 +27,18 @@ def stream(seed: int, name: str, step: jax.Array | int = 0) -> jax.Array:
     return jax.random.fold_in(key, step)
 
 
-def init_state(
+def init_params(
     config: Config,
     student: students.Student,
-    optimizer: optax.GradientTransformation,
     *,
     vision_params: Any = None,
     feature_mean: jax.Array | None = None,
-) -> TrainState:
-    """Draw the state of step 0.
+) -> Any:
+    """Draw ZeroSeg's float32 parameters of step 0.
 
     Args:
       config: seed, sizes, encoder.init.
       student: the module.
-      optimizer: its state is made here.
       vision_params: the teacher's tower, where encoder.init is "teacher".
       feature_mean: float32 (E,), where loss.centre.
     """
@@ -51,4 +47,4 @@ def init_state(
         params = students.set_feature_mean(params, feature_mean)
     if vision_params is not None:
         params = students.init_from_teacher(params, vision_params, config.model)
-    return TrainState(jnp.int32(0), params, optimizer.init(params))
+    return params
