@@ -96,7 +96,7 @@ def _configure(recipe: str, overrides: dict) -> Config:
     raw.data.bank = f"{FLAGS.workdir}/bank-{'overlap' if raw.teacher.overlap else 'grid'}"
     raw.optim.update(batch_global=FLAGS.batch, base_rate=1e-3 * 256 / FLAGS.batch)
     raw.optim.steps = FLAGS.steps
-    raw.run.data_parallel = 1
+    raw.mesh.data = 1
     return from_mapping(raw.to_dict())
 
 

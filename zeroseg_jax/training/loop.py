@@ -25,7 +25,7 @@ from zeroseg_jax.training.goodput import Goodput
 from zeroseg_jax.training.inputs import Inputs, build_inputs
 from zeroseg_jax.training.optimizer import build_optimizer, build_schedule, count_steps
 from zeroseg_jax.training.pictures import build_painter
-from zeroseg_jax.training.state import TrainState, init_params
+from zeroseg_jax.training.state import TrainState, begin_state, init_params
 from zeroseg_jax.training.step import LossFn, build_loss, build_step
 
 # Steps in flight: more would only fill the devices with batches that wait.
@@ -124,8 +124,7 @@ def fit(
     optimizer = build_optimizer(config, steps)
 
     def born() -> TrainState:
-        params = init()
-        return TrainState(jnp.int32(0), params, optimizer.init(params))
+        return begin_state(init(), optimizer)
 
     like = sharding.shard_state(jax.eval_shape(born), mesh)
     writer.open_workdir(

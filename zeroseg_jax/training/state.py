@@ -7,6 +7,8 @@ from typing import Any
 
 import flax.struct
 import jax
+import jax.numpy as jnp
+import optax
 
 from zeroseg_jax.config import Config
 from zeroseg_jax.models import student as students
@@ -19,6 +21,11 @@ class TrainState:
     step: jax.Array
     params: Any
     opt_state: Any
+
+
+def begin_state(params: Any, optimizer: optax.GradientTransformation) -> TrainState:
+    """Return the state of step 0."""
+    return TrainState(jnp.int32(0), params, optimizer.init(params))
 
 
 def stream(seed: int, name: str, step: jax.Array | int = 0) -> jax.Array:
