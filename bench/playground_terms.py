@@ -17,7 +17,6 @@ import time
 from pathlib import Path
 
 import jax
-import numpy as np
 from absl import flags as absl_flags
 from absl.flags import FLAGS
 
@@ -34,8 +33,8 @@ from zeroseg_jax.prepare import bank_directory, prepare_bank
 from zeroseg_jax.train import use_compilation_cache
 from zeroseg_jax.training import inputs, sharding
 from zeroseg_jax.training.optimizer import build_optimizer
-from zeroseg_jax.training.state import init_state
-from zeroseg_jax.training.step import build_step
+from zeroseg_jax.training.state import begin_state, init_params
+from zeroseg_jax.training.step import build_loss, build_step
 from zeroseg_jax.training.writer import describe_machine
 
 # Variant -> (recipe, dotted overrides): the paper's objective, the default, and the default
@@ -103,19 +102,23 @@ def _configure(recipe: str, overrides: dict) -> Config:
 def _run_variant(config: Config, clip: teacher.Teacher, name: str) -> list[dict]:
     student = build_student(config.model)
     optimizer = build_optimizer(config, FLAGS.steps)
-    step = build_step(config, student, optimizer, sharding.build_mesh(config))
+    mesh, step = sharding.build_mesh(config), None
     source = inputs.build_inputs(config, Path(FLAGS.workdir), clip, print)
     runs = []
     for seed in range(FLAGS.seeds):
         seeded = dataclasses.replace(config, run=dataclasses.replace(config.run, seed=seed))
         tower = clip.vision_params if config.model.encoder.init == "teacher" else None
-        state = init_state(
-            seeded, student, optimizer, vision_params=tower, feature_mean=source.feature_mean()
+        params = init_params(
+            seeded, student, vision_params=tower, feature_mean=source.feature_mean()
         )
+        state = begin_state(params, optimizer)
+        if step is None:
+            like = sharding.shard_state(state, mesh)
+            step = build_step(config, build_loss(config, student), optimizer, mesh, like)
         begin = time.time()
         batches = dataclasses.replace(source, config=seeded).batches(0, batch_per_host=FLAGS.batch)
         for batch in itertools.islice(batches, FLAGS.steps):
-            fed = {"image": batch["image"], "features": np.asarray(batch["features"])}
+            fed = {"image": batch["image"], "features": batch["features"]}
             state, metrics = step(state, fed)
         record = {key: float(value) for key, value in jax.device_get(metrics).items()}
         run = {"seed": seed, "seconds": round(time.time() - begin, 1), "last": record}

@@ -16,6 +16,8 @@ from zeroseg_jax.data import bank
 from zeroseg_jax.training.loop import train
 
 ROOT = Path(__file__).parent.parent.parent
+
+
 @pytest.fixture(scope="session")
 def clip():
     return teacher.load("playground")

@@ -91,9 +91,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(directory)], check=True)
 
 
-def test_a_full_disk_is_one_sentence_and_the_checkpoint_before_stays(
-    small_disk, configure, clip
-):
+def test_a_full_disk_is_one_sentence_and_the_checkpoint_before_stays(small_disk, configure, clip):
     workdir = small_disk / "run"
     first = train(configure(steps=2), workdir, teacher=clip, options=QUIET)
     assert first["step"] == 2

@@ -127,9 +127,7 @@ def test_shares_of_the_wall_time_add_up_over_restarts(whole):
     np.testing.assert_allclose(clock.export()[:4], [1, 2, 3, 4])
 
 
-def test_pictures_and_scalars_go_to_tensorboard_and_a_profile_is_written(
-    tmp_path, configure, clip
-):
+def test_pictures_and_scalars_go_to_tensorboard_and_a_profile_is_written(tmp_path, configure, clip):
     pytest.importorskip("tensorboardX", reason="tensorboardX is an extra")
     config = configure(run={"pictures_every_steps": 4}, steps=6)
     options = dataclasses.replace(QUIET, profile_steps=1)
