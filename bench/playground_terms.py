@@ -27,14 +27,14 @@ from zeroseg_jax.config import Config, from_mapping
 from zeroseg_jax.evaluation import build, runner
 from zeroseg_jax.evaluation.presets import get_preset
 from zeroseg_jax.evaluation.segmenters import StudentSegmenter
-from zeroseg_jax.models.student import build_student
 from zeroseg_jax.playground.scenes import TUNE_SEED
 from zeroseg_jax.prepare import bank_directory, prepare_bank
 from zeroseg_jax.train import use_compilation_cache
 from zeroseg_jax.training import inputs, sharding
+from zeroseg_jax.training.objective import build_objective
 from zeroseg_jax.training.optimizer import build_optimizer
-from zeroseg_jax.training.state import begin_state, init_params
-from zeroseg_jax.training.step import build_loss, build_step
+from zeroseg_jax.training.state import init_state
+from zeroseg_jax.training.step import build_step
 from zeroseg_jax.training.writer import describe_machine
 
 # Variant -> (recipe, dotted overrides): the paper's objective, the default, and the default
@@ -100,21 +100,17 @@ def _configure(recipe: str, overrides: dict) -> Config:
 
 
 def _run_variant(config: Config, clip: teacher.Teacher, name: str) -> list[dict]:
-    student = build_student(config.model)
     optimizer = build_optimizer(config, FLAGS.steps)
     mesh, step = sharding.build_mesh(config), None
     source = inputs.build_inputs(config, Path(FLAGS.workdir), clip, print)
     runs = []
     for seed in range(FLAGS.seeds):
         seeded = dataclasses.replace(config, run=dataclasses.replace(config.run, seed=seed))
-        tower = clip.vision_params if config.model.encoder.init == "teacher" else None
-        params = init_params(
-            seeded, student, vision_params=tower, feature_mean=source.feature_mean()
-        )
-        state = begin_state(params, optimizer)
+        objective = build_objective(seeded, clip, source)
+        state = init_state(seeded, objective, optimizer)
         if step is None:
             like = sharding.shard_state(state, mesh)
-            step = build_step(config, build_loss(config, student), optimizer, mesh, like)
+            step = build_step(config, objective, optimizer, mesh, like)
         begin = time.time()
         batches = dataclasses.replace(source, config=seeded).batches(0, batch_per_host=FLAGS.batch)
         for batch in itertools.islice(batches, FLAGS.steps):

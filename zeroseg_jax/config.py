@@ -114,12 +114,13 @@ class TeacherConfig:
 class DataConfig:
     """Where images come from and how they are stored."""
 
-    source: str = "playground"  # playground | folder
-    directory: str = ""  # folder of images (source == folder)
+    source: str = "playground"  # playground | folder | arrayrecord | tar | tfds
+    # folder of images, *.arrayrecord or *.tar files; tfds: NAME:SPLIT
+    directory: str = ""
     bank: str = ""  # written by prepare, read by train; empty: WORKDIR/bank
     features: str = "bank"  # bank | live (the teacher runs inside training)
     images: int = (
-        8192  # playground: scenes 0..images-1 of the seed; folder: at most so many, 0 = all
+        8192  # playground: scenes 0..images-1 of the seed; else at most so many, 0 = all
     )
     scene_seed: int = 0
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of RGB in [0, 1], student input
@@ -212,7 +213,7 @@ _CHOICES = {
     "loss.terms": ("mean", "sum"),
     "loss.matching_mode": ("nearest", "coverage"),
     "teacher.dtype": ("float16", "float32"),
-    "data.source": ("playground", "folder"),
+    "data.source": ("playground", "folder", "arrayrecord", "tar", "tfds"),
     "data.features": ("bank", "live"),
     "run.dtype": ("float32", "bfloat16"),
     "run.remat": ("none", "dots", "full"),
@@ -296,8 +297,10 @@ def validate(config: Config) -> None:
         raise ConfigError(
             f"teacher.grids: {max(grids)} cells do not fit a side of {config.model.image_px} px."
         )
-    if config.data.source == "folder" and not config.data.directory:
-        raise ConfigError("data.directory: empty; name the folder of images, data.source=folder.")
+    if config.data.source != "playground" and not config.data.directory:
+        raise ConfigError(
+            f"data.directory: empty; say where the images are, data.source={config.data.source}."
+        )
     if config.loss.patch and config.model.head.grouping != "clustered":
         raise ConfigError("loss.patch: needs model.head.grouping='clustered'.")
     _validate_mesh(config)

@@ -13,12 +13,12 @@ import pytest
 
 from tests.training.tiny import QUIET, losses_of
 from zeroseg_jax import paths
-from zeroseg_jax.models import student as students
 from zeroseg_jax.training import goodput, sharding
 from zeroseg_jax.training.checkpoint import CheckpointError, Checkpoints, load_params
 from zeroseg_jax.training.loop import Options, train
+from zeroseg_jax.training.objective import build_zeroseg
 from zeroseg_jax.training.optimizer import build_optimizer
-from zeroseg_jax.training.state import begin_state, init_params
+from zeroseg_jax.training.state import init_state
 
 
 def assert_same_run(first, second):
@@ -117,6 +117,6 @@ def _size(directory: Path) -> int:
 
 
 def _state_of(config):
-    student, optimizer = students.build_student(config.model), build_optimizer(config, 2)
-    shapes = jax.eval_shape(lambda: begin_state(init_params(config, student), optimizer))
+    objective, optimizer = build_zeroseg(config), build_optimizer(config, 2)
+    shapes = jax.eval_shape(lambda: init_state(config, objective, optimizer))
     return sharding.shard_state(shapes, sharding.build_mesh(config))

@@ -12,21 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from zeroseg_jax.config import Config
-from zeroseg_jax.models import student as students
 from zeroseg_jax.teacher import Teacher
 from zeroseg_jax.training import sharding, writer
 from zeroseg_jax.training.checkpoint import Checkpoints
 from zeroseg_jax.training.diagnosis import Recent
 from zeroseg_jax.training.goodput import Goodput
 from zeroseg_jax.training.inputs import Inputs, build_inputs
+from zeroseg_jax.training.objective import Objective, build_objective
 from zeroseg_jax.training.optimizer import build_optimizer, build_schedule, count_steps
 from zeroseg_jax.training.pictures import build_painter
-from zeroseg_jax.training.state import TrainState, begin_state, init_params
-from zeroseg_jax.training.step import LossFn, build_loss, build_step
+from zeroseg_jax.training.state import TrainState, init_state
+from zeroseg_jax.training.step import build_step
 
 # Steps in flight: more would only fill the devices with batches that wait.
 _AHEAD = 2
@@ -73,30 +72,18 @@ def train(
     options = options or Options()
     sharding.build_mesh(config)  # what cannot run is said before a bank is opened
     inputs = build_inputs(config, Path(workdir), teacher, options.log)
-    student = students.build_student(
-        config.model, jnp.dtype(config.run.dtype), remat=config.run.remat
-    )
-    vision_params = teacher.vision_params if config.model.encoder.init == "teacher" else None
-    mean = inputs.feature_mean() if config.loss.centre else None
-    return fit(
-        config,
-        workdir,
-        inputs,
-        loss_fn=build_loss(config, student),
-        init=lambda: init_params(config, student, vision_params=vision_params, feature_mean=mean),
-        paint=build_painter(config, student, inputs.source),
-        options=options,
-    )
+    objective = build_objective(config, teacher, inputs)
+    painter = build_painter(config, inputs.source) if config.run.pictures_every_steps else None
+    return fit(config, workdir, inputs, objective, painter=painter, options=options)
 
 
 def fit(
     config: Config,
     workdir: str | Path,
     inputs: Inputs,
+    objective: Objective,
     *,
-    loss_fn: LossFn,
-    init: Callable[[], Any],
-    paint: Painter | None = None,
+    painter: Painter | None = None,
     options: Options | None = None,
 ) -> dict[str, Any]:
     """Minimise a loss over the batches of `inputs`, or go on with it.
@@ -105,9 +92,8 @@ def fit(
       config: optimizer, mesh, seed, how often to log and save.
       workdir: of the run.
       inputs: the training set.
-      loss_fn: see step.build_step.
-      init: draws the params of step 0; it is traced, so that they are born sharded.
-      paint: params to pictures uint8 (H, W, 3) by name, every run.pictures_every_steps.
+      objective: what is learned.
+      painter: params to pictures uint8 (H, W, 3) by name, every run.pictures_every_steps.
       options: how the run is watched.
 
     Returns:
@@ -124,7 +110,7 @@ def fit(
     optimizer = build_optimizer(config, steps)
 
     def born() -> TrainState:
-        return begin_state(init(), optimizer)
+        return init_state(config, objective, optimizer)
 
     like = sharding.shard_state(jax.eval_shape(born), mesh)
     writer.open_workdir(
@@ -143,8 +129,8 @@ def fit(
                 state, kept = found
                 clock.restore(kept)
                 options.log(f"train: going on from step {int(state.step)} of {steps}")
-        run = _Run(config, workdir, steps, int(state.step), mesh, clock, options, paint)
-        step_fn = build_step(config, loss_fn, optimizer, mesh, like)
+        run = _Run(config, workdir, steps, int(state.step), mesh, clock, options, painter)
+        step_fn = build_step(config, objective, optimizer, mesh, like)
         with contextlib.closing(run.sinks), _catch_signal(run):
             state = run.loop(state, step_fn, inputs, checkpoints)
     done = int(state.step)
@@ -154,10 +140,10 @@ def fit(
 class _Run:
     """The state of the loop beside the train state."""
 
-    def __init__(self, config, workdir, steps, start, mesh, clock, options, paint):
+    def __init__(self, config, workdir, steps, start, mesh, clock, options, painter):
         self.config, self.steps, self.start, self.mesh = config, steps, start, mesh
         self.clock, self.options, self.log = clock, options, options.log
-        self.paint = paint if config.run.pictures_every_steps else None
+        self.painter = painter
         self.workdir = workdir
         self.sinks = writer.Sinks(workdir, start, config, options.wandb_project)
         self.watch = writer.Stopwatch(config.optim.batch_global, steps, start, clock)
@@ -194,9 +180,9 @@ class _Run:
                     values = self.recent.settle()
             if show:
                 self._log_step(step, values)
-            if self.paint and (step % every.pictures_every_steps == 0 or last):
+            if self.painter and (step % every.pictures_every_steps == 0 or last):
                 with self.clock.measure("evaluation"):
-                    self.sinks.show(step, self.paint(state.params))
+                    self.sinks.show(step, self.painter(state.params))
             if save:
                 with self.clock.measure("checkpoint"):
                     checkpoints.save(step, state, self.clock.export())

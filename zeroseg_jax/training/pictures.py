@@ -17,19 +17,17 @@ _IMAGES = 4
 _OPACITY = 0.55
 
 
-def build_painter(
-    config: Config, student: students.Student, source: Any
-) -> Callable[[Any], dict[str, np.ndarray]]:
+def build_painter(config: Config, source: Any) -> Callable[[Any], dict[str, np.ndarray]]:
     """Build what paints the segments of the source's first images, beside each image.
 
     Args:
-      config: image side, mean and std.
-      student: the module.
+      config: of the student; mean and std.
       source: random access to dicts with "image" uint8 (image_px, image_px, 3).
 
     Returns:
       A function from params to {"segments/I": uint8 (image_px, 2 * image_px, 3)}.
     """
+    student = students.build_student(config.model)
     mean, std = np.float32(config.data.mean), np.float32(config.data.std)
     side = config.model.image_px // config.model.encoder.patch_px
     count = config.model.head.segment_tokens[-1]

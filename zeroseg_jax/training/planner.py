@@ -8,18 +8,17 @@ import math
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.experimental import topologies
 
 from zeroseg_jax import paths
 from zeroseg_jax.config import Config
-from zeroseg_jax.models import student as students
 from zeroseg_jax.training import costs, sharding
 from zeroseg_jax.training.chips import Chip, parse_topology
 from zeroseg_jax.training.inputs import describe_batch
+from zeroseg_jax.training.objective import build_zeroseg
 from zeroseg_jax.training.optimizer import build_optimizer, count_steps
-from zeroseg_jax.training.state import TrainState, begin_state, init_params
-from zeroseg_jax.training.step import build_loss, build_step
+from zeroseg_jax.training.state import TrainState, init_state
+from zeroseg_jax.training.step import build_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,13 +125,10 @@ def plan_step(config: Config, topology: str, given: Assumptions) -> dict[str, An
 
 def _trace_step(config: Config, mesh: jax.sharding.Mesh, steps: int):
     """Return the jitted step with the shapes of its state and batch, laid on the mesh."""
-    student = students.build_student(
-        config.model, jnp.dtype(config.run.dtype), remat=config.run.remat
-    )
-    optimizer = build_optimizer(config, steps)
-    shapes = jax.eval_shape(lambda: begin_state(init_params(config, student), optimizer))
+    objective, optimizer = build_zeroseg(config), build_optimizer(config, steps)
+    shapes = jax.eval_shape(lambda: init_state(config, objective, optimizer))
     state = sharding.shard_state(shapes, mesh)
-    step = build_step(config, build_loss(config, student), optimizer, mesh, state)
+    step = build_step(config, objective, optimizer, mesh, state)
     rows = sharding.split(mesh)
     batch = {
         name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=rows)
