@@ -25,7 +25,7 @@ from absl.flags import FLAGS
 
 from configs import imagenet
 from zeroseg_jax import flags
-from zeroseg_jax.config import Config, from_mapping
+from zeroseg_jax.config import Config, ModelConfig, from_mapping
 from zeroseg_jax.training import costs, sharding
 from zeroseg_jax.training.objective import build_zeroseg
 from zeroseg_jax.training.optimizer import build_optimizer
@@ -103,14 +103,10 @@ def _build_ours(config: Config, batch: dict) -> tuple[Callable[[], float], int]:
     return run, flops
 
 
-def _build_torch(config: Config, batch: dict) -> Callable[[], float]:
-    import torch
-    from transformers import GroupViTVisionConfig, ViTMAEConfig, ViTMAEForPreTraining
-    from transformers.models.groupvit.modeling_groupvit import GroupViTEncoderLayer, GroupViTStage
+def _build_torch_mae(model: ModelConfig):
+    from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
-    torch.manual_seed(0)
-    model, head = config.model, config.model.head
-    mae = ViTMAEForPreTraining(
+    return ViTMAEForPreTraining(
         ViTMAEConfig(
             hidden_size=model.encoder.width, num_hidden_layers=model.encoder.depth,
             num_attention_heads=model.encoder.heads, intermediate_size=4 * model.encoder.width,
@@ -121,6 +117,16 @@ def _build_torch(config: Config, batch: dict) -> Callable[[], float]:
             mask_ratio=model.mask_ratio,
         )
     )  # fmt: skip
+
+
+def _build_torch_student(config: Config):
+    """Return the paper's student as a torch module from pixels and features to the loss."""
+    import torch
+    from transformers import GroupViTVisionConfig
+    from transformers.models.groupvit.modeling_groupvit import GroupViTEncoderLayer, GroupViTStage
+
+    model, head = config.model, config.model.head
+    mae = _build_torch_mae(config.model)
     vision = GroupViTVisionConfig(
         hidden_size=head.width, intermediate_size=4 * head.width, num_attention_heads=head.heads,
         assign_eps=1.0, assign_mlp_ratio=[0.5, 4], hidden_act="gelu",
@@ -169,7 +175,14 @@ def _build_torch(config: Config, batch: dict) -> Callable[[], float]:
             nearest = torch.cdist(g, features[:, 1:], p=1).amin(dim=2).mean() / g.shape[-1]
             return loss + distilled + nearest
 
-    student = Student().train()
+    return Student()
+
+
+def _build_torch(config: Config, batch: dict) -> Callable[[], float]:
+    import torch
+
+    torch.manual_seed(0)
+    student = _build_torch_student(config).train()
     optimizer = torch.optim.AdamW(student.parameters(), 1e-4, (0.9, 0.95), weight_decay=0.05)
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (config.data.mean, config.data.std))
     images = torch.from_numpy(batch["image"]).permute(0, 3, 1, 2)
