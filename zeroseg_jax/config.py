@@ -119,9 +119,7 @@ class DataConfig:
     directory: str = ""
     bank: str = ""  # written by prepare, read by train; empty: WORKDIR/bank
     features: str = "bank"  # bank | live (the teacher runs inside training)
-    images: int = (
-        8192  # playground: scenes 0..images-1 of the seed; else at most so many, 0 = all
-    )
+    images: int = 8192  # playground: scenes 0..images-1 of the seed; else at most so many, 0 = all
     scene_seed: int = 0
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of RGB in [0, 1], student input
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
