@@ -20,7 +20,6 @@ import time
 from pathlib import Path
 
 import jax
-import numpy as np
 from absl import flags as absl_flags
 from absl.flags import FLAGS
 
@@ -31,11 +30,11 @@ from zeroseg_jax.config import Config, from_mapping
 from zeroseg_jax.evaluation import build, runner
 from zeroseg_jax.evaluation.presets import get_preset
 from zeroseg_jax.evaluation.segmenters import StudentSegmenter
-from zeroseg_jax.models.student import build_student
 from zeroseg_jax.playground.scenes import TUNE_SEED
 from zeroseg_jax.prepare import bank_directory, prepare_bank
 from zeroseg_jax.train import use_compilation_cache
 from zeroseg_jax.training import inputs, sharding
+from zeroseg_jax.training.objective import build_objective
 from zeroseg_jax.training.optimizer import build_optimizer
 from zeroseg_jax.training.state import init_state
 from zeroseg_jax.training.step import build_step
@@ -118,26 +117,26 @@ def _configure(recipe: str, overrides: dict) -> Config:
     raw.data.bank = f"{FLAGS.workdir}/bank-{'overlap' if raw.teacher.overlap else 'grid'}"
     raw.optim.update(batch_global=FLAGS.batch, base_rate=1e-3 * 256 / FLAGS.batch)
     raw.optim.steps = FLAGS.steps
-    raw.run.data_parallel = 1
+    raw.mesh.data = 1
     return from_mapping(raw.to_dict())
 
 
 def _run_variant(config: Config, clip: teacher.Teacher, name: str) -> list[dict]:
-    student = build_student(config.model)
     optimizer = build_optimizer(config, FLAGS.steps)
-    step = build_step(config, student, optimizer, sharding.build_mesh(config))
+    mesh, step = sharding.build_mesh(config), None
     source = inputs.build_inputs(config, Path(FLAGS.workdir), clip, print)
     runs = []
     for seed in range(FLAGS.seeds):
         seeded = dataclasses.replace(config, run=dataclasses.replace(config.run, seed=seed))
-        tower = clip.vision_params if config.model.encoder.init == "teacher" else None
-        state = init_state(
-            seeded, student, optimizer, vision_params=tower, feature_mean=source.feature_mean()
-        )
+        objective = build_objective(seeded, clip, source)
+        state = init_state(seeded, objective, optimizer)
+        if step is None:
+            like = sharding.shard_state(state, mesh)
+            step = build_step(config, objective, optimizer, mesh, like)
         begin = time.time()
         batches = dataclasses.replace(source, config=seeded).batches(0, batch_per_host=FLAGS.batch)
         for batch in itertools.islice(batches, FLAGS.steps):
-            fed = {"image": batch["image"], "features": np.asarray(batch["features"])}
+            fed = {"image": batch["image"], "features": batch["features"]}
             state, metrics = step(state, fed)
         record = {key: float(value) for key, value in jax.device_get(metrics).items()}
         run = {"seed": seed, "seconds": round(time.time() - begin, 1), "last": record}
