@@ -15,6 +15,7 @@ import dataclasses
 import itertools
 import json
 import os
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -105,7 +106,7 @@ def write_table(variants: dict[str, list[dict]]) -> str:
         cells = []
         for column in columns:
             values = [run[column] for run in runs]
-            cells.append(f"{np.mean(values):.1f} ± {(max(values) - min(values)) / 2:.1f}")
+            cells.append(f"{statistics.mean(values):.1f} ± {(max(values) - min(values)) / 2:.1f}")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

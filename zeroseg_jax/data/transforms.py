@@ -32,15 +32,14 @@ def open_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Im
       ImageError: missing, empty, not an image, truncated, or too large.
     """
     path = Path(path)
+    advice = "make it smaller or raise data.max_pixels."
     try:
         if not path.stat().st_size:
             raise ImageError(f"{path}: the file is empty.")
-        file = open(path, "rb")
+        with open(path, "rb") as file, _open(file, str(path), max_pixels, None, advice) as image:
+            yield image
     except OSError as error:
         raise ImageError(f"{path}: damaged or unreadable ({error.strerror or error}).") from error
-    advice = "make it smaller or raise data.max_pixels."
-    with file, _open(file, str(path), max_pixels, None, advice) as image:
-        yield image
 
 
 @contextlib.contextmanager
