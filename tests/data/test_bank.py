@@ -141,7 +141,9 @@ def test_hosts_share_the_shards_and_the_last_closes_the_bank(tmp_path, monkeypat
     for i in range(18):
         np.testing.assert_array_equal(first[i]["features"], second[i]["features"])
     with pytest.raises(ValueError, match="--host_index: 3 is not below"):
-        prepare.prepare_bank(config, tmp_path / "shared", clip, print, host_index=3, host_count=3)
+        prepare.prepare_bank(
+            config, tmp_path / "shared", clip, print, host_index=3, host_count=3
+        )
 
 
 def test_views_split_over_devices_are_the_same_features():
