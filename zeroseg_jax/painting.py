@@ -45,7 +45,7 @@ def paint_windows(
         area = np.s_[top : top + window, left : left + window]
         total[area] += table[number][owners[number]]
         counts[area] += 1
-        ids[area] = owners[number] + number * table.shape[1]
+        ids[area] = owners[number].astype(np.int64) + number * table.shape[1]
     ids = np.unique(ids, return_inverse=True)[1].reshape(size)
     return total / counts, ids.astype(np.uint16)
 

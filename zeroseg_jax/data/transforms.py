@@ -39,7 +39,8 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         if not path.stat().st_size:
             raise ImageError(f"{path}: the file is empty.")
         with open(path, "rb") as file:
-            return decode_image(file, str(path), max_pixels=max_pixels)
+            advice = "make it smaller or raise data.max_pixels."
+            return decode_image(file, str(path), max_pixels=max_pixels, advice=advice)
     except OSError as error:
         raise ImageError(f"{path}: damaged or unreadable ({error.strerror or error}).") from error
 
@@ -50,6 +51,7 @@ def decode_image(
     *,
     max_pixels: int = MAX_PIXELS,
     formats: tuple[str, ...] | None = None,
+    advice: str = "make it smaller.",
 ) -> np.ndarray:
     """Decode an open picture; see read_image.
 
@@ -58,6 +60,7 @@ def decode_image(
       name: of it, for messages.
       max_pixels: see read_image.
       formats: the only ones that are tried, in Pillow's names; None for all it knows.
+      advice: what to do about one that is too large.
 
     Returns:
       uint8 (H, W, 3).
@@ -70,7 +73,7 @@ def decode_image(
             if image.width * image.height > max_pixels:
                 raise ImageError(
                     f"{name}: {image.width} x {image.height} px is more than the limit of "
-                    f"{max_pixels} pixels; make it smaller or raise data.max_pixels."
+                    f"{max_pixels} pixels; {advice}"
                 )
             return _to_rgb(ImageOps.exif_transpose(image))
     except Image.DecompressionBombError as error:
