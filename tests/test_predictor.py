@@ -103,7 +103,7 @@ def test_words_and_cuts_are_kept(predictor, scene, monkeypatch):
     assert len(asked) == 1
     predictor.segment(scene, WORDS[:4], refine=False)
     assert len(asked) == 2 and all("grass" in text for text in asked[1])
-    monkeypatch.setattr(predictor._cutter, "_run", None)  # would fail if it were called
+    monkeypatch.setattr(predictor._cutter, "_cut_windows", None)  # would fail if it were called
     predictor.segment(scene, ["moon"], refine=False)
 
 

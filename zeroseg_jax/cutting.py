@@ -86,14 +86,14 @@ class Cutter:
         Raises:
           ValueError: a detail out of range.
         """
-        short = (self._preset.short_side_px or self._native_px) * detail
-        if not isinstance(detail, int) or detail < 1 or (detail > 1 and short > _MOST_DETAIL_PX):
-            most = max(1, _MOST_DETAIL_PX * detail // max(short, 1))
+        native = self._preset.short_side_px or self._native_px
+        most = max(1, _MOST_DETAIL_PX // native)
+        if not isinstance(detail, int) or not 1 <= detail <= most:
             raise ValueError(f"detail: {detail} is not a whole number between 1 and {most}.")
         keys = [_digest(picture, detail) for picture in pictures]
         found = [self._kept.get(key) for key in keys]
         missing = [i for i, cut in enumerate(found) if cut is None]
-        made = self._cut_all([pictures[i] for i in missing], short)
+        made = self._cut_all([pictures[i] for i in missing], native * detail)
         for i, cut in zip(missing, made, strict=True):
             found[i] = cut
             self._kept.put(keys[i], cut)

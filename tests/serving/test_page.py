@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -73,7 +74,7 @@ def test_a_picture_and_words_give_areas_names_and_files(page, photo):
     assert shares(page)["background"] > 0
     with page.expect_download() as download:
         page.click("#get-record")
-    record = json.loads(open(download.value.path()).read())
+    record = json.loads(Path(download.value.path()).read_text())
     areas = {c["word"]: 100 * c["area"] for c in record["classes"]}
     assert areas == pytest.approx(shares(page), abs=0.6)
     with page.expect_download() as download:
