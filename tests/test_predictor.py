@@ -86,7 +86,7 @@ def test_one_program_for_all_sizes_and_words(scene):
     for size in (160, 96, 131):
         for count in (1, 3, 5):
             predictor.segment(scene[:size], WORDS[:count], refine=False)
-    program = predictor._cutter._cut_windows.func
+    program = predictor._cutter.run_student.func
     assert program._cache_size() == 1
 
 
@@ -103,7 +103,7 @@ def test_words_and_cuts_are_kept(predictor, scene, monkeypatch):
     assert len(asked) == 1
     predictor.segment(scene, WORDS[:4], refine=False)
     assert len(asked) == 2 and all("grass" in text for text in asked[1])
-    monkeypatch.setattr(predictor._cutter, "_cut_windows", None)  # would fail if it were called
+    monkeypatch.setattr(predictor._cutter, "run_student", None)  # would fail if it were called
     predictor.segment(scene, ["moon"], refine=False)
 
 

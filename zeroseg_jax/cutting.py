@@ -62,7 +62,11 @@ class Cutter:
         self.window_px = _check_window(preset, student)
         self._kept = Kept(_KEPT_CUTS)
         self._batch = 1 if jax.default_backend() == "cpu" else _ACCELERATOR_BATCH
-        self._cut_windows, self._score = _build_programs(student, preset)
+        self.run_student, self._score = _build_programs(student, preset)
+
+    def forget(self) -> None:
+        """Drop the cuts that are kept."""
+        self._kept = Kept(_KEPT_CUTS)
 
     def score(self, cut: Cut, text: np.ndarray, behind: int) -> np.ndarray:
         """Score segments for words.
@@ -130,7 +134,7 @@ class Cutter:
         for start in range(0, len(tiles), self._batch):
             group = tiles[start : start + self._batch]
             padded = np.stack(group + group[-1:] * (self._batch - len(group)))
-            parts.append([np.asarray(x)[: len(group)] for x in self._cut_windows(padded)])
+            parts.append([np.asarray(x)[: len(group)] for x in self.run_student(padded)])
         return [np.concatenate(rows) for rows in zip(*parts, strict=True)]
 
 

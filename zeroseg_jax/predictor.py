@@ -140,6 +140,10 @@ class Predictor:
         """Cut a uint8 (H, W, 3) picture into segments without names."""
         return self._cutter.cut([picture], detail=detail)[0]
 
+    def forget(self) -> None:
+        """Drop the pictures whose cuts are kept."""
+        self._cutter.forget()
+
     def name(
         self,
         cut: Cut,

@@ -44,10 +44,14 @@ def to_classes(words: str | Sequence[str | Sequence[str]], field: str = "words")
         return parse_classes(words, field)
     if not isinstance(words, Sequence):
         raise ValueError(f"{field}: {type(words).__name__} is no list of words.")
-    classes = [[names] if isinstance(names, str) else list(names) for names in words]
-    if any(not isinstance(name, str) for names in classes for name in names):
+    classes = [[names] if isinstance(names, str) else names for names in words]
+    if not all(_are_names(names) for names in classes):
         raise ValueError(f"{field}: each word must be text, for example ['cat', 'grass'].")
     return check_classes([[name.strip() for name in names] for names in classes], field)
+
+
+def _are_names(names: object) -> bool:
+    return isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
 
 
 def check_classes(

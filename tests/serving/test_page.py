@@ -11,6 +11,8 @@ from PIL import Image
 from zeroseg_jax.playground import scenes
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+expect = sync_api.expect
+expect.set_options(timeout=120_000)
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 if CHROMIUM is None:
     pytest.skip("no chromium on this machine", allow_module_level=True)
@@ -102,9 +104,9 @@ def test_views_and_opacity_change_the_picture(page, photo):
 def test_new_words_are_enough(page, photo):
     choose(page, photo, "star; heart")
     page.fill("#words", "moon; water; sand")
-    page.wait_for_function("document.querySelector('#shares').innerText.includes('sand')")
+    expect(page.locator("#shares")).to_contain_text("sand")
     page.fill("#behind", "water")
-    page.wait_for_function("document.querySelector('#shares').innerText.includes('background')")
+    expect(page.locator("#shares")).to_contain_text("background")
 
 
 def test_words_are_words_and_never_markup(page, photo):
@@ -133,9 +135,9 @@ def test_bad_words_are_one_sentence_and_mended_by_typing(page, photo):
     choose(page, photo, "star; heart")
     for words, sentence in (("", "no word"), ("a;;b", "blank"), ("x" * 61, "longer than 60")):
         page.fill("#words", words)
-        page.wait_for_function(f"document.querySelector('#error').innerText.includes({sentence!r})")
+        expect(page.locator("#error")).to_contain_text(sentence)
     page.fill("#words", "; ".join(f"w{i}" for i in range(10_000)))
-    page.wait_for_function("document.querySelector('#error').innerText.includes('more')")
+    expect(page.locator("#error")).to_contain_text("more")
     page.fill("#words", "star; sky")
     page.wait_for_selector("#error", state="hidden")
 
@@ -168,7 +170,7 @@ def test_a_forgotten_picture_is_sent_again(page, photo, limits, port):
         }
     }""", limits.pictures)  # fmt: skip
     page.fill("#words", "moon; water")
-    page.wait_for_function("document.querySelector('#shares').innerText.includes('water')")
+    expect(page.locator("#shares")).to_contain_text("water")
     assert page.is_hidden("#error")
 
 
