@@ -55,6 +55,13 @@ class Cutter:
 
     Raises:
       ValueError: a window that does not fit the patch or the short side.
+
+    Attributes:
+      window_px: side of a window.
+      run_student: windows (B, window, window, 3) of levels in [0, 255] to segments (B, S, E),
+        global_feature (B, E) and owners uint8 (B, window, window).
+      score_segments: segments, global_feature, text (C, E) and how many of the last classes are
+        background to scores (B, S, C).
     """
 
     def __init__(self, student: build.TrainedStudent, preset: Preset):
@@ -62,7 +69,7 @@ class Cutter:
         self.window_px = _check_window(preset, student)
         self._kept = Kept(_KEPT_CUTS)
         self._batch = 1 if jax.default_backend() == "cpu" else _ACCELERATOR_BATCH
-        self.run_student, self._score = _build_programs(student, preset)
+        self.run_student, self.score_segments = _build_programs(student, preset)
 
     def forget(self) -> None:
         """Drop the cuts that are kept."""
@@ -81,7 +88,7 @@ class Cutter:
         """
         windows = zip(cut.segments, cut.global_feature, strict=True)
         return np.concatenate(
-            [np.asarray(self._score(s[None], g[None], text, behind)) for s, g in windows]
+            [np.asarray(self.score_segments(s[None], g[None], text, behind)) for s, g in windows]
         )
 
     def cut(self, pictures: Sequence[np.ndarray], *, detail: int = 1) -> list[Cut]:
