@@ -25,6 +25,7 @@ def exported(tmp_path_factory):
     return directory, stablehlo.export_stablehlo(student, words, directory)
 
 
+@pytest.mark.slow
 def test_stablehlo_is_the_model(exported):
     directory, record = exported
     assert record["largest_difference"] <= 1e-4 and record["owners_agree"] >= 0.999
@@ -38,6 +39,7 @@ def test_an_export_that_differs_is_refused():
             stablehlo.check_difference(worst, same)
 
 
+@pytest.mark.slow
 def test_stablehlo_runs_without_this_package(exported, tmp_path):
     directory, _ = exported
     image = scenes.render(scenes.build_scene(2, 5), 96)[0]

@@ -81,6 +81,7 @@ def run(place, verb, arguments):
     return subprocess.CompletedProcess(command, 0, "", "")
 
 
+@pytest.mark.slow
 def test_commands_run_in_the_order_of_the_pages(place):
     done = set()
     for page in PAGES:

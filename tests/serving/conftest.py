@@ -19,9 +19,13 @@ def limits():
 
 
 @pytest.fixture(scope="session")
-def port(limits):
+def predictor():
+    return Predictor.from_pretrained(keep_words=False)
+
+
+@pytest.fixture(scope="session")
+def port(limits, predictor):
     os.environ["no_proxy"] = "127.0.0.1"
-    predictor = Predictor.from_pretrained(keep_words=False)
     server = serve.build_server(predictor, limits=limits)
     with serve.open_socket("127.0.0.1", 0) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

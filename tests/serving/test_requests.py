@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zeroseg_jax import Predictor, serve
+from zeroseg_jax import serve
 from zeroseg_jax.playground import scenes
 
 ROOT = Path(__file__).parents[2]
@@ -44,11 +44,9 @@ def picture(port, scene):
     return json.loads(answer)["picture"]
 
 
-def test_answers_are_the_predictors(port, picture, scene):
+def test_answers_are_the_predictors(port, picture, scene, predictor):
     ask = {"picture": picture, "words": "star; heart", "behind": "grass", "refine": False}
-    want = Predictor.from_pretrained().segment(
-        scene, ["star", "heart"], background="grass", refine=False
-    )
+    want = predictor.segment(scene, ["star", "heart"], background="grass", refine=False)
     status, answer = post(port, "/segment", ask)
     shown = json.loads(answer)
     assert status == 200 and shown["words"] == ["background", "star", "heart"]

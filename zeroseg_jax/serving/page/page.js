@@ -134,6 +134,7 @@ function show() {
   canvas.height = result.height;
   canvas.hidden = false;
   $("empty").hidden = true;
+  $("another").hidden = false;
   $("drop").classList.add("full");
   $("downloads").hidden = false;
   draw();
@@ -141,12 +142,12 @@ function show() {
 }
 
 function draw() {
+  $("opacity-value").textContent = `${$("opacity").value} %`;
+  $("threshold-value").textContent = (Number($("threshold").value) / 100).toFixed(2);
   if (!result) return;
   const { width, height } = result;
   const view = document.querySelector("input[name=view]:checked").value;
   const opacity = Number($("opacity").value) / 100;
-  $("opacity-value").textContent = `${$("opacity").value} %`;
-  $("threshold-value").textContent = (Number($("threshold").value) / 100).toFixed(2);
   pen.fillStyle = "#fff";
   pen.fillRect(0, 0, width, height);
   if (source.bitmap) pen.drawImage(source.bitmap, 0, 0, width, height);
@@ -326,6 +327,7 @@ $("get-record").addEventListener("click", () => download("/record", "segmentatio
 
 async function begin() {
   $("words").value = START;
+  draw();
   const about = await (await fetch("/about")).json();
   limits = about.limits;
   $("model").textContent = about.model;
