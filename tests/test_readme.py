@@ -106,7 +106,7 @@ def test_other_commands_are_known(page):
             continue
         words = command.split()
         if words[0] == "make":
-            subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, check=True, capture_output=True)
+            assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
         elif words[0].endswith("pip"):  # .ci/people installs the wheel
             extras = re.search(r"\.\[([\w,]+)\]", command)
             assert not extras or set(extras[1].split(",")) <= set(project["optional-dependencies"])
