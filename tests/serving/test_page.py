@@ -105,7 +105,7 @@ def test_new_words_are_enough(page, photo):
     choose(page, photo, "star; heart")
     page.fill("#words", "moon; water; sand")
     expect(page.locator("#shares")).to_contain_text("sand")
-    page.fill("#behind", "water")
+    page.fill("#behind", "night")
     expect(page.locator("#shares")).to_contain_text("background")
 
 
