@@ -6,7 +6,7 @@ const START = "star; heart; grass; sky";
 let limits = null;      // of the server
 let source = null;      // the picture: { blob, name, bitmap }
 let held = null;        // its name on the server
-let result = null;      // width, height, words, colours, backgroundAt, word, score, segment
+let result = null;      // see readMaps
 let picked = -1;        // the word that the table holds up
 let cross = null;       // { x, y } in result pixels, moved by keys
 let asking = null, timer = 0;
@@ -109,7 +109,9 @@ async function readMaps(answer) {
     words.push("background");
     colours.push([0, 0, 0]);
   }
-  return { width, height, words, colours, backgroundAt, word, score, segment };
+  // asked: background words were given, so their row is shown even where they own nothing.
+  const asked = answer.has_background;
+  return { width, height, words, colours, backgroundAt, asked, word, score, segment };
 }
 
 const parseColour = (text) => [1, 3, 5].map((i) => parseInt(text.slice(i, i + 2), 16));
@@ -221,7 +223,7 @@ function list() {
   const body = $("shares").tBodies[0];
   body.replaceChildren();
   result.words.map((word, w) => w).sort((a, b) => count[b] - count[a]).forEach((w) => {
-    if (w === result.backgroundAt && !count[w]) return;
+    if (w === result.backgroundAt && !count[w] && !result.asked) return;
     const row = body.insertRow();
     const button = document.createElement("button"), swatch = document.createElement("span");
     swatch.className = "swatch";
