@@ -75,6 +75,8 @@ def open_socket(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        # From here on visitors wait for the server instead of being turned away.
+        listener.listen(128)
     except OSError as error:
         listener.close()
         reason = error.strerror or error
