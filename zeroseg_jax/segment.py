@@ -1,132 +1,104 @@
-"""Segment pictures with words: python -m zeroseg_jax.segment IMAGE... --classes "star; grass"."""
+"""Segment pictures with words: zeroseg segment photo.jpg --classes "cat; grass; sky".
+
+IMAGE is a file, a folder, a glob or a video. For each picture an overlay, an index mask and a
+JSON are written. Exit code 0: all done; 1: some could not be read, each named; 2: misuse.
+"""
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 from absl import flags as absl_flags
 from absl.flags import FLAGS
-from PIL import Image
 
 from zeroseg_jax import flags
-from zeroseg_jax.data.transforms import ImageError, read_image
-from zeroseg_jax.evaluation import build, report, runner
-from zeroseg_jax.evaluation.presets import get_preset, parse_overrides
+from zeroseg_jax.words import parse_classes
 
-_MAX_WORDS = 1000
-_PRESET_OF = "playground/full"  # the student's own size, its captions' prompts
+if TYPE_CHECKING:
+    from zeroseg_jax.segmentation import Segmentation
+
+
+def define_model() -> None:
+    """Define which model is asked; shared with serve."""
+    absl_flags.DEFINE_string("workdir", "playground", "a run, an exported student, 'playground'")
+    absl_flags.DEFINE_alias("model", "workdir")
+    absl_flags.DEFINE_string("teacher", "", "directory of the CLIP; empty: the run's own")
+    absl_flags.DEFINE_string("set", "", "fields of the preset, for example stride_px=28")
 
 
 def define_flags() -> None:
     """Define the command line."""
-    absl_flags.DEFINE_string("workdir", "playground", "a run, an exported student, 'playground'")
-    absl_flags.DEFINE_string("teacher", "", "directory of the CLIP; empty: the run's own")
+    define_model()
     absl_flags.DEFINE_string("classes", None, "words, with ';' between classes, ',' for synonyms")
-    absl_flags.DEFINE_string("output", None, "directory for overlays, masks and JSON")
-    absl_flags.DEFINE_float(
-        "background", 0.0, "threshold under which a pixel is background; 0: none", 0.0, 1.0
+    absl_flags.DEFINE_string("output", "segmented", "directory for overlays, masks and JSON")
+    absl_flags.DEFINE_string(
+        "background", "", "threshold under which a pixel is background, or words for it"
     )
-    absl_flags.DEFINE_string("set", "", "fields of the preset, for example stride_px=28")
-    absl_flags.mark_flags_as_required(["classes", "output"])
+    absl_flags.DEFINE_integer("detail", 1, "times the training resolution to look at", 1)
+    absl_flags.DEFINE_boolean("refine", True, "let regions follow the picture's edges")
+    absl_flags.DEFINE_float("every_seconds", 1.0, "of a video; 0: every frame", 0.0)
+    absl_flags.mark_flag_as_required("classes")
 
 
-def parse_classes(text: str) -> list[list[str]]:
-    """Parse "star; ring, hoop; grass" into synonyms of each class.
-
-    Raises:
-      ValueError: no word, a blank one, one that stands twice, or too many.
-    """
-    words = [[word.strip() for word in part.split(",")] for part in text.split(";")]
-    flat = [word for synonyms in words for word in synonyms]
-    if any(not word for word in flat):
-        raise ValueError(f"--classes: {text!r} has a blank word; write for example 'star; grass'.")
-    twice = sorted({word for word in flat if flat.count(word) > 1}) if len(flat) < 10_000 else []
-    if twice:
-        raise ValueError(f"--classes: {', '.join(twice)} stands twice; name each word once.")
-    if len(words) > _MAX_WORDS:
-        raise ValueError(f"--classes: {len(words)} classes are more than {_MAX_WORDS}.")
-    return words
+def read_background(text: str) -> float | str | None:
+    """Read a threshold or words; "" is None."""
+    try:
+        return float(text) if text.strip() else None
+    except ValueError:
+        return text
 
 
 def main(arguments: list[str]) -> int:
-    """Segment each image; a bad one is named and the others are still done (exit code 1)."""
+    """Segment each picture; a bad one is named and the others are still done (exit code 1)."""
     if not arguments:
-        raise ValueError("no image given; name at least one file.")
+        raise ValueError("no image given; name at least one file, folder or glob.")
     words = parse_classes(FLAGS.classes)
-    student = build.load_student(FLAGS.workdir, FLAGS.teacher)
-    overrides = {"threshold": str(FLAGS.background), **parse_overrides(FLAGS.set)}
-    preset = get_preset("zeroseg", _PRESET_OF, overrides)
-    segmenter = build.build_student_segmenter(student, words, preset)
-    names = [synonyms[0] for synonyms in words]
-    if preset.threshold:
-        names = ["background", *names]
+    background = read_background(FLAGS.background)
     output = Path(FLAGS.output)
-    output.mkdir(parents=True, exist_ok=True)
-    failed = 0
-    taken: set[str] = set()
-    for argument in arguments:
-        try:
-            image = read_image(argument)
-        except ImageError as error:
-            print(f"error: {error}", file=sys.stderr)
+
+    # Late, so that misuse is told at once and not after jax has started.
+    from zeroseg_jax.evaluation.presets import parse_overrides
+    from zeroseg_jax.pictures import list_files, read_pictures
+    from zeroseg_jax.predictor import Predictor
+    from zeroseg_jax.train import use_compilation_cache
+
+    use_compilation_cache()
+    files = list_files(arguments, leave_out=output)
+    predictor = Predictor.from_pretrained(
+        FLAGS.workdir, teacher=FLAGS.teacher, settings=parse_overrides(FLAGS.set)
+    )
+    done = failed = 0
+    for found in read_pictures(files, every_seconds=FLAGS.every_seconds):
+        if isinstance(found.image, ValueError):
+            print(f"error: {found.image}", file=sys.stderr)
             failed += 1
             continue
-        stem = _free_stem(Path(argument).stem, taken)
-        labels, scores, _ = runner.segment_image(segmenter, image, preset)
-        _write(output, stem, argument, image, labels, scores, names, student.checkpoint)
+        result = predictor.segment(
+            found.image, words, background=background, detail=FLAGS.detail, refine=FLAGS.refine,
+            source=found.source,
+        )  # fmt: skip
+        result.save(output, found.stem)
+        done += 1
+        print("\n".join(write_table(result)), flush=True)
+    if done:
+        print(f"segment: {done} written to {output}")
     if failed:
-        print(f"segment: {failed} of {len(arguments)} images could not be read", file=sys.stderr)
+        print(f"segment: {failed} of {done + failed} could not be read", file=sys.stderr)
     return 1 if failed else 0
 
 
-def _free_stem(stem: str, taken: set[str]) -> str:
-    """Two files of one name from two folders must not overwrite each other."""
-    number, free = 1, stem
-    while free in taken:
-        number += 1
-        free = f"{stem}-{number}"
-    taken.add(free)
-    return free
-
-
-def _write(output, stem, source, image, labels, scores, names, checkpoint) -> None:
-    colours = report.palette(names)
-    classes = []
-    for i, name in enumerate(names):
-        inside = labels == i
-        classes.append(
-            {
-                "word": name,
-                "index": i,
-                "colour": "#{:02x}{:02x}{:02x}".format(*colours[i]),
-                "area_px": int(inside.sum()),
-                "area": round(float(inside.mean()), 6),
-                "score": round(float(scores[inside].mean()), 4) if inside.any() else None,
-            }
-        )
-    shown = sorted((c for c in classes if c["area_px"]), key=lambda c: -c["area_px"])
-    entries = [
-        (f"{c['word']} {100 * c['area']:.0f} %", tuple(int(v) for v in colours[c["index"]]))
-        for c in shown
-    ]
-    painted = report.overlay(image, labels, colours)
-    runner.save_png(report.add_legend(painted, entries), output / f"{stem}_overlay.png")
-    # An index PNG: its pixels are class ids, its palette their colours.
-    mask = Image.fromarray(labels.astype(np.uint8 if len(names) <= 256 else np.uint16))
-    if len(names) <= 256:
-        mask = mask.convert("P")
-        mask.putpalette(colours.ravel().tolist())
-    runner.save_png(mask, output / f"{stem}_mask.png")
-    content = {"image": source, "height": labels.shape[0], "width": labels.shape[1],
-               "checkpoint": checkpoint, "classes": classes}  # fmt: skip
-    part = output / f"{stem}.json.part"
-    part.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(part, output / f"{stem}.json")
-    print(f"{source}: " + ", ".join(name for name, _ in entries))
+def write_table(result: Segmentation) -> list[str]:
+    """Write a picture's words with areas and scores, largest first; words without a pixel last."""
+    height, width = result.mask.shape
+    rows = [c for c in result.classes if c["area_px"]]
+    wide = max(len("word"), *(len(row["word"]) for row in rows))
+    lines = [f"{result.source}, {width} x {height} px", f"  {'word':{wide}}   area %   score"]
+    lines += [f"  {c['word']:{wide}}  {100 * c['area']:7.1f}  {c['score']:6.2f}" for c in rows]
+    if absent := [c["word"] for c in result.classes if not c["area_px"]]:
+        lines.append(f"  nowhere: {', '.join(absent)}")
+    return lines
 
 
 if __name__ == "__main__":

@@ -1,0 +1,37 @@
+"""One live server for the tests of the page: a real socket, the real model."""
+
+import os
+import threading
+import time
+
+import pytest
+
+pytest.importorskip("starlette", reason="the extra 'serve' is not installed")
+pytest.importorskip("uvicorn", reason="the extra 'serve' is not installed")
+
+from zeroseg_jax import Predictor, serve  # noqa: E402
+from zeroseg_jax.serving.desk import Limits  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def limits():
+    return Limits(upload_bytes=2_000_000, pixels=4_000_000, upload_seconds=2.0, pictures=4)
+
+
+@pytest.fixture(scope="session")
+def predictor():
+    return Predictor.from_pretrained(keep_words=False)
+
+
+@pytest.fixture(scope="session")
+def port(limits, predictor):
+    os.environ["no_proxy"] = "127.0.0.1"
+    server = serve.build_server(predictor, limits=limits)
+    with serve.open_socket("127.0.0.1", 0) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        while not server.started:
+            time.sleep(0.05)
+        yield listener.getsockname()[1]
+        server.should_exit = True
+        thread.join(20)

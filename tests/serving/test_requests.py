@@ -1,0 +1,166 @@
+"""The page's routes over a real socket: what is answered, and what is refused, and how."""
+
+import base64
+import importlib.util
+import io
+import json
+import random
+import socket
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zeroseg_jax import serve
+from zeroseg_jax.playground import scenes
+
+ROOT = Path(__file__).parents[2]
+_spec = importlib.util.spec_from_file_location("serve_hostile", ROOT / "bench/serve_hostile.py")
+hostile = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(hostile)
+
+
+def post(port, path, content, **headers):
+    body = content if isinstance(content, bytes) else json.dumps(content).encode()
+    status, answer = hostile.send(port, ("POST", path, body, headers))
+    return status, answer
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return scenes.render(scenes.build_scene(2, 5), 120)[0]
+
+
+@pytest.fixture
+def picture(port, scene):
+    buffer = io.BytesIO()
+    Image.fromarray(scene).save(buffer, "PNG")
+    status, answer = post(port, "/pictures", buffer.getvalue())
+    assert status == 200, answer
+    assert json.loads(answer)["width"] == 120
+    return json.loads(answer)["picture"]
+
+
+def test_answers_are_the_predictors(port, picture, scene, predictor):
+    ask = {"picture": picture, "words": "star; heart", "behind": "grass", "refine": False}
+    want = predictor.segment(scene, ["star", "heart"], background="grass", refine=False)
+    status, answer = post(port, "/segment", ask)
+    shown = json.loads(answer)
+    assert status == 200 and shown["words"] == ["background", "star", "heart"]
+    maps = np.asarray(Image.open(io.BytesIO(base64.b64decode(shown["maps"]))))
+    np.testing.assert_array_equal(maps[..., 0], want.mask)
+    np.testing.assert_allclose(maps[..., 1] / 255, want.scores, atol=0.003)
+    status, mask = post(port, "/mask", {**ask, "threshold": 0.6})
+    np.testing.assert_array_equal(
+        np.asarray(Image.open(io.BytesIO(mask))), want.with_background(0.6).mask
+    )
+    status, record = post(port, "/record", {**ask, "name": "<b>.png"})
+    assert json.loads(record)["classes"] == want.to_record()["classes"]
+    assert json.loads(record)["image"] == "<b>.png"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "status", "sentence"),
+    [
+        ("words", "", 422, "no word"),
+        ("words", "a;;b", 422, "blank"),
+        ("words", "a; a", 422, "stands twice"),
+        ("words", "; ".join(f"w{i}" for i in range(65)), 422, "65 classes are more than 64"),
+        ("words", "x" * 61, 422, "61 letters is longer than 60"),
+        ("words", ["a"], 422, "wrong type"),
+        ("behind", "star", 422, "stands twice"),
+        ("threshold", 1.5, 422, "outside"),
+        ("threshold", True, 422, "outside"),
+        ("refine", 1, 422, "wrong type"),
+        ("picture", "nobody", 410, "no longer held"),
+        ("directory", "/etc", 422, "no field"),
+    ],
+)
+def test_questions_that_are_refused(port, picture, field, value, status, sentence):
+    ask = {"picture": picture, "words": "star; heart", "refine": False, field: value}
+    for path in ("/segment", "/mask", "/record"):
+        got, answer = post(port, path, ask)
+        assert got == status and sentence in json.loads(answer)["error"], answer
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "sentence"),
+    [
+        (b"", 422, "empty"),
+        (b"plain text", 422, "not an image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", 422, "not an image"),
+        (hostile._png(2100, 2000), 422, "limit of 4000000 pixels; make it smaller."),
+        (hostile._png_header(60_000, 60_000), 422, "more than"),
+        (hostile._jpeg()[:600], 422, "damaged"),
+        (b"\xff\xd8" + bytes(2_000_000), 413, "limit of 2000000"),
+    ],
+)
+def test_pictures_that_are_refused(port, content, status, sentence):
+    got, answer = post(port, "/pictures", content)
+    assert got in (status, 0)  # 0: refused by its length, before all was sent
+    assert got == 0 or sentence in json.loads(answer)["error"], answer
+
+
+def test_other_sites_and_names_are_refused(port):
+    status, answer = post(port, "/segment", {}, Origin="http://evil.example")
+    assert status == 403 and "another site" in json.loads(answer)["error"]
+    assert post(port, "/segment", {}, Origin="null")[0] == 403
+    assert hostile.send(port, ("GET", "/", b"", {"Host": "evil.example"}))[0] == 400
+    assert hostile.send(port, ("GET", "/../../pyproject.toml", b"", {}))[0] == 404
+
+
+def test_slow_senders_are_cut_off(port):
+    with socket.create_connection(("127.0.0.1", port)) as slow:
+        slow.sendall(b"POST /pictures HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\nab")
+        slow.settimeout(20)
+        begin = time.monotonic()
+        assert slow.recv(4096).startswith(b"HTTP/1.1 408")
+        assert time.monotonic() - begin > 1.5
+
+
+def test_old_pictures_make_room(port, picture):
+    for i in range(4):
+        assert post(port, "/pictures", hostile._png(40 + i, 40))[0] == 200
+    assert post(port, "/segment", {"picture": picture, "words": "a"})[0] == 410
+
+
+def test_few_may_wait_and_the_rest_is_told(port, picture, limits):
+    answers = []
+    lock = threading.Lock()
+
+    def ask():
+        got = post(port, "/segment", {"picture": picture, "words": "star; sky", "refine": True})
+        with lock:
+            answers.append(got)
+
+    threads = [threading.Thread(target=ask) for _ in range(5 * limits.queue)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    statuses = {status for status, _ in answers}
+    assert statuses == {200, 503}, statuses
+    busy = next(json.loads(answer)["error"] for status, answer in answers if status == 503)
+    assert "try again soon" in busy
+    assert post(port, "/segment", {"picture": picture, "words": "star"})[0] == 200
+
+
+def test_hostile_requests_leave_it_answering(port, picture):
+    rng = random.Random(1)
+    kinds = set()
+    for _ in range(120):
+        kind, request = hostile.draw_hostile(rng, picture)
+        status, answer = hostile.send(port, request)
+        kinds.add(kind)
+        assert status < 500, (kind, status, answer[:200])
+        assert b"Traceback" not in answer
+    assert len(kinds) > 25
+    assert post(port, "/pictures", hostile._png(50, 50))[0] == 200
+
+
+def test_a_taken_port_is_one_sentence(port):
+    with pytest.raises(ValueError, match=f"cannot listen on 127.0.0.1:{port}"):
+        serve.open_socket("127.0.0.1", port)

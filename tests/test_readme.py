@@ -1,0 +1,121 @@
+"""Every command in README.md and the quick start is run, with small stand-ins for placeholders."""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from zeroseg_jax import cli
+from zeroseg_jax.playground import scenes
+
+ROOT = Path(__file__).parent.parent
+PAGES = ("README.md", "docs/quick-start.md", "docs/own-folder.md", "docs/export.md")
+_SMALL = ("--config.optim.steps=2", "--config.optim.batch_global=4")
+# What a reader puts in, and what the test does.
+_STAND_INS = {
+    "FOLDER": "pictures", "CLIP": "playground", "PHOTO.jpg": "photo.jpg", "512": "128",
+    "DIR": "runs/photos",
+}  # fmt: skip
+
+
+def read_commands(page):
+    """List the commands of a page's fenced blocks, continued lines joined."""
+    found = []
+    for block in re.findall(r"```(?:bash|sh)?\n(.*?)```", (ROOT / page).read_text(), re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            line = line.split("  #")[0].strip()
+            found += [part.strip() for part in line.split("&&") if part.strip()]
+    return found
+
+
+def to_arguments(command):
+    """Turn a zeroseg command into (verb, arguments) with stand-ins; None for another program."""
+    words = shlex.split(command)
+    if Path(words[0]).name == "zeroseg":
+        verb, arguments = words[1], words[2:]
+    elif match := re.fullmatch(r"zeroseg_jax\.(\w+)", words[2] if len(words) > 2 else ""):
+        verb, arguments = match[1], words[3:]
+    else:
+        return None
+    replaced = []
+    for argument in arguments:
+        for placeholder, stand_in in _STAND_INS.items():
+            argument = re.sub(rf"(?<![\w/]){re.escape(placeholder)}(?!\w)", stand_in, argument)
+        replaced.append(argument)
+    return verb, replaced
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    root = tmp_path_factory.mktemp("clone")
+    for name in ("configs", "docs"):
+        (root / name).symlink_to(ROOT / name)
+    (root / "pictures").mkdir()
+    for i in range(4):
+        image = Image.fromarray(scenes.render(scenes.build_scene(0, i), 96)[0])
+        image.save(root / "pictures" / f"{i}.png")
+    image.save(root / "photo.jpg")
+    return root
+
+
+def run(place, verb, arguments):
+    small = _SMALL if verb in ("prepare", "train") else ()
+    command = [sys.executable, "-m", "zeroseg_jax.cli", verb, *arguments, *small]
+    environment = {**os.environ, "XLA_FLAGS": "", "PYTHONPATH": str(ROOT)}
+    if verb != "serve":
+        return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
+    with subprocess.Popen(
+        command[:4] + ["--port=0"], cwd=place, env=environment, stdout=subprocess.PIPE, text=True
+    ) as server:
+        lines = [server.stdout.readline(), server.stdout.readline()]
+        server.send_signal(signal.SIGINT)
+        server.wait(60)
+    assert any("http://127.0.0.1:" in line for line in lines), lines
+    return subprocess.CompletedProcess(command, 0, "", "")
+
+
+@pytest.mark.slow
+def test_commands_run_in_the_order_of_the_pages(place):
+    done = set()
+    for page in PAGES:
+        for command in read_commands(page):
+            asked = to_arguments(command)
+            if asked is None or "--format=stablehlo" in command:
+                continue  # the next test; tests/test_export.py runs StableHLO's
+            key = (asked[0], *sorted(asked[1])) if asked[0] != "serve" else "serve"
+            if key in done:
+                continue
+            done.add(key)
+            result = run(place, *asked)
+            assert result.returncode == 0, f"{page}: {command}\n{result.stderr}"
+    assert {"prepare", "train", "segment"} <= {key[0] for key in done}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_other_commands_are_known(page):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for command in read_commands(page):
+        if to_arguments(command) is not None:
+            continue
+        words = command.split()
+        if words[0] == "make":
+            assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        elif words[0].endswith("pip"):  # .ci/people installs the wheel
+            extras = re.search(r"\.\[([\w,]+)\]", command)
+            assert not extras or set(extras[1].split(",")) <= set(project["optional-dependencies"])
+        else:  # run.py is run by tests/test_export.py
+            assert re.match(r"python3 -m venv|cd shlo|python run\.py", command), command
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_verbs_named_in_text_are_there(page):
+    text = (ROOT / page).read_text()
+    named = re.findall(r"`(?:python -m zeroseg_jax\.|zeroseg )([a-z]+)", text)
+    assert set(named) <= set(cli.list_verbs())

@@ -1,0 +1,126 @@
+"""From named segments to pixels: paint, follow the edges, enlarge. Shapes come in few kinds.
+
+The protocol is evaluation's (runner.segment_image). What differs is made so that nothing is
+compiled anew for every size of picture and every number of words: scores follow edges on a grid
+whose sides are multiples of 32 px, landscape, eight words at a time; the 32 best words go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from zeroseg_jax.evaluation import refine
+from zeroseg_jax.evaluation.presets import Preset
+
+MOST_WORDS = 32  # that can win a pixel: those with the highest score anywhere
+_GRID_PX, _WORDS_AT_ONCE = 32, 8
+_STRIPE_VALUES = 8_000_000  # enlarged at once, float32
+
+
+def paint_windows(
+    table: np.ndarray,
+    owners: np.ndarray,
+    corners: Sequence[tuple[int, int]],
+    size: tuple[int, int],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Let pixels follow their segments, and average where windows overlap.
+
+    Args:
+      table: float32 (n, S, C), scores.
+      owners: uint8 (n, window, window), the segment of each pixel.
+      corners: (top, left) of each window.
+      size: (h, w) that they are laid over.
+
+    Returns:
+      float32 (h, w, C) scores, and uint16 (h, w) ids, different in each window; where windows
+      overlap the later one's stand.
+    """
+    total = np.zeros((*size, table.shape[-1]), np.float32)
+    counts = np.zeros((*size, 1), np.float32)
+    ids = np.zeros(size, np.int64)
+    window = owners.shape[1]
+    for number, (top, left) in enumerate(corners):
+        area = np.s_[top : top + window, left : left + window]
+        total[area] += table[number][owners[number]]
+        counts[area] += 1
+        ids[area] = owners[number].astype(np.int64) + number * table.shape[1]
+    ids = np.unique(ids, return_inverse=True)[1].reshape(size)
+    return total / counts, ids.astype(np.uint16)
+
+
+def choose_words(table: np.ndarray) -> np.ndarray:
+    """Return the rising indices of the MOST_WORDS classes of (n, S, C) that score highest."""
+    best = table.max(axis=(0, 1))
+    return np.sort(np.argsort(-best, kind="stable")[:MOST_WORDS])
+
+
+def guide_size(height: int, width: int, preset: Preset) -> tuple[int, int]:
+    """Return the size at which scores follow the picture's edges: multiples of 32 px."""
+    short = preset.pamr_short_px or min(height, width)  # 0: the picture's own size
+    scale = min(1.0, short / min(height, width), 2048 / max(height, width))
+    sides = (max(_GRID_PX, round(side * scale / _GRID_PX) * _GRID_PX) for side in (height, width))
+    return tuple(sides)
+
+
+def follow_edges(scores: np.ndarray, guide: np.ndarray, preset: Preset) -> np.ndarray:
+    """Refine (h, w, C) scores at the guide's size: float32 (gh, gw, C)."""
+    scores = resize_scores(scores, *guide.shape[:2])
+    upright = guide.shape[0] > guide.shape[1]
+    if upright:
+        scores, guide = scores.swapaxes(0, 1), guide.swapaxes(0, 1)
+    refined = np.empty_like(scores)
+    for start in range(0, scores.shape[-1], _WORDS_AT_ONCE):
+        part = scores[..., start : start + _WORDS_AT_ONCE]
+        count = part.shape[-1]
+        # Words are refined independently of each other: empty ones change nothing.
+        padded = np.pad(part, ((0, 0), (0, 0), (0, _WORDS_AT_ONCE - count)))
+        followed = refine.refine_scores(
+            padded,
+            guide.astype(np.float32),
+            dilations=preset.pamr_dilations,
+            iterations=preset.pamr_iterations,
+        )
+        refined[..., start : start + count] = np.asarray(followed)[..., :count]
+    return refined.swapaxes(0, 1) if upright else refined
+
+
+def resize_scores(scores: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resize (h, w, C) bilinearly without antialiasing, as jax.image.resize does."""
+    for axis, size in ((0, height), (1, width)):
+        if scores.shape[axis] != size:
+            low, high, share = _taps(scores.shape[axis], size)
+            share = share.reshape(-1, *[1] * (2 - axis))
+            before, after = scores.take(low, axis=axis), scores.take(high, axis=axis)
+            scores = before + (after - before) * share
+    return scores
+
+
+def label_pixels(scores: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Enlarge (h, w, C) and take the best class, a stripe of rows at a time.
+
+    Returns:
+      uint8 or uint16 (height, width) classes, and float32 (height, width) their scores.
+    """
+    labels = np.zeros((height, width), np.uint8 if scores.shape[-1] <= 256 else np.uint16)
+    best = np.empty((height, width), np.float32)
+    low, high, share = _taps(scores.shape[0], height)
+    rows = max(1, _STRIPE_VALUES // (width * scores.shape[-1]))
+    for top in range(0, height, rows):
+        part = np.s_[top : top + rows]
+        before, after = scores[low[part]], scores[high[part]]
+        stripe = before + (after - before) * share[part, None, None]
+        stripe = resize_scores(stripe, len(stripe), width)
+        winner = stripe.argmax(axis=-1)
+        labels[part] = winner
+        best[part] = np.take_along_axis(stripe, winner[..., None], axis=-1)[..., 0]
+    return labels, best
+
+
+def _taps(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The two neighbours of each new place, and the share of the second; ends repeat."""
+    places = np.clip((np.arange(new) + 0.5) * (old / new) - 0.5, 0, old - 1)
+    low = np.floor(places).astype(np.int64)
+    high = np.minimum(low + 1, old - 1)
+    return low, high, (places - low).astype(np.float32)

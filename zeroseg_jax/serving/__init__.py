@@ -1,0 +1,1 @@
+"""The local web page: a few routes, hard limits, one static page, nothing on disk."""
