@@ -11,7 +11,8 @@ from safetensors.numpy import load_file, save_file
 from zeroseg_jax import teacher
 from zeroseg_jax.playground.pretrain import init_params
 from zeroseg_jax.teacher.clip import ClipConfig, TowerConfig
-from zeroseg_jax.teacher.layout import to_hf, write_config
+from zeroseg_jax.teacher.layout import write_config
+from zeroseg_jax.teacher.slots import to_hf
 
 CONFIG = ClipConfig(
     vision=TowerConfig(64, 2, 1, 128, "quick_gelu", 1e-5),

@@ -26,15 +26,8 @@ from safetensors.numpy import save_file
 
 from zeroseg_jax import flags
 from zeroseg_jax.teacher.clip import ClipConfig, TowerConfig
-from zeroseg_jax.teacher.layout import (
-    OPEN_CLIP,
-    CheckpointError,
-    build_slots,
-    from_disk,
-    read_config,
-    to_hf,
-    write_config,
-)
+from zeroseg_jax.teacher.layout import OPEN_CLIP, CheckpointError, read_config, write_config
+from zeroseg_jax.teacher.slots import build_slots, from_disk, to_hf
 from zeroseg_jax.teacher.tensors import place
 
 _HEAD_WIDTH = 64  # of every CLIP that OpenAI and OpenCLIP release, unless --heads says otherwise
@@ -211,8 +204,8 @@ def _place_all(state: dict[str, np.ndarray], sizes: ClipConfig, origin: Path) ->
     _check_shapes(state, {slot.name: slot.shape for slot in slots.values()}, origin)
     params: dict[str, Any] = {}
     for ours, slot in slots.items():
-        value = state[slot.name]
-        place(params, ours, from_disk(slot, value[slot.rows] if slot.shape else value))
+        value, (first, count) = state[slot.name], slot.rows
+        place(params, ours, from_disk(slot, value[first : first + count] if slot.shape else value))
     return params
 
 
