@@ -43,21 +43,20 @@ def find_layout(directory: Path) -> str:
     return found[0]
 
 
-def read_config(directory: Path) -> ClipConfig:
+def read_config(directory: Path, layout: str | None = None) -> ClipConfig:
     """Read the sizes of both towers, or of one where only the vision tower was exported.
+
+    Args:
+      directory: of the checkpoint.
+      layout: HUGGING_FACE or OPEN_CLIP; None for what find_layout says.
 
     Raises:
       CheckpointError: no config, not JSON, another model type, a field that is missing, of
         another type or not supported.
     """
-    layout = find_layout(directory)
+    layout = layout or find_layout(directory)
     path = directory / layout
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path}: not valid JSON ({error}); fetch the file again.") from error
-    if not isinstance(raw, dict):
-        raise CheckpointError(f"{path}: holds a {type(raw).__name__}, not settings.")
+    raw = read_object(path)
     try:
         config = _from_open_clip(raw) if layout == OPEN_CLIP else _from_hugging_face(raw)
         _check_numbers(config)
@@ -66,6 +65,21 @@ def read_config(directory: Path) -> ClipConfig:
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     return config
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a file that holds one JSON object.
+
+    Raises:
+      CheckpointError: not JSON, or not an object.
+    """
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not valid JSON ({error}); fetch the file again.") from error
+    if not isinstance(raw, dict):
+        raise CheckpointError(f"{path}: holds a {type(raw).__name__}, not settings.")
+    return raw
 
 
 def _group(raw: dict[str, Any], name: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from zeroseg_jax.teacher.slots import Slot, build_slots, from_disk
 
 _DTYPES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype(ml_dtypes.bfloat16)}
 # Buffers that some exporters write and no tower needs.
-_BUFFERS = ("position_ids", "attn_mask")
+BUFFERS = ("position_ids", "attn_mask")
 _PIECE_BYTES = 8 << 20
 _ALIGNMENT = 64  # where jax takes an array of numpy's as it is, on a CPU
 
@@ -100,7 +100,7 @@ def read_params(directory: Path, config: ClipConfig) -> dict[str, Any]:
                     problems.append(f"{name} stands {where}")
                 elif name in by_name:
                     problems += _read_tensor(file, entry, by_name[name], params)
-                elif name.rpartition(".")[2] not in _BUFFERS:
+                elif name.rpartition(".")[2] not in BUFFERS:
                     problems.append(f"unused {name}")
                 seen[name] = path
     problems += [f"missing {name}" for name in by_name if name not in seen]
