@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from zeroseg_jax import teacher
+from zeroseg_jax.models.layers import Block
 from zeroseg_jax.teacher import clip as towers
 from zeroseg_jax.teacher.clip import TextTower, VisionTower
 from zeroseg_jax.teacher.layout import read_config
@@ -58,6 +59,7 @@ def checkpoint(request, tmp_path_factory):
         model = transformers.SiglipModel(config)
     else:
         width = shared.get("projection_dim", 20)
+        vision["projection_dim"] = text["projection_dim"] = width
         config = transformers.CLIPConfig(
             vision_config=vision, text_config=text, projection_dim=width
         )
@@ -93,14 +95,18 @@ def close(found, expected):
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-5, atol=1e-5)
 
 
-def check_blocks(tower, depth, params, x, states, pooled):
+def check_blocks(tower, params, x, states, pooled):
     @jax.jit
     def run(params, x):
-        blocks = [tower.apply(params, x, i, method="tokens") for i in range(depth + 1)]
-        return blocks, tower.apply(params, x)
+        before = tower.apply(params, x, 0, method="tokens")
+        found, seen = tower.apply(
+            params, x, capture_intermediates=lambda module, _: isinstance(module, Block)
+        )
+        blocks = seen["intermediates"]
+        outputs = [blocks[f"blocks_{i}"]["__call__"][0] for i in range(len(blocks))]
+        return [before, *outputs], found
 
     blocks, found = run(params, x)
-    assert len(states.hidden_states) == depth + 1
     for block, expected in zip(blocks, states.hidden_states, strict=True):
         close(block, expected)
     close(found, pooled)
@@ -119,7 +125,7 @@ def check_vision(torch, model, directory, size):
         pooled = states.pooler_output
         if config.family == "clip":
             pooled = model.visual_projection(pooled)
-    check_blocks(VisionTower(config), config.vision.depth, params, x, states, pooled)
+    check_blocks(VisionTower(config), params, x, states, pooled)
 
 
 def check_text(torch, model, directory):
@@ -130,7 +136,7 @@ def check_text(torch, model, directory):
         pooled = states.pooler_output
         if config.family == "clip":
             pooled = model.text_projection(pooled)
-    check_blocks(TextTower(config), config.text.depth, params, ids(), states, pooled)
+    check_blocks(TextTower(config), params, ids(), states, pooled)
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["native", "resized"])
@@ -245,7 +251,7 @@ def test_dense_against_torch_modules(checkpoint):
                 expected = tower.head(normed.reshape(-1, 1, normed.shape[-1]))
             found = np.asarray(clip.dense(x, readout))
             close(found, expected.reshape(found.shape))
-    for readout in ("sclip", "clearclip", "naclip"):
+    for readout in () if first else ("sclip", "clearclip", "naclip"):  # test_dense has CLIP's
         assert np.isfinite(np.asarray(clip.dense(x, readout))).all()
 
 

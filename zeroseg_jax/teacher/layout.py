@@ -237,6 +237,8 @@ def _from_open_clip(raw: dict[str, Any]) -> ClipConfig:
     vision, text = (_read_part(model, name) for name in ("vision_cfg", "text_cfg"))
     if isinstance(vision["layers"], list):
         raise CheckpointError("vision_cfg.layers is a list: a ResNet, and only ViTs are read.")
+    if not isinstance(model["quick_gelu"], bool):
+        raise CheckpointError(f"quick_gelu is {model['quick_gelu']!r}; it must be true or false.")
     activation = "quick_gelu" if model["quick_gelu"] else "gelu"
 
     def tower(part: dict[str, Any], heads: Any) -> TowerConfig:
