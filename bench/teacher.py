@@ -59,7 +59,7 @@ def define_flags() -> None:
     absl_flags.DEFINE_integer("calls", 1, "forwards a round; more on an accelerator", lower_bound=1)
     absl_flags.DEFINE_enum("dtype", "", ["", "float32", "bfloat16"], "empty: by the device")
     absl_flags.DEFINE_float("peak_tflops", 0.0, "of one device at --dtype, for MFU")
-    absl_flags.DEFINE_integer("images", 12, "in the bank of prepare", lower_bound=4)
+    absl_flags.DEFINE_integer("images", 10, "in the bank of prepare", lower_bound=4)
     absl_flags.DEFINE_string("output", "docs/results/teacher_forward.json", "raw results")
 
 
