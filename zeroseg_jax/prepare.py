@@ -18,6 +18,7 @@ from absl.flags import FLAGS
 from zeroseg_jax import flags, teacher
 from zeroseg_jax.config import Config, grid_windows
 from zeroseg_jax.data import bank, sources, transforms
+from zeroseg_jax.pseudo_labels import prepare_regions
 from zeroseg_jax.teacher.views import EncodeViews, build_encoder
 
 _VIEWS_PER_DEVICE = 480  # in one forward of the teacher, across images
@@ -214,7 +215,10 @@ def main(arguments: list[str]) -> None:
     config, _ = flags.read_config()
     directory = bank_directory(config, FLAGS.workdir)
     clip = teacher.load(config.teacher.directory)
-    prepare_bank(config, directory, clip, host_index=FLAGS.host_index, host_count=FLAGS.host_count)
+    hosts = {"host_index": FLAGS.host_index, "host_count": FLAGS.host_count}
+    manifest = prepare_bank(config, directory, clip, **hosts)
+    if config.objective == "clip_zss" and manifest is not None:
+        prepare_regions(config, directory, clip, **hosts)
 
 
 if __name__ == "__main__":

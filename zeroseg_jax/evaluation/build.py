@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from zeroseg_jax.config import Config
+from zeroseg_jax.evaluation.dense_segmenter import DenseStudentSegmenter
 from zeroseg_jax.evaluation.presets import Preset
 from zeroseg_jax.evaluation.runner import Segmenter
 from zeroseg_jax.evaluation.segmenters import (
@@ -60,9 +61,11 @@ def load_student(directory: str | Path, teacher_directory: str = "") -> TrainedS
 
 def build_student_segmenter(
     student: TrainedStudent, words: list[list[str]], preset: Preset
-) -> StudentSegmenter:
+) -> Segmenter:
     """Ask a student for words: `words` lists the synonyms of each class."""
     text = embed_words(student.teacher, words, preset)
+    if student.config.objective == "clip_zss":
+        return DenseStudentSegmenter(student.params, student.config, text)
     return StudentSegmenter(
         student.params, student.config, text, preset, student.teacher.logit_scale
     )

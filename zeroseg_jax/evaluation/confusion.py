@@ -50,6 +50,21 @@ class Confusion:
         iou = self.class_iou()
         return float(np.nanmean(iou)) if not np.isnan(iou).all() else float("nan")
 
+    def split_miou(self, unseen: list[int]) -> dict[str, float]:
+        """Return the means over seen and unseen classes of this one matrix, and their harmonic.
+
+        Args:
+          unseen: ids.
+
+        Returns:
+          seen, unseen, harmonic, each in [0, 1]; the harmonic mean is 0 where both are.
+        """
+        iou = self.class_iou()
+        hidden = np.isin(np.arange(len(iou)), unseen)
+        seen, new = (float(np.nanmean(iou[rows])) for rows in (~hidden, hidden))
+        harmonic = 2 * seen * new / (seen + new) if seen + new else 0.0
+        return {"seen": seen, "unseen": new, "harmonic": harmonic}
+
     def present(self) -> int:
         """Return how many classes the mean is over."""
         return int((~np.isnan(self.class_iou())).sum())

@@ -81,6 +81,16 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "playground/colours": _THINGS,
         "playground/full": _PLAYGROUND,
     },
+    # Generalised zero-shot segmentation: mmsegmentation's windows as ZegCLIP uses them.
+    "zss": {
+        "*": {
+            "short_side_px": 512,
+            "window_px": 512,
+            "stride_px": 426,
+            "image_filter": "none",
+        },
+        "playground/zss": {**_PLAYGROUND, "pamr_dilations": ()},
+    },
     "groupvit": {
         "*": {},
         "voc21": {"threshold": 0.95},

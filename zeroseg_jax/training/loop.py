@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from zeroseg_jax.config import Config
-from zeroseg_jax.models import student as students
 from zeroseg_jax.teacher import Teacher
 from zeroseg_jax.training import sharding
 from zeroseg_jax.training.checkpoint import Checkpoints
 from zeroseg_jax.training.inputs import Inputs, build_inputs
+from zeroseg_jax.training.objective import build_objective
 from zeroseg_jax.training.optimizer import build_optimizer, build_schedule, count_steps
 from zeroseg_jax.training.state import init_state
 from zeroseg_jax.training.step import build_step
@@ -62,19 +61,10 @@ def train(
         workdir, config, steps=steps, teacher=inputs.teacher_digest, overrides=overrides or {}
     )
     optimizer = build_optimizer(config, steps)
-    student = students.build_student(config.model, jnp.dtype(config.run.dtype))
-
-    vision_params = teacher.vision_params if config.model.encoder.init == "teacher" else None
-    mean = inputs.feature_mean() if config.loss.centre else None
+    objective = build_objective(config, teacher, inputs)
 
     def born():
-        return init_state(
-            config,
-            student,
-            optimizer,
-            vision_params=vision_params,
-            feature_mean=mean,
-        )
+        return init_state(config, objective, optimizer)
 
     everywhere = sharding.replicate(mesh)
     like = jax.tree.map(
@@ -91,7 +81,7 @@ def train(
         if start:
             log(f"train: going on from step {start} of {steps}")
         run = _Run(config, workdir, steps, start, mesh, log)
-        step_fn = build_step(config, student, optimizer, mesh)
+        step_fn = build_step(config, objective, optimizer, mesh)
         with contextlib.closing(run.metrics), _catch_signal(run):
             state = run.loop(state, step_fn, inputs, checkpoints)
     return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import flax.struct
 import jax
@@ -11,16 +11,20 @@ import jax.numpy as jnp
 import optax
 
 from zeroseg_jax.config import Config
-from zeroseg_jax.models import student as students
+
+if TYPE_CHECKING:
+    from zeroseg_jax.training.objective import Objective
 
 
 @flax.struct.dataclass
 class TrainState:
-    """What a checkpoint holds: int32 step, float32 params, optimizer state."""
+    """What a checkpoint holds: int32 step, float32 params, optimizer state, and what the
+    objective remembers of past batches (None where it does not)."""
 
     step: jax.Array
     params: Any
     opt_state: Any
+    memory: Any = None
 
 
 def stream(seed: int, name: str, step: jax.Array | int = 0) -> jax.Array:
@@ -30,25 +34,14 @@ def stream(seed: int, name: str, step: jax.Array | int = 0) -> jax.Array:
 
 
 def init_state(
-    config: Config,
-    student: students.Student,
-    optimizer: optax.GradientTransformation,
-    *,
-    vision_params: Any = None,
-    feature_mean: jax.Array | None = None,
+    config: Config, objective: Objective, optimizer: optax.GradientTransformation
 ) -> TrainState:
     """Draw the state of step 0.
 
     Args:
-      config: seed, sizes, encoder.init.
-      student: the module.
+      config: the seed.
+      objective: draws parameters and memory.
       optimizer: its state is made here.
-      vision_params: the teacher's tower, where encoder.init is "teacher".
-      feature_mean: float32 (E,), where loss.centre.
     """
-    params = students.init_params(student, stream(config.run.seed, "params"))
-    if feature_mean is not None:
-        params = students.set_feature_mean(params, feature_mean)
-    if vision_params is not None:
-        params = students.init_from_teacher(params, vision_params, config.model)
-    return TrainState(jnp.int32(0), params, optimizer.init(params))
+    params = objective.init_params(stream(config.run.seed, "params"))
+    return TrainState(jnp.int32(0), params, optimizer.init(params), objective.init_memory())

@@ -18,6 +18,12 @@ import jax
 from zeroseg_jax.config import Config, to_mapping
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+# Counts in the progress line, by the names of their metrics.
+_COUNTS = {
+    "distinct_matches": "matches",
+    "segments_used": "segments",
+    "latent_regions": "latent regions",
+}
 # What may change when a run goes on: it does not touch the numbers.
 FREE_FIELDS = frozenset(
     {
@@ -167,9 +173,12 @@ class Stopwatch:
             for name in record
             if name.startswith("loss")
         )
+        counts = " ".join(
+            f"{short} {record[name]:.1f}" for name, short in _COUNTS.items() if name in record
+        )
         self._log(
             f"train: step {step}/{self._steps} {terms} "
-            f"matches {record['distinct_matches']:.1f} segments {record['segments_used']:.1f} "
+            f"{counts} "
             f"{record['images_per_second']:.0f} images/s, data wait "
             f"{100 * record['data_wait_share']:.0f} %, ETA {self._eta:.0f} s"
         )

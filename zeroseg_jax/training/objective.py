@@ -1,0 +1,95 @@
+"""What a run learns: the parts of the one training loop that differ between methods."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from zeroseg_jax import losses
+from zeroseg_jax.config import Config, grid_windows
+from zeroseg_jax.models import student as students
+from zeroseg_jax.models.layers import to_patches
+from zeroseg_jax.teacher import Teacher
+from zeroseg_jax.training import objective_zss
+from zeroseg_jax.training.inputs import Inputs
+
+Batch = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """A method, as the loop sees it.
+
+    Attributes:
+      init_params: key to float32 parameters; traced.
+      loss_fn: (params, batch, key, memory) to the loss and metrics, float32 scalars, means over
+        images.
+      init_memory: what is remembered of past batches at the start; None for nothing. Traced.
+      remember: (memory, batch) to the memory of the next step.
+    """
+
+    init_params: Callable[[jax.Array], Any]
+    loss_fn: Callable[[Any, Batch, jax.Array, Any], tuple[jax.Array, Metrics]]
+    init_memory: Callable[[], Any] = lambda: None
+    remember: Callable[[Any, Batch], Any] = lambda memory, batch: memory
+
+
+def build_objective(config: Config, teacher: Teacher, inputs: Inputs) -> Objective:
+    """Build what config.objective names.
+
+    Raises:
+      ValueError: a teacher, words or weights to start from that do not fit the config.
+    """
+    if config.objective == "clip_zss":
+        parts = objective_zss.build(config, teacher, inputs.seen_words)
+        return Objective(parts.init_params, parts.loss_fn, parts.init_memory, parts.remember)
+    return _build_zeroseg(config, teacher, inputs)
+
+
+def _build_zeroseg(config: Config, teacher: Teacher, inputs: Inputs) -> Objective:
+    student = students.build_student(config.model, jnp.dtype(config.run.dtype))
+    feature_mean = inputs.feature_mean() if config.loss.centre else None
+
+    def init_params(key):
+        params = students.init_params(student, key)
+        if feature_mean is not None:
+            params = students.set_feature_mean(params, feature_mean)
+        if config.model.encoder.init == "teacher":
+            params = students.init_from_teacher(params, teacher.vision_params, config.model)
+        return params
+
+    loss_fn = build_zeroseg_loss(config, student)
+    return Objective(init_params, lambda params, batch, key, memory: loss_fn(params, batch, key))
+
+
+def build_zeroseg_loss(config: Config, student: students.Student):
+    """Build ZeroSeg's loss.
+
+    Args:
+      config: losses, normalisation, grids.
+      student: the module.
+
+    Returns:
+      loss_fn(params, batch, key) -> (loss, metrics): batch has "image" uint8 (B, Hpx, Wpx, 3)
+      and "features" (B, V, E).
+    """
+    mean = jnp.array(config.data.mean, jnp.float32)
+    std = jnp.array(config.data.std, jnp.float32)
+    patch = config.model.encoder.patch_px
+    windows = grid_windows(config.teacher.grids, config.teacher.overlap)
+
+    def loss_fn(params, batch, key):
+        images = (batch["image"].astype(jnp.float32) / 255 - mean) / std
+        outputs = students.apply_train(student, params, images, key=key)
+        target = to_patches(images, patch)
+        loss, metrics = losses.total_loss(
+            outputs, target, batch["features"], config.loss, windows=windows
+        )
+        return loss.mean(), {name: value.mean() for name, value in metrics.items()}
+
+    return loss_fn
