@@ -163,24 +163,23 @@ def enlarge(logits: Array, grid: tuple[int, int], size: tuple[int, int]) -> Arra
     return resized.reshape(b, -1, classes)
 
 
-def pixel_loss(logits: Array, fused: Array, weights: Array, present: Array) -> Array:
+def pixel_loss(logits: Array, target: Array, weights: Array, present: Array) -> Array:
     """Cross-entropy over pixels that have an id.
 
     Args:
       logits: float32 (B, L, C).
-      fused: int (B, L), -1 for none.
+      target: float32 (B, L, C), one-hot; all 0 for a pixel without an id.
       weights: float32 (C,), of a pixel by its id.
       present: bool (B, C), classes that can be chosen at all.
 
     Returns:
       float32 (B,), the weighted mean over pixels, 0 where no pixel has an id.
     """
-    ids = jnp.maximum(fused, 0)
     scores = jax.nn.log_softmax(jnp.where(present[:, None], logits, _LEAST))
-    loss = -jnp.take_along_axis(scores, ids[..., None], axis=-1)[..., 0]
-    weight = jnp.where(fused >= 0, weights[ids], 0.0)
-    kept = jnp.where(weight > 0, loss, 0.0) * weight
-    return kept.sum(axis=-1) / jnp.maximum(weight.sum(axis=-1), _NORM_EPS)
+    # A product with the one-hot target: its gradient is no scatter.
+    weighted = jnp.where(present[:, None], target * weights, 0.0)
+    loss = -(jnp.where(present[:, None], scores, 0.0) * weighted).sum(axis=(1, 2))
+    return loss / jnp.maximum(weighted.sum(axis=(1, 2)), _NORM_EPS)
 
 
 def focal_loss(
@@ -290,7 +289,7 @@ def total_loss(
     target = jax.nn.one_hot(fused, logits.shape[-1], dtype=jnp.float32)
     tau = config.temperature
     terms = {
-        "pixel": lambda: pixel_loss(logits, fused, weights, choices),
+        "pixel": lambda: pixel_loss(logits, target, weights, choices),
         "focal": lambda: focal_loss(logits, target, choices * weights),
         "dice": lambda: dice_loss(logits, target, choices * weights),
         "global": lambda: global_loss(

@@ -177,31 +177,28 @@ def _sum_members(
 
 
 def fuse_clusters(centroids: np.ndarray, sizes: np.ndarray, above: float) -> np.ndarray:
-    """Merge clusters whose centroids are alike, most alike pairs first.
+    """Merge clusters whose centroids are alike; each is used once.
 
-    The smaller of a pair joins the larger; each cluster joins another at most once, and one that
-    was joined never joins, so that a chain of half-alike clusters does not become one region.
+    The largest cluster not yet used takes all unused ones whose centroid is alike to its own, then
+    the next. So every cluster of a region resembles the same one, and a chain of half-alike
+    clusters does not become one region.
 
     Args:
       centroids: float32 (S, E), rows of unit length.
       sizes: int (S,), tokens of each; empty clusters take no part.
-      above: cosine from which two are merged.
+      above: cosine from which two are alike.
 
     Returns:
       int (S,), for each cluster the one it is part of.
     """
     leader = np.arange(len(centroids))
-    similarity = np.triu(centroids @ centroids.T, 1)
-    similarity[sizes == 0] = similarity[:, sizes == 0] = -1
-    first, second = np.nonzero(similarity > above)
-    order = np.argsort(-similarity[first, second], kind="stable")
-    joined, leads = np.zeros(len(leader), bool), np.zeros(len(leader), bool)
-    for i, j in zip(first[order], second[order], strict=True):
-        large, small = (i, j) if sizes[i] >= sizes[j] else (j, i)
-        if leads[small]:
-            large, small = small, large
-        if not (joined[large] or joined[small] or leads[small]):
-            leader[small], joined[small], leads[large] = large, True, True
+    alike = centroids @ centroids.T > above
+    unused = sizes > 0
+    for i in np.argsort(-sizes, kind="stable"):
+        if unused[i]:
+            taken = alike[i] & unused
+            taken[i] = True
+            leader[taken], unused[taken] = i, False
     return leader
 
 
