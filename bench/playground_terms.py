@@ -28,11 +28,11 @@ from zeroseg_jax.config import Config, from_mapping
 from zeroseg_jax.evaluation import build, runner
 from zeroseg_jax.evaluation.presets import get_preset
 from zeroseg_jax.evaluation.segmenters import StudentSegmenter
-from zeroseg_jax.models.student import build_student
 from zeroseg_jax.playground.scenes import TUNE_SEED
 from zeroseg_jax.prepare import bank_directory, prepare_bank
 from zeroseg_jax.train import use_compilation_cache
 from zeroseg_jax.training import inputs, sharding
+from zeroseg_jax.training.objective import build_objective
 from zeroseg_jax.training.optimizer import build_optimizer
 from zeroseg_jax.training.state import init_state
 from zeroseg_jax.training.step import build_step
@@ -101,17 +101,14 @@ def _configure(recipe: str, overrides: dict) -> Config:
 
 
 def _run_variant(config: Config, clip: teacher.Teacher, name: str) -> list[dict]:
-    student = build_student(config.model)
     optimizer = build_optimizer(config, FLAGS.steps)
-    step = build_step(config, student, optimizer, sharding.build_mesh(config))
     source = inputs.build_inputs(config, Path(FLAGS.workdir), clip, print)
+    goal = build_objective(config, clip, source)
+    step = build_step(config, goal, optimizer, sharding.build_mesh(config))
     runs = []
     for seed in range(FLAGS.seeds):
         seeded = dataclasses.replace(config, run=dataclasses.replace(config.run, seed=seed))
-        tower = clip.vision_params if config.model.encoder.init == "teacher" else None
-        state = init_state(
-            seeded, student, optimizer, vision_params=tower, feature_mean=source.feature_mean()
-        )
+        state = init_state(seeded, goal, optimizer)
         begin = time.time()
         batches = dataclasses.replace(source, config=seeded).batches(0, batch_per_host=FLAGS.batch)
         for batch in itertools.islice(batches, FLAGS.steps):
