@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import time
 from pathlib import Path
 
@@ -33,7 +32,7 @@ from zeroseg_jax.prepare import bank_directory, prepare_bank
 from zeroseg_jax.pseudo_labels import prepare_regions
 from zeroseg_jax.train import use_compilation_cache
 from zeroseg_jax.training.checkpoint import load_params
-from zeroseg_jax.training.loop import train
+from zeroseg_jax.training.loop import Options, train
 from zeroseg_jax.training.writer import describe_machine
 
 _NO_PLM = {"latent": False, "loss_focal": 0.0, "loss_dice": 0.0, "loss_prototype": 0.0}
@@ -107,7 +106,8 @@ def _configure(changes: dict, seed: int) -> Config:
     raw.data.bank = str(Path(FLAGS.workdir) / f"bank-{FLAGS.image_px}-{FLAGS.bank_images}")
     raw.optim.update(batch_global=FLAGS.batch, base_rate=1e-3 * 256 / FLAGS.batch)
     raw.optim.steps = FLAGS.steps
-    raw.run.update(seed=seed, data_parallel=1, checkpoint_every_steps=FLAGS.steps)
+    raw.mesh.data = 1
+    raw.run.update(seed=seed, checkpoint_every_steps=FLAGS.steps)
     return from_mapping(raw.to_dict())
 
 
@@ -116,8 +116,7 @@ def _run(config: Config, clip: teacher.Teacher, name: str, seed: int) -> dict:
     cpu = time.process_time()
     slug = name.replace(" ", "").replace("+", "-").lower()
     workdir = Path(FLAGS.workdir) / f"{slug}-{seed}"
-    with tempfile.TemporaryFile("w") as quiet:
-        done = train(config, workdir, teacher=clip, log=lambda line: quiet.write(line))
+    done = train(config, workdir, teacher=clip, options=Options(log=lambda line: None))
     trained = {"seed": seed, "seconds": round(time.time() - begin, 1)}
     trained["cpu_seconds"] = round(time.process_time() - cpu, 1)
     trained["last_losses"] = {k: v for k, v in done["record"].items() if k.startswith("loss")}

@@ -17,7 +17,6 @@ import time
 from pathlib import Path
 
 import jax
-import numpy as np
 from absl import flags as absl_flags
 from absl.flags import FLAGS
 
@@ -96,23 +95,26 @@ def _configure(recipe: str, overrides: dict) -> Config:
     raw.data.bank = f"{FLAGS.workdir}/bank-{'overlap' if raw.teacher.overlap else 'grid'}"
     raw.optim.update(batch_global=FLAGS.batch, base_rate=1e-3 * 256 / FLAGS.batch)
     raw.optim.steps = FLAGS.steps
-    raw.run.data_parallel = 1
+    raw.mesh.data = 1
     return from_mapping(raw.to_dict())
 
 
 def _run_variant(config: Config, clip: teacher.Teacher, name: str) -> list[dict]:
     optimizer = build_optimizer(config, FLAGS.steps)
+    mesh, step = sharding.build_mesh(config), None
     source = inputs.build_inputs(config, Path(FLAGS.workdir), clip, print)
-    goal = build_objective(config, clip, source)
-    step = build_step(config, goal, optimizer, sharding.build_mesh(config))
     runs = []
     for seed in range(FLAGS.seeds):
         seeded = dataclasses.replace(config, run=dataclasses.replace(config.run, seed=seed))
-        state = init_state(seeded, goal, optimizer)
+        objective = build_objective(seeded, clip, source)
+        state = init_state(seeded, objective, optimizer)
+        if step is None:
+            like = sharding.shard_state(state, mesh)
+            step = build_step(config, objective, optimizer, mesh, like)
         begin = time.time()
         batches = dataclasses.replace(source, config=seeded).batches(0, batch_per_host=FLAGS.batch)
         for batch in itertools.islice(batches, FLAGS.steps):
-            fed = {"image": batch["image"], "features": np.asarray(batch["features"])}
+            fed = {"image": batch["image"], "features": batch["features"]}
             state, metrics = step(state, fed)
         record = {key: float(value) for key, value in jax.device_get(metrics).items()}
         run = {"seed": seed, "seconds": round(time.time() - begin, 1), "last": record}

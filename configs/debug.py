@@ -24,3 +24,10 @@ def get_config() -> ConfigDict:
     config.optim.clip_norm = 1.0
     config.run.update(log_every_steps=1, checkpoint_every_steps=5)
     return config
+
+
+def sweep():
+    """Yield two learning rates with two seeds each."""
+    for rate in (3.2e-2, 1e-2):
+        for seed in (0, 1):
+            yield {"optim.base_rate": rate, "run.seed": seed}

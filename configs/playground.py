@@ -49,3 +49,10 @@ def get_config(variant: str = "default") -> ConfigDict:
         config.run.log_every_steps = 50
         config.run.checkpoint_every_steps = 200
     return config
+
+
+def sweep():
+    """Yield learning rates around the recipe's, three seeds each."""
+    for rate in (4e-3, 8e-3, 1.6e-2):
+        for seed in range(3):
+            yield {"optim.base_rate": rate, "run.seed": seed}

@@ -158,13 +158,12 @@ class TeacherConfig:
 class DataConfig:
     """Where images come from and how they are stored."""
 
-    source: str = "playground"  # playground | folder
-    directory: str = ""  # folder of images (source == folder)
+    source: str = "playground"  # playground | folder | arrayrecord | tar | tfds
+    # folder of images, *.arrayrecord or *.tar files; tfds: NAME:SPLIT
+    directory: str = ""
     bank: str = ""  # written by prepare, read by train; empty: WORKDIR/bank
     features: str = "bank"  # bank | live (the teacher runs inside training)
-    images: int = (
-        8192  # playground: scenes 0..images-1 of the seed; folder: at most so many, 0 = all
-    )
+    images: int = 8192  # playground: scenes 0..images-1 of the seed; else at most so many, 0 = all
     scene_seed: int = 0
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of RGB in [0, 1], student input
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
@@ -189,18 +188,30 @@ class OptimConfig:
     b2: float = 0.95
     clip_norm: float = 0.0  # 0: no clipping
     encoder_rate_scale: float = 1.0  # own: multiplies the encoder's learning rate
+    accumulate_steps: int = 1  # a batch goes through in so many pieces, one update for all
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """Devices: data x fsdp x tensor; the batch is split over the first two."""
+
+    data: int = -1  # copies of the model; -1: as many as there are devices for
+    fsdp: int = 1  # devices that share one copy, each with a part of every matrix
+    tensor: int = 1  # devices that share each matrix product
 
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """The loop: seeds, devices, logs, checkpoints."""
+    """The loop: seeds, memory, logs, checkpoints."""
 
     seed: int = 0
     dtype: str = "float32"  # compute dtype: float32 | bfloat16
+    # what a block computes again on the way back: none | dots (all but matrix products) | full
+    remat: str = "none"
     log_every_steps: int = 50
     checkpoint_every_steps: int = 500
     keep_checkpoints: int = 2
-    data_parallel: int = -1  # devices along the batch; -1: all
+    pictures_every_steps: int = 0  # segment pictures for TensorBoard; 0: none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,6 +226,7 @@ class Config:
     teacher: TeacherConfig = TeacherConfig()
     data: DataConfig = DataConfig()
     optim: OptimConfig = OptimConfig()
+    mesh: MeshConfig = MeshConfig()
     run: RunConfig = RunConfig()
 
 
@@ -255,9 +267,10 @@ _CHOICES = {
     "zss.readout": ("raw", "maskclip", "sclip", "clearclip", "naclip"),
     "zss.local_view": ("masked", "cropped"),
     "teacher.dtype": ("float16", "float32"),
-    "data.source": ("playground", "folder"),
+    "data.source": ("playground", "folder", "arrayrecord", "tar", "tfds"),
     "data.features": ("bank", "live"),
     "run.dtype": ("float32", "bfloat16"),
+    "run.remat": ("none", "dots", "full"),
 }
 
 
@@ -339,12 +352,15 @@ def validate(config: Config) -> None:
         raise ConfigError(
             f"teacher.grids: {max(grids)} cells do not fit a side of {config.model.image_px} px."
         )
-    if config.data.source == "folder" and not config.data.directory:
-        raise ConfigError("data.directory: empty; name the folder of images, data.source=folder.")
+    if config.data.source != "playground" and not config.data.directory:
+        raise ConfigError(
+            f"data.directory: empty; say where the images are, data.source={config.data.source}."
+        )
     if config.objective == "clip_zss":
         _validate_zss(config)
     if config.loss.patch and config.model.head.grouping != "clustered":
         raise ConfigError("loss.patch: needs model.head.grouping='clustered'.")
+    _validate_mesh(config)
     if not 0 <= config.optim.warmup_fraction < 1:
         raise ConfigError(
             f"optim.warmup_fraction: {config.optim.warmup_fraction} is outside [0, 1)."
@@ -379,6 +395,18 @@ def _validate_zss(config: Config) -> None:
     weights = [getattr(zss, f"loss_{name}") for name in ZSS_TERMS]
     if not any(weights):
         raise ConfigError("zss: every loss has weight 0; give one a weight.")
+
+
+def _validate_mesh(config: Config) -> None:
+    data, tensor = config.mesh.data, config.mesh.tensor
+    if data != -1 and data < 1:
+        raise ConfigError(f"mesh.data: {data} is not positive; use -1 for all devices.")
+    for name in ("encoder", "decoder", "head"):
+        heads = getattr(config.model, name).heads
+        if heads % tensor:
+            raise ConfigError(
+                f"mesh.tensor: {tensor} does not divide the {heads} heads of model.{name}."
+            )
 
 
 def _validate_model(model: ModelConfig) -> None:
@@ -421,7 +449,8 @@ _POSITIVE = (
     "zss.label_stride", "zss.head_width", "zss.windows", "zss.iterations", "zss.regions_max",
     "zss.temperature", "zss.bank_size", "zss.alpha", "zss.beta", "zss.synthesizer_width",
     "zss.synthesizer_depth", "zss.synthesizer_heads",
-    "data.prefetch_batches", "optim.base_rate", "optim.batch_global",
+    "data.prefetch_batches", "optim.base_rate", "optim.batch_global", "optim.accumulate_steps",
+    "mesh.fsdp", "mesh.tensor",
     "run.log_every_steps", "run.checkpoint_every_steps", "run.keep_checkpoints",
 )  # fmt: skip
 _NOT_NEGATIVE = (
@@ -430,7 +459,7 @@ _NOT_NEGATIVE = (
     "zss.dense_px", "zss.least_share", "zss.latent_weight",
     *(f"zss.loss_{name}" for name in ZSS_TERMS),
     "model.head.cluster_appearance", "optim.epochs", "optim.weight_decay", "optim.clip_norm",
-    "optim.encoder_rate_scale", "run.seed",
+    "optim.encoder_rate_scale", "run.seed", "run.pictures_every_steps",
 )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from zeroseg_jax.evaluation import build, runner
 from zeroseg_jax.evaluation.presets import get_preset
 from zeroseg_jax.prepare import bank_directory, prepare_bank
 from zeroseg_jax.train import use_compilation_cache
-from zeroseg_jax.training.loop import train
+from zeroseg_jax.training.loop import Options, train
 from zeroseg_jax.training.writer import describe_machine
 
 BENCHMARKS = ("playground/things", "playground/full")
@@ -59,7 +59,7 @@ def main(arguments: list[str]) -> None:
     seconds["prepare"] = round(time.time() - begin, 1)
 
     begin = time.time()
-    train(config, workdir, teacher=clip, log=_say)
+    train(config, workdir, teacher=clip, options=Options(log=_say))
     seconds["train"] = round(time.time() - begin, 1)
 
     begin = time.time()

@@ -16,13 +16,19 @@ from zeroseg_jax.config import Config, from_mapping
 _USAGE_EXIT, _FAILURE_EXIT = 2, 1
 
 
-def define_config() -> None:
-    """Define --config=FILE.py[:variant], with --config.field=value overrides, and --workdir."""
+def define_recipe() -> None:
+    """Define --config=FILE.py[:variant], with --config.field=value overrides."""
     config_flags.DEFINE_config_file(
         "config", None, "recipe, for example configs/playground.py:default", lock_config=True
     )
+    flags.mark_flags_as_required(["config"])
+
+
+def define_config() -> None:
+    """Define what define_recipe does, and --workdir."""
+    define_recipe()
     flags.DEFINE_string("workdir", None, "directory of the run")
-    flags.mark_flags_as_required(["config", "workdir"])
+    flags.mark_flags_as_required(["workdir"])
 
 
 def read_config() -> tuple[Config, dict[str, Any]]:

@@ -1,219 +1,68 @@
-"""The glue: resume bit for bit, devices, damage, refusals, and that it learns."""
+"""What the loop writes and refuses, and that it learns."""
 
 import dataclasses
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
-from zeroseg_jax import paths, teacher
-from zeroseg_jax.config import from_mapping, to_mapping
-from zeroseg_jax.data import bank
-from zeroseg_jax.training import optimizer, writer
+from tests.training.tiny import QUIET, TINY, losses_of
+from zeroseg_jax import paths
+from zeroseg_jax.config import from_mapping
+from zeroseg_jax.training import goodput, optimizer, writer
 from zeroseg_jax.training.checkpoint import load_params
 from zeroseg_jax.training.exported import export_params
-from zeroseg_jax.training.loop import train
-
-ROOT = Path(__file__).parent.parent.parent
-TINY = {
-    "model": {
-        "image_px": 32,
-        "embed_dim": 128,
-        "encoder": {"width": 16, "depth": 1, "heads": 2, "patch_px": 8},
-        "decoder": {"width": 16, "depth": 1, "heads": 2},
-        "head": {"width": 16, "heads": 2, "stage_depths": (1, 1, 1), "segment_tokens": (8, 4),
-                 "z_hidden": 16},
-    },
-    "loss": {"cell": 1.0},
-    "teacher": {"grids": (1, 2)},
-    "optim": {"batch_global": 8, "base_rate": 0.1, "steps": 8},
-    "run": {"log_every_steps": 1, "checkpoint_every_steps": 2},
-}  # fmt: skip
-RUN = """
-import json, sys
-from pathlib import Path
-from zeroseg_jax import teacher
-from zeroseg_jax.config import from_mapping
-from zeroseg_jax.training.loop import train
-config = from_mapping(json.loads(Path(sys.argv[2]).read_text()))
-train(config, sys.argv[1], teacher=teacher.load("playground"))
-"""
+from zeroseg_jax.training.loop import Options, train
 
 
-@pytest.fixture(scope="module")
-def clip():
-    return teacher.load("playground")
-
-
-@pytest.fixture(scope="module")
-def bank_dir(tmp_path_factory, clip):
-    directory = tmp_path_factory.mktemp("bank")
-    rng = np.random.default_rng(0)
-    settings = {
-        "teacher": clip.digest,
-        "embed_dim": 128,
-        "grids": [1, 2],
-        "overlap": False,
-        "image_px": 32,
-    }
-    bank.begin_bank(directory, settings)
-    records = [
-        bank.encode_record(
-            i,
-            str(i),
-            rng.integers(0, 255, (32, 32, 3), dtype=np.uint8),
-            rng.normal(size=(5, 128)).astype(np.float16),
-        )
-        for i in range(24)
-    ]
-    bank.write_shard(directory, 0, records, [])
-    bank.finish_bank(directory, 1, settings)
-    return directory
-
-
-def configure(bank_dir, **optim):
-    config = from_mapping(TINY)
-    return dataclasses.replace(
-        config,
-        data=dataclasses.replace(config.data, bank=str(bank_dir)),
-        optim=dataclasses.replace(config.optim, **optim),
-    )
-
-
-def losses_of(workdir):
-    lines = (Path(workdir) / "metrics.jsonl").read_text().splitlines()
-    return {record["step"]: record["loss"] for record in map(json.loads, lines)}
-
-
-def quiet(line):
-    del line
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory, bank_dir, clip):
-    workdir = tmp_path_factory.mktemp("whole")
-    result = train(configure(bank_dir), workdir, teacher=clip, log=quiet)
-    assert result["finished"]
-    return workdir
-
-
-def assert_same_params(first, second):
-    one, two = (paths.flatten(load_params(directory)[0]) for directory in (first, second))
-    assert one.keys() == two.keys()
-    for name in one:
-        np.testing.assert_array_equal(one[name], two[name], err_msg=name)
-
-
-def start(workdir, settings):
-    return subprocess.Popen(
-        [sys.executable, "-c", RUN, str(workdir), str(settings)],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=os.environ.copy(),
-    )
-
-
-def test_killed_and_resumed_in_new_processes_equals_undisturbed(tmp_path, bank_dir, whole):
-    settings = tmp_path / "config.json"
-    settings.write_text(json.dumps(to_mapping(configure(bank_dir))))
-    workdir = tmp_path / "run"
-    process = start(workdir, settings)
-    while process.poll() is None and not (workdir / "checkpoints" / "2").is_dir():
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert start(workdir, settings).wait() == 0
-    assert_same_params(whole, workdir)
-    assert losses_of(workdir) == losses_of(whole)
-
-
-def test_sigterm_saves_and_the_run_goes_on(tmp_path, bank_dir, whole):
-    settings = tmp_path / "config.json"
-    config = configure(bank_dir)
-    settings.write_text(json.dumps(to_mapping(config)))
-    workdir = tmp_path / "run"
-    process = start(workdir, settings)
-    while process.poll() is None and not losses_of_or_none(workdir):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait() == 0
-    assert start(workdir, settings).wait() == 0
-    assert_same_params(whole, workdir)
-
-
-def losses_of_or_none(workdir):
-    return (workdir / "metrics.jsonl").is_file() and (workdir / "metrics.jsonl").read_text()
-
-
-def test_one_device_equals_eight(tmp_path, bank_dir, clip, whole):
-    assert jax.device_count() == 8
-    config = configure(bank_dir)
-    config = dataclasses.replace(config, run=dataclasses.replace(config.run, data_parallel=1))
-    train(config, tmp_path, teacher=clip, log=quiet)
-    one, eight = losses_of(tmp_path), losses_of(whole)
-    for step in range(1, 9):
-        np.testing.assert_allclose(one[step], eight[step], rtol=1e-5)
-
-
-def test_a_truncated_checkpoint_falls_back_to_the_one_before(tmp_path, bank_dir, clip, whole):
+def test_another_config_is_refused_by_field_unless_told(tmp_path, configure, clip, whole):
     workdir = tmp_path / "run"
     shutil.copytree(whole, workdir)
-    newest = workdir / "checkpoints" / "8"
-    for path in sorted(newest.rglob("*")):
-        if path.is_file() and path.stat().st_size > 1000:
-            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    config = configure(weight_decay=0.1, steps=9)
+    with pytest.raises(ValueError, match=r"optim.weight_decay \(0.05 there, 0.1 now\)") as raised:
+        train(config, workdir, teacher=clip, options=QUIET)
+    assert "optim.steps (8 there, 9 now)" in str(raised.value)
     lines = []
-    result = train(configure(bank_dir), workdir, teacher=clip, log=lines.append)
-    assert result["finished"]
-    assert any("8" in line and "damaged" in line for line in lines)
-    assert any("going on from step 6" in line for line in lines)
-    assert_same_params(whole, workdir)
+    options = Options(log=lines.append, allow_config_change=True)
+    assert train(config, workdir, teacher=clip, options=options)["step"] == 9
+    assert any("optim.weight_decay (0.05 there" in line for line in lines)
+    assert json.loads((workdir / "manifest.json").read_text())["config"]["optim"]["steps"] == 9
 
 
-def test_another_config_is_refused_by_field(tmp_path, bank_dir, clip, whole):
-    workdir = tmp_path / "run"
-    shutil.copytree(whole, workdir)
-    with pytest.raises(ValueError, match=r"optim.weight_decay \(0.05 there, 0.1 now\)"):
-        train(configure(bank_dir, weight_decay=0.1), workdir, teacher=clip, log=quiet)
-
-
-def test_misfits_are_named_before_anything_starts(tmp_path, bank_dir, clip):
+def test_misfits_are_named_before_anything_starts(tmp_path, configure, clip):
     narrow = from_mapping({**TINY, "model": {**TINY["model"], "embed_dim": 64}})
-    narrow = dataclasses.replace(narrow, data=configure(bank_dir).data)
+    narrow = dataclasses.replace(narrow, data=configure().data)
     with pytest.raises(ValueError, match="model.embed_dim: 64 .* 128"):
-        train(narrow, tmp_path / "a", teacher=clip, log=quiet)
+        train(narrow, tmp_path / "a", teacher=clip, options=QUIET)
     with pytest.raises(ValueError, match="optim.batch_global: 9 is not a multiple of 8"):
-        train(configure(bank_dir, batch_global=9), tmp_path / "b", teacher=clip, log=quiet)
+        train(configure({"data": 8}, batch_global=9), tmp_path / "b", teacher=clip, options=QUIET)
     other = from_mapping({**TINY, "teacher": {"grids": (1, 3)}})
-    other = dataclasses.replace(other, data=configure(bank_dir).data)
+    other = dataclasses.replace(other, data=configure().data)
     with pytest.raises(ValueError, match="bank: grids"):
-        train(other, tmp_path / "c", teacher=clip, log=quiet)
+        train(other, tmp_path / "c", teacher=clip, options=QUIET)
     assert not any(tmp_path.iterdir())
 
 
-def test_a_loss_that_is_not_finite_stops_with_a_diagnosis(tmp_path, bank_dir, clip):
-    with pytest.raises(ValueError, match=r"training: \w+ is (nan|inf) at step"):
-        train(configure(bank_dir, base_rate=1e30), tmp_path, teacher=clip, log=quiet)
-    record = json.loads((tmp_path / "diagnostic.json").read_text())
-    assert len(record["images"]) == 8
+def test_the_first_step_that_is_not_finite_is_named_and_nothing_of_it_is_saved(
+    tmp_path, configure, clip
+):
+    # Logged and looked at only at step 8, long after the loss is gone.
+    config = configure(run={"log_every_steps": 8, "checkpoint_every_steps": 8}, base_rate=1e30)
+    with pytest.raises(ValueError, match=r"training: loss_\w+ is (nan|inf) at step (\d)") as raised:
+        train(config, tmp_path, teacher=clip, options=QUIET)
+    path = next(tmp_path.glob("diagnostic-*.json"))
+    record = json.loads(path.read_text())
+    assert f"at step {record['step']}" in str(raised.value) and 1 < record["step"] < 8
+    assert len(record["images"]) == 8 and record["first_bad"] in record["bad"]
+    assert record["metrics"]["param_norm"] and record["first_bad"].startswith("loss_")
+    assert not any(name.name.isdigit() for name in (tmp_path / "checkpoints").iterdir())
 
 
-def test_it_learns_eight_images(tmp_path, bank_dir, clip):
-    config = configure(bank_dir, steps=150, base_rate=0.3)
+def test_it_learns_eight_images(tmp_path, configure, clip):
     rarely = {"log_every_steps": 50, "checkpoint_every_steps": 150}
-    config = dataclasses.replace(
-        config, run=dataclasses.replace(config.run, data_parallel=1, **rarely)
-    )
-    train(config, tmp_path, teacher=clip, log=quiet)
+    config = configure(run=rarely, steps=150, base_rate=0.3)
+    train(config, tmp_path, teacher=clip, options=QUIET)
     losses = losses_of(tmp_path)
     assert losses[150] < 0.9 * losses[1]
 
@@ -236,8 +85,8 @@ def test_no_student_there(tmp_path):
         load_params(tmp_path)
 
 
-def test_schedule_and_decay_mask(bank_dir):
-    config = configure(bank_dir, base_rate=1.5e-4, batch_global=512, warmup_fraction=0.25)
+def test_schedule_and_decay_mask(configure):
+    config = configure(base_rate=1.5e-4, batch_global=512, warmup_fraction=0.25)
     rate = optimizer.build_schedule(config, 100)
     assert rate(0) == 0
     np.testing.assert_allclose(rate(25), 3e-4, rtol=1e-6)
@@ -254,14 +103,57 @@ def test_schedule_and_decay_mask(bank_dir):
     }
 
 
-def test_metrics_keep_each_step_once(tmp_path):
+def test_metrics_keep_each_step_once(tmp_path, configure):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"ste')
-    metrics = writer.MetricsWriter(tmp_path, 2)
-    metrics.write({"step": 3, "again": True})
-    metrics.close()
+    sinks = writer.Sinks(tmp_path, 2, configure())
+    sinks.write({"step": 3, "again": True})
+    sinks.close()
     steps = [json.loads(line)["step"] for line in path.read_text().splitlines()]
     assert steps == [1, 2, 3]
+
+
+def test_shares_of_the_wall_time_add_up_over_restarts(whole):
+    last = json.loads((whole / "metrics.jsonl").read_text().splitlines()[-1])
+    shares = {name: value for name, value in last.items() if name.startswith("share_")}
+    assert set(shares) == {f"share_{kind}" for kind in (*goodput.KINDS, "other")}
+    assert sum(shares.values()) == pytest.approx(1, abs=1e-3)
+    assert all(value >= 0 for value in shares.values()) and shares["share_compile"] > 0
+    clock = goodput.Goodput()
+    clock.restore(np.array([1.0, 2.0, 3.0, 4.0, 0.0, 0.0, 20.0]))
+    with clock.measure("checkpoint"):
+        pass
+    assert clock.seconds("step") == 4.0 and 20 <= clock.total < 30
+    np.testing.assert_allclose(clock.export()[:4], [1, 2, 3, 4])
+
+
+def test_pictures_and_scalars_go_to_tensorboard_and_a_profile_is_written(tmp_path, configure, clip):
+    pytest.importorskip("tensorboardX", reason="tensorboardX is an extra")
+    config = configure(run={"pictures_every_steps": 4}, steps=6)
+    options = dataclasses.replace(QUIET, profile_steps=1)
+    train(config, tmp_path, teacher=clip, options=options)
+    events = b"".join(path.read_bytes() for path in (tmp_path / "tensorboard").iterdir())
+    for name in (b"loss_matching", b"segments/0", b"images_per_second"):
+        assert name in events
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+
+
+@pytest.mark.parametrize(
+    ("place", "sentence"),
+    [
+        ("gs://bucket/run", "is an address; mount the bucket"),
+        ("/proc/zeroseg", "--workdir: /proc/zeroseg cannot be written"),
+    ],
+)
+def test_a_workdir_that_cannot_be_is_one_sentence(place, sentence, configure, clip):
+    with pytest.raises(ValueError, match=sentence):
+        train(configure(), place, teacher=clip, options=QUIET)
+
+
+def test_wandb_that_is_not_there_is_said(tmp_path, configure, clip, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="--wandb_project: wandb is not installed"):
+        writer.Sinks(tmp_path, 0, configure(), "project")
 
 
 def test_manifest_tells_what_ran(whole):

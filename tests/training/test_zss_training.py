@@ -15,7 +15,7 @@ from zeroseg_jax.data.regions import FusedSource
 from zeroseg_jax.evaluation.build import SHIPPED_STUDENT
 from zeroseg_jax.models import dense_student
 from zeroseg_jax.training.checkpoint import load_params
-from zeroseg_jax.training.loop import train
+from zeroseg_jax.training.loop import Options, train
 
 TINY = {
     "objective": "clip_zss",
@@ -38,6 +38,9 @@ TINY = {
 
 def quiet(line):
     del line
+
+
+QUIET = Options(log=quiet)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +73,7 @@ def configure(prepared, changes=None, **optim):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, prepared, clip):
     workdir = tmp_path_factory.mktemp("whole")
-    assert train(configure(prepared), workdir, teacher=clip, log=quiet)["finished"]
+    assert train(configure(prepared), workdir, teacher=clip, options=QUIET)["finished"]
     return workdir
 
 
@@ -126,7 +129,7 @@ def test_permuted_unseen_labels_train_the_same_student(
     report = build(directory, clip, from_mapping(TINY))
     assert report["unseen_pixels_hidden"] != prepared[1]["unseen_pixels_hidden"]
     config = configure((directory,))
-    train(config, tmp_path / "run", teacher=clip, log=quiet)
+    train(config, tmp_path / "run", teacher=clip, options=QUIET)
     assert losses_of(tmp_path / "run") == losses_of(whole)
 
 
@@ -135,8 +138,8 @@ def test_the_bank_of_class_tokens_is_the_same_on_one_device_and_on_eight(
 ):
     assert jax.device_count() == 8
     config = configure(prepared)
-    config = dataclasses.replace(config, run=dataclasses.replace(config.run, data_parallel=1))
-    train(config, tmp_path, teacher=clip, log=quiet)
+    config = dataclasses.replace(config, mesh=dataclasses.replace(config.mesh, data=1))
+    train(config, tmp_path, teacher=clip, options=QUIET)
     np.testing.assert_allclose(losses_of(tmp_path), losses_of(whole), rtol=1e-5)
 
 
@@ -153,8 +156,11 @@ def test_a_global_batch_enters_the_bank_once(prepared, clip, tmp_path):
     goal = objective.build_objective(config, clip, inputs)
     optimizer = build_optimizer(config, 4)
     mesh = sharding.build_mesh(config)
-    state = jax.device_put(init_state(config, goal, optimizer), sharding.replicate(mesh))
-    step, batches = build_step(config, goal, optimizer, mesh), inputs.batches(0, batch_per_host=8)
+    like = sharding.shard_state(jax.eval_shape(lambda: init_state(config, goal, optimizer)), mesh)
+    places = jax.tree.map(lambda leaf: leaf.sharding, like)
+    state = jax.jit(lambda: init_state(config, goal, optimizer), out_shardings=places)()
+    step = build_step(config, goal, optimizer, mesh, like)
+    batches = inputs.batches(0, batch_per_host=8)
     tokens = []
     for _ in range(2):
         batch = dict(next(batches))
@@ -171,7 +177,7 @@ def test_resumed_equals_undisturbed(prepared, tmp_path, clip, whole):
     shutil.copytree(whole, workdir)
     shutil.rmtree(workdir / "checkpoints" / "4")
     lines = []
-    train(configure(prepared), workdir, teacher=clip, log=lines.append)
+    train(configure(prepared), workdir, teacher=clip, options=Options(log=lines.append))
     assert any("going on from step 2" in line for line in lines)
     one, two = (paths.flatten(load_params(directory)[0]) for directory in (whole, workdir))
     for name in one:
@@ -180,7 +186,7 @@ def test_resumed_equals_undisturbed(prepared, tmp_path, clip, whole):
 
 def test_misfits_are_named(prepared, tmp_path, clip):
     with pytest.raises(ValueError, match="bank: merge_above is 0.85 there but 0.5"):
-        train(configure(prepared, {"merge_above": 0.5}), tmp_path, teacher=clip, log=quiet)
+        train(configure(prepared, {"merge_above": 0.5}), tmp_path, teacher=clip, options=QUIET)
     with pytest.raises(ValueError, match="begun with merge_above"):
         changed = configure(prepared, {"merge_above": 0.5})
         pseudo_labels.prepare_regions(changed, prepared[0], clip, quiet)

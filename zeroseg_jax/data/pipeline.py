@@ -1,4 +1,4 @@
-"""The grain chain: shuffle, repeat, host slice, batch. Batch t is a pure function of (seed, t)."""
+"""The grain chain: shuffle, repeat, batch, host slice. Batch t is a pure function of (seed, t)."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def build_train_iterator(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yield batches for ever, beginning with that of `start_step`.
 
-    Each epoch is shuffled anew over the whole source; hosts take turns record by record and
-    batch t of all hosts together is the same set for any number of hosts.
+    Each epoch is shuffled anew over the whole source; batch t of all hosts, one after the
+    other, is the same rows in the same order for any number of hosts.
 
     Args:
       source: random access to dicts with "image" and "features" or "views".
@@ -81,10 +81,10 @@ def build_train_iterator(
             f"optim.batch_global: {batch_global} is more than the {len(source)} images there; "
             "use a smaller batch or more images."
         )
-    dataset = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
-    dataset = dataset[host_index::host_count].map(_select)
+    dataset = grain.MapDataset.source(source).seed(seed).shuffle().repeat().map(_select)
     # Batched before any worker sees it: workers that batch for themselves drop remainders.
-    dataset = dataset.batch(batch_per_host, drop_remainder=True)
+    # Hosts take turns by whole batches, so that rows of a global batch lie as on one host.
+    dataset = dataset.batch(batch_per_host, drop_remainder=True)[host_index::host_count]
     # Step t reads elements t, so a start in the middle needs no stored iterator state.
     dataset = dataset[start_step:] if start_step else dataset
     threads = grain.ReadOptions(num_threads=2, prefetch_buffer_size=max(2, prefetch_batches))

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from zeroseg_jax.config import Config
+from zeroseg_jax.data import archives
 from zeroseg_jax.data.transforms import read_image
 from zeroseg_jax.playground.scenes import build_scene, render
 
@@ -102,11 +103,17 @@ def build_source(config: Config) -> Source:
     """Build the source that a config names.
 
     Raises:
-      ValueError: an empty or missing folder, or a Playground of no scenes.
+      ValueError: an empty or missing folder, damaged shards, or a Playground of no scenes.
     """
     data = config.data
     if data.source == "folder":
         return FolderSource(data.directory, data.images, data.max_pixels, data.names)
+    if data.source == "arrayrecord":
+        return archives.ArrayRecordSource(data.directory, data.images, data.max_pixels)
+    if data.source == "tar":
+        return archives.TarSource(data.directory, SUFFIXES, data.images, data.max_pixels)
+    if data.source == "tfds":
+        return archives.TfdsSource(data.directory, data.images)
     if not data.images:
         raise ValueError("data.images: 0 scenes; the Playground is endless, say how many.")
     return PlaygroundSource(data.scene_seed, data.images)
@@ -115,8 +122,8 @@ def build_source(config: Config) -> Source:
 def describe_source(config: Config) -> dict[str, Any]:
     """Name a source for a manifest."""
     data = config.data
-    if data.source == "folder":
-        return {"kind": "folder", "directory": data.directory, "images": data.images}
+    if data.source != "playground":
+        return {"kind": data.source, "directory": data.directory, "images": data.images}
     return {"kind": "playground", "seed": data.scene_seed, "images": data.images}
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import struct
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+MAX_PIXELS = 50_000_000  # config.DataConfig.max_pixels
 _WHITE = (255, 255, 255)
 
 
@@ -16,7 +18,7 @@ class ImageError(ValueError):
     """A picture that cannot be read; the message names the file and the reason."""
 
 
-def read_image(path: str | Path, *, max_pixels: int = 50_000_000) -> np.ndarray:
+def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Read a picture of any common kind as the eye sees it.
 
     EXIF rotation is applied; transparency is laid on white; palettes, grey, CMYK and 16-bit
@@ -36,24 +38,91 @@ def read_image(path: str | Path, *, max_pixels: int = 50_000_000) -> np.ndarray:
     try:
         if not path.stat().st_size:
             raise ImageError(f"{path}: the file is empty.")
-        with Image.open(path) as image:
+        with open(path, "rb") as file:
+            advice = "make it smaller or raise data.max_pixels."
+            return decode_image(file, str(path), max_pixels=max_pixels, advice=advice)
+    except OSError as error:
+        raise ImageError(f"{path}: damaged or unreadable ({error.strerror or error}).") from error
+
+
+def decode_image(
+    file: BinaryIO,
+    name: str,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    formats: tuple[str, ...] | None = None,
+    advice: str = "make it smaller.",
+) -> np.ndarray:
+    """Decode an open picture; see read_image.
+
+    Args:
+      file: holds the picture.
+      name: of it, for messages.
+      max_pixels: see read_image.
+      formats: the only ones that are tried, in Pillow's names; None for all it knows.
+      advice: what to do about one that is too large.
+
+    Returns:
+      uint8 (H, W, 3).
+
+    Raises:
+      ImageError: not an image of these formats, truncated, or too large.
+    """
+    try:
+        with Image.open(file, formats=formats) as image:
             if image.width * image.height > max_pixels:
                 raise ImageError(
-                    f"{path}: {image.width} x {image.height} px is more than the limit of "
-                    f"{max_pixels} pixels; make it smaller or raise data.max_pixels."
+                    f"{name}: {image.width} x {image.height} px is more than the limit of "
+                    f"{max_pixels} pixels; {advice}"
                 )
             return _to_rgb(ImageOps.exif_transpose(image))
     except Image.DecompressionBombError as error:
         raise ImageError(
-            f"{path}: its header announces far more than {max_pixels} pixels; not decoded."
+            f"{name}: its header announces far more than {max_pixels} pixels; not decoded."
         ) from error
     except UnidentifiedImageError as error:
-        raise ImageError(f"{path}: not an image that can be read.") from error
+        raise ImageError(f"{name}: not an image that can be read.") from error
     except ImageError:
         raise
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise ImageError(f"{path}: damaged or unreadable ({reason}).") from error
+        raise ImageError(f"{name}: damaged or unreadable ({reason}).") from error
+
+
+def to_image(picture: str | Path | Image.Image | np.ndarray) -> np.ndarray:
+    """Take a picture however it comes.
+
+    Args:
+      picture: a path, a Pillow image, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4):
+        uint8, or floats in [0, 1].
+
+    Returns:
+      uint8 (H, W, 3), RGB; transparency on white.
+
+    Raises:
+      ImageError: what does not fit, in one sentence.
+    """
+    if isinstance(picture, str | Path):
+        return read_image(picture)
+    if isinstance(picture, Image.Image):
+        return _to_rgb(ImageOps.exif_transpose(picture))
+    if not isinstance(picture, np.ndarray):
+        raise ImageError(
+            f"image: {type(picture).__name__} is no picture; give a path, a Pillow image or a "
+            "numpy array."
+        )
+    shape = picture.shape
+    if picture.ndim not in (2, 3) or (picture.ndim == 3 and shape[2] not in (1, 3, 4)):
+        raise ImageError(f"image: shape {shape} is not (H, W), (H, W, 3) or (H, W, 4).")
+    if not picture.size:
+        raise ImageError(f"image: shape {shape} holds no pixel.")
+    if np.issubdtype(picture.dtype, np.floating):
+        if not np.isfinite(picture).all() or picture.min() < 0 or picture.max() > 1:
+            raise ImageError("image: floats must be finite and in [0, 1]; or give uint8.")
+        picture = np.rint(picture * 255).astype(np.uint8)
+    if picture.dtype != np.uint8:
+        raise ImageError(f"image: dtype {picture.dtype} is not uint8, nor floats in [0, 1].")
+    return _to_rgb(Image.fromarray(picture[..., 0] if shape[2:] == (1,) else picture))
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:

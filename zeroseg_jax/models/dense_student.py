@@ -30,13 +30,14 @@ class DenseStudent(nn.Module):
     model: ModelConfig
     zss: ZssConfig
     dtype: Any = jnp.float32
+    remat: str = "none"
 
     def setup(self):
         zss = self.zss
         if zss.encoder == "vit":
-            self.encoder = Encoder(self.model.encoder, self.model.image_px, self.dtype)
+            self.encoder = Encoder(self.model.encoder, self.model.image_px, self.dtype, self.remat)
         else:
-            self.encoder = MixTransformer(MIT_SIZES[zss.encoder], self.dtype)
+            self.encoder = MixTransformer(MIT_SIZES[zss.encoder], self.dtype, self.remat)
             self.head = AllMlpHead(zss.head_width, self.dtype)
         self.projection = nn.Dense(self.model.embed_dim, dtype=self.dtype)
         self.synthesizer = Synthesizer(
@@ -65,9 +66,11 @@ class DenseStudent(nn.Module):
         return self.synthesize(means, jnp.ones(means.shape[:2], bool), means)
 
 
-def build_dense_student(model: ModelConfig, zss: ZssConfig, dtype: Any = jnp.float32):
-    """Build the module; `dtype` is that of the matrix products."""
-    return DenseStudent(model, zss, dtype)
+def build_dense_student(
+    model: ModelConfig, zss: ZssConfig, dtype: Any = jnp.float32, *, remat: str = "none"
+) -> DenseStudent:
+    """Build the module; `dtype` is that of the matrix products, `remat` see layers.remat_block."""
+    return DenseStudent(model, zss, dtype, remat)
 
 
 def init_dense_params(student: DenseStudent, key: Array) -> Params:

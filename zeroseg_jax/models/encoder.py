@@ -10,9 +10,9 @@ import jax.numpy as jnp
 
 from zeroseg_jax.config import EncoderConfig
 from zeroseg_jax.models.layers import (
-    Block,
     LayerNorm,
     PatchEmbedding,
+    remat_block,
     resize_positions,
     sincos_positions,
 )
@@ -32,6 +32,7 @@ class Encoder(nn.Module):
     config: EncoderConfig
     image_px: int
     dtype: Any = jnp.float32
+    remat: str = "none"
 
     def setup(self):
         config = self.config
@@ -44,8 +45,9 @@ class Encoder(nn.Module):
             self.positions = self.param("positions", normal, shape)
         if config.pre_norm:
             self.pre_norm = LayerNorm(config.norm_eps)
+        block = remat_block(self.remat)
         self.blocks = [
-            Block(config.heads, config.mlp_ratio, config.activation, config.norm_eps, self.dtype)
+            block(config.heads, config.mlp_ratio, config.activation, config.norm_eps, self.dtype)
             for _ in range(config.depth)
         ]
         self.post_norm = LayerNorm(config.norm_eps)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from zeroseg_jax.config import HeadConfig
-from zeroseg_jax.models.layers import Attention, Block, LayerNorm, Mlp
+from zeroseg_jax.models.layers import Attention, LayerNorm, Mlp, remat_block
 
 Array = jax.Array
 _COUNT_EPS = 1e-6
@@ -162,6 +162,7 @@ class SegmentationHead(nn.Module):
     embed_dim: int
     eps: float
     dtype: Any = jnp.float32
+    remat: str = "none"
 
     @nn.compact
     def __call__(
@@ -267,14 +268,16 @@ class SegmentationHead(nn.Module):
     def _run_blocks(self, stage: int, depth: int, x: Array, tokens: Array | None):
         length = x.shape[1]
         both = x if tokens is None else jnp.concatenate([x, tokens], axis=1)
+        block = remat_block(self.remat)
         for i in range(depth):
-            both = Block(
+            both = block(
                 self.config.heads, eps=self.eps, dtype=self.dtype, name=f"stage_{stage}_blocks_{i}"
             )(both)
         return both[:, :length], both[:, length:]
 
     def _global_feature(self, x: Array) -> Array:
-        x = Block(self.config.heads, eps=self.eps, dtype=self.dtype, name="global_block")(x)
+        block = remat_block(self.remat)
+        x = block(self.config.heads, eps=self.eps, dtype=self.dtype, name="global_block")(x)
         pooled = LayerNorm(self.eps, name="global_norm")(x).mean(axis=1)
         mlp = Mlp(self.config.z_hidden, self.embed_dim, dtype=self.dtype, name="global_mlp")
         return mlp(pooled).astype(jnp.float32)

@@ -45,6 +45,6 @@ def restore_patches(visible: Array, filler: Array, restore: Array) -> Array:
 
 def scatter_patches(visible: Array, keep: Array, patches: int) -> Array:
     """Put visible patches (B, K, D) back by their indices (B, K), 0 elsewhere: (B, P, D)."""
-    b, _, width = visible.shape
-    empty = jnp.zeros((b, patches, width), visible.dtype)
-    return empty.at[jnp.arange(b)[:, None], keep].set(visible)
+    empty = jnp.zeros((patches, visible.shape[-1]), visible.dtype)
+    # One scatter an image: by rows of the batch, the partitioner would gather the whole batch.
+    return jax.vmap(lambda rows, places: empty.at[places].set(rows))(visible, keep)

@@ -15,7 +15,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from zeroseg_jax.models.layers import ACTIVATIONS, LayerNorm, attention_weights, split_heads
+from zeroseg_jax.models.layers import (
+    ACTIVATIONS,
+    LayerNorm,
+    attention_weights,
+    remat_block,
+    split_heads,
+)
 
 Array = jax.Array
 _EPS = 1e-5
@@ -51,15 +57,17 @@ class MixTransformer(nn.Module):
 
     config: MitConfig
     dtype: Any = jnp.float32
+    remat: str = "none"
 
     @nn.compact
     def __call__(self, images: Array) -> list[Array]:
         config, x, maps = self.config, images.astype(self.dtype), []
+        block = remat_block(self.remat, MixBlock)
         for stage, width in enumerate(config.widths):
             x = _conv(width, _KERNELS[stage], _STRIDES[stage], self.dtype, f"embedding_{stage}")(x)
             x = LayerNorm(_EPS, name=f"embedding_norm_{stage}")(x)
             for i in range(config.depths[stage]):
-                x = MixBlock(
+                x = block(
                     config.heads[stage],
                     config.reductions[stage],
                     config.mlp_ratio,

@@ -60,13 +60,14 @@ class Student(nn.Module):
 
     config: ModelConfig
     dtype: Any = jnp.float32
+    remat: str = "none"
 
     def setup(self):
         config = self.config
         eps = config.encoder.norm_eps
-        self.encoder = Encoder(config.encoder, config.image_px, self.dtype)
-        self.decoder = Decoder(config.decoder, config.encoder.patch_px, eps, self.dtype)
-        self.head = SegmentationHead(config.head, config.embed_dim, eps, self.dtype)
+        self.encoder = Encoder(config.encoder, config.image_px, self.dtype, self.remat)
+        self.decoder = Decoder(config.decoder, config.encoder.patch_px, eps, self.dtype, self.remat)
+        self.head = SegmentationHead(config.head, config.embed_dim, eps, self.dtype, self.remat)
         if config.head.region_readout:
             self.region_projection = nn.Dense(config.embed_dim, dtype=self.dtype)
 
@@ -121,9 +122,9 @@ class Student(nn.Module):
         return resize_positions(table, h, w)
 
 
-def build_student(model: ModelConfig, dtype: Any = jnp.float32) -> Student:
-    """Build the module; `dtype` is that of the matrix products."""
-    return Student(model, dtype)
+def build_student(model: ModelConfig, dtype: Any = jnp.float32, *, remat: str = "none") -> Student:
+    """Build the module; `dtype` is that of the matrix products, `remat` see remat_block."""
+    return Student(model, dtype, remat)
 
 
 def count_patches(model: ModelConfig) -> int:

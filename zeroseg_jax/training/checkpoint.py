@@ -1,34 +1,42 @@
 """Checkpoints of a run, and its parameters for whoever comes after.
 
-The only file that imports Orbax. A checkpoint WORKDIR/checkpoints/STEP holds two items: `state`,
-nested dicts of plain string keys {step, params, opt_state}, and `sums`, one number a leaf by which
-a damaged file is noticed even where Orbax reads it without complaint.
+The only file that imports Orbax. A checkpoint WORKDIR/checkpoints/STEP holds three items: `state`,
+nested dicts of plain string keys {step, params, opt_state}; `sums`, one number a leaf by which
+a damaged file is noticed even where Orbax reads it without complaint; and `clock`, the seconds
+that the run has spent. Where the data stands is the step itself.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from zeroseg_jax import paths
 from zeroseg_jax.config import Config, from_mapping
+from zeroseg_jax.training import goodput
 from zeroseg_jax.training.exported import EXPORT_CONFIG, export_params, read_export
 from zeroseg_jax.training.state import TrainState
 
 __all__ = ["Checkpoints", "export_params", "load_params"]
 
-_STATE, _SUMS = "state", "sums"
+_STATE, _SUMS, _CLOCK = "state", "sums", "clock"
 # What Orbax and its stores raise on files that are cut, missing or scrambled (its own errors are
 # subclasses of KeyError and FileNotFoundError).
 _DAMAGE = (KeyError, ValueError, OSError)
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that could not be written; the message says which is the newest good one."""
 
 
 class DamagedError(ValueError):
@@ -60,29 +68,51 @@ class Checkpoints:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._manager.close()
+        with self._naming_failures():
+            self._manager.close()
 
     @property
     def steps(self) -> list[int]:
         """Return the steps of the complete checkpoints, rising."""
         return [checkpoint.step for checkpoint in self._manager.checkpoints]
 
-    def save(self, step: int, state: TrainState) -> None:
+    def save(self, step: int, state: TrainState, clock: np.ndarray) -> None:
         """Start to save; returns once the state's memory may be reused.
+
+        Args:
+          step: its name.
+          state: to be saved.
+          clock: float64 (n,), seconds; see goodput.Goodput.export.
 
         A checkpoint appears under its name only when whole, so a process that dies while
         writing leaves the one before as the newest. A save that failed raises at the next
         call, or at the end of the context.
+
+        Raises:
+          CheckpointError: this save or the one before could not be written.
         """
         plain = paths.unflatten(paths.flatten(state))
-        sums = {"leaves": _sum_leaves(jax.tree.leaves(plain))}
-        self._manager.save_checkpointables_async(step, {_STATE: plain, _SUMS: sums}, force=True)
+        items = {
+            _STATE: plain,
+            _SUMS: {"leaves": _sum_leaves(jax.tree.leaves(plain))},
+            _CLOCK: {"seconds": clock},
+        }
+        with self._naming_failures():
+            self._manager.save_checkpointables_async(step, items, force=True)
 
-    def wait(self) -> None:
-        """Wait until what was started is on disk."""
-        self._manager.wait()
+    @contextlib.contextmanager
+    def _naming_failures(self) -> Iterator[None]:
+        try:
+            yield
+        except _DAMAGE as error:
+            good = self.steps
+            kept = f"the newest good one is step {good[-1]}" if good else "there is none before it"
+            raise CheckpointError(
+                f"{self.directory}: a checkpoint could not be written ({_first_cause(error)}); "
+                f"{kept}; make room, then run the same command again to go on."
+            ) from error
 
-    def restore_latest(self, abstract_state: TrainState) -> TrainState | None:
+    def restore_latest(self, abstract_state: TrainState) -> tuple[TrainState, np.ndarray] | None:
         """Restore the newest checkpoint that is whole.
 
         Damaged ones are moved to DIRECTORY.damaged and said so, each with its reason.
@@ -92,7 +122,7 @@ class Checkpoints:
             the checkpoint may come from another mesh.
 
         Returns:
-          The state, or None where there is no checkpoint.
+          The state and the clock, or None where there is no checkpoint.
 
         Raises:
           ValueError: a leaf of another shape, naming it and both shapes; or all checkpoints
@@ -112,15 +142,26 @@ class Checkpoints:
             )
         return None
 
-    def _restore(self, step: int, abstract_state: TrainState) -> TrainState:
+    def _restore(self, step: int, abstract_state: TrainState) -> tuple[TrainState, np.ndarray]:
         path = self.directory / str(step)
         wanted = paths.flatten(abstract_state)
-        _check_shapes(path, _read_shapes(path), wanted)
-        flat = _load(path, wanted, abstract_state.step.sharding)
+        reason, flat, clock = "", {}, None
+        try:
+            _check_shapes(path, _read_shapes(path), wanted)
+            flat, clock = _load(path, wanted, abstract_state.step.sharding)
+        except DamagedError as error:
+            reason = str(error)
+        _agree(reason)
         treedef = jax.tree.structure(abstract_state)
-        return jax.tree.unflatten(treedef, [flat[name] for name in wanted])
+        return jax.tree.unflatten(treedef, [flat[name] for name in wanted]), clock
 
     def _set_aside(self, step: int, error: DamagedError) -> None:
+        if jax.process_index() == 0:
+            self._move(step, error)
+        multihost_utils.sync_global_devices("a damaged checkpoint is set aside")
+        self._manager.reload()
+
+    def _move(self, step: int, error: DamagedError) -> None:
         aside = self.directory.with_name(self.directory.name + ".damaged")
         aside.mkdir(exist_ok=True)
         target = aside / str(step)
@@ -129,7 +170,6 @@ class Checkpoints:
             number += 1
             target = aside / f"{step}-{number}"
         os.replace(self.directory / str(step), target)
-        self._manager.reload()
         self._log(
             f"checkpoint {step} is damaged ({error}); moved to {target}, taking the one before"
         )
@@ -181,7 +221,7 @@ def _load_step_params(path: Path) -> Any:
         else ocp.PLACEHOLDER
         for name, (shape, dtype) in _read_shapes(path).items()
     }
-    flat = _load(path, wanted, device)
+    flat, _ = _load(path, wanted, device)
     return paths.unflatten(flat)["params"]
 
 
@@ -213,13 +253,22 @@ def _check_shapes(
             raise ValueError(f"{path}: has {name}, which this config has not; {advice}")
 
 
-def _load(path: Path, wanted: dict[str, Any], whole: jax.sharding.Sharding) -> dict[str, Any]:
-    """Read the leaves of `wanted` by name, without placeholders, and compare their sums."""
+def _load(
+    path: Path, wanted: dict[str, Any], whole: jax.sharding.Sharding
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Read the leaves of `wanted` by name, without placeholders, compare their sums; the clock."""
     tree = paths.unflatten(wanted)
     names = paths.name_leaves(tree)
     sums = jax.ShapeDtypeStruct((len(names),), jnp.uint32, sharding=whole)
     try:
-        items = ocp.load_checkpointables(path, {_STATE: tree, _SUMS: {"leaves": sums}})
+        items = ocp.load_checkpointables(
+            path,
+            {
+                _STATE: tree,
+                _SUMS: {"leaves": sums},
+                _CLOCK: {"seconds": np.zeros(goodput.size())},
+            },
+        )
     except _DAMAGE as error:
         raise DamagedError(_first_cause(error)) from error
     flat = {
@@ -232,7 +281,14 @@ def _load(path: Path, wanted: dict[str, Any], whole: jax.sharding.Sharding) -> d
     for name, value in zip(flat, read, strict=True):
         if value != written[name]:
             raise DamagedError(f"{name} is not what was written")
-    return flat
+    return flat, np.asarray(items[_CLOCK]["seconds"])
+
+
+def _agree(reason: str) -> None:
+    """Raise DamagedError on every host where one of them found a reason."""
+    found = multihost_utils.process_allgather(np.bool_(bool(reason)))
+    if np.any(found):
+        raise DamagedError(reason or "another host could not read its part")
 
 
 @jax.jit

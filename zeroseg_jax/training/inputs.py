@@ -19,7 +19,19 @@ from zeroseg_jax.teacher.views import build_encoder
 _MEAN_RECORDS = {"bank": 2048, "live": 64}
 _MEAN_BATCH = 16
 
-HostBatch = dict[str, np.ndarray | jax.Array]
+HostBatch = dict[str, np.ndarray]
+
+
+def describe_batch(config: Config) -> dict[str, jax.ShapeDtypeStruct]:
+    """Return the shapes of a global batch as the step takes it, for features from a bank."""
+    side, count = config.model.image_px, config.optim.batch_global
+    views = len(grid_windows(config.teacher.grids, config.teacher.overlap))
+    return {
+        "image": jax.ShapeDtypeStruct((count, side, side, 3), np.uint8),
+        "features": jax.ShapeDtypeStruct(
+            (count, views, config.model.embed_dim), np.dtype(config.teacher.dtype)
+        ),
+    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +101,7 @@ class Inputs:
     def _encode(self, iterator: Iterator[dict[str, np.ndarray]]) -> Iterator[HostBatch]:
         encode = build_encoder(self.teacher)
         for batch in iterator:
-            features = encode(batch["views"])
+            features = jax.device_get(encode(batch["views"]))
             yield {"image": batch["image"], "features": features, "index": batch["index"]}
 
 

@@ -28,7 +28,7 @@ class Objective:
     Attributes:
       init_params: key to float32 parameters; traced.
       loss_fn: (params, batch, key, memory) to the loss and metrics, float32 scalars, means over
-        images.
+        images. A batch is a dict of arrays with one row an image.
       init_memory: what is remembered of past batches at the start; None for nothing. Traced.
       remember: (memory, batch) to the memory of the next step.
     """
@@ -40,7 +40,7 @@ class Objective:
 
 
 def build_objective(config: Config, teacher: Teacher, inputs: Inputs) -> Objective:
-    """Build what config.objective names.
+    """Build what a run of `config` learns.
 
     Raises:
       ValueError: a teacher, words or weights to start from that do not fit the config.
@@ -48,48 +48,47 @@ def build_objective(config: Config, teacher: Teacher, inputs: Inputs) -> Objecti
     if config.objective == "clip_zss":
         parts = objective_zss.build(config, teacher, inputs.seen_words)
         return Objective(parts.init_params, parts.loss_fn, parts.init_memory, parts.remember)
-    return _build_zeroseg(config, teacher, inputs)
-
-
-def _build_zeroseg(config: Config, teacher: Teacher, inputs: Inputs) -> Objective:
-    student = students.build_student(config.model, jnp.dtype(config.run.dtype))
     feature_mean = inputs.feature_mean() if config.loss.centre else None
+    tower = teacher.vision_params if config.model.encoder.init == "teacher" else None
+    return build_zeroseg(config, feature_mean=feature_mean, vision_params=tower)
+
+
+def build_zeroseg(
+    config: Config, *, feature_mean: Any = None, vision_params: Any = None
+) -> Objective:
+    """Build ZeroSeg.
+
+    Args:
+      config: sizes, losses, normalisation, grids, compute dtype, remat.
+      feature_mean: float32 (E,), where loss.centre.
+      vision_params: the teacher's tower, where encoder.init is "teacher".
+
+    Returns:
+      The objective; a batch has "image" uint8 (B, Hpx, Wpx, 3) and "features" (B, V, E).
+    """
+    student = students.build_student(
+        config.model, jnp.dtype(config.run.dtype), remat=config.run.remat
+    )
+    mean = jnp.array(config.data.mean, jnp.float32)
+    std = jnp.array(config.data.std, jnp.float32)
+    windows = grid_windows(config.teacher.grids, config.teacher.overlap)
 
     def init_params(key):
         params = students.init_params(student, key)
         if feature_mean is not None:
             params = students.set_feature_mean(params, feature_mean)
-        if config.model.encoder.init == "teacher":
-            params = students.init_from_teacher(params, teacher.vision_params, config.model)
+        if vision_params is not None:
+            params = students.init_from_teacher(params, vision_params, config.model)
         return params
 
-    loss_fn = build_zeroseg_loss(config, student)
-    return Objective(init_params, lambda params, batch, key, memory: loss_fn(params, batch, key))
-
-
-def build_zeroseg_loss(config: Config, student: students.Student):
-    """Build ZeroSeg's loss.
-
-    Args:
-      config: losses, normalisation, grids.
-      student: the module.
-
-    Returns:
-      loss_fn(params, batch, key) -> (loss, metrics): batch has "image" uint8 (B, Hpx, Wpx, 3)
-      and "features" (B, V, E).
-    """
-    mean = jnp.array(config.data.mean, jnp.float32)
-    std = jnp.array(config.data.std, jnp.float32)
-    patch = config.model.encoder.patch_px
-    windows = grid_windows(config.teacher.grids, config.teacher.overlap)
-
-    def loss_fn(params, batch, key):
+    def loss_fn(params, batch, key, memory):
+        del memory
         images = (batch["image"].astype(jnp.float32) / 255 - mean) / std
         outputs = students.apply_train(student, params, images, key=key)
-        target = to_patches(images, patch)
+        target = to_patches(images, config.model.encoder.patch_px)
         loss, metrics = losses.total_loss(
             outputs, target, batch["features"], config.loss, windows=windows
         )
         return loss.mean(), {name: value.mean() for name, value in metrics.items()}
 
-    return loss_fn
+    return Objective(init_params, loss_fn)

@@ -44,7 +44,9 @@ def build(config: Config, teacher: Teacher, seen_words: list[list[str]]) -> ZssP
     Raises:
       ValueError: weights to start from that do not fit the student.
     """
-    student = dense.build_dense_student(config.model, config.zss, jnp.dtype(config.run.dtype))
+    student = dense.build_dense_student(
+        config.model, config.zss, jnp.dtype(config.run.dtype), remat=config.run.remat
+    )
     text = embed_seen(teacher, seen_words, config.zss.prompts)
     size = (config.zss.bank_size, config.model.embed_dim)
 

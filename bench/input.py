@@ -1,0 +1,139 @@
+"""What it costs to feed the student: images a second and core from each source.
+
+    python bench/input.py --images=512 --output=docs/results/input.json
+
+Seconds are those of the processor, all threads added up (time.process_time), so that other work
+on the machine does not count: images per such second is images a second and core. Beside it
+the same JPEGs decoded by Pillow alone, which no source that decodes can beat.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import os
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from absl import flags as absl_flags
+from absl.flags import FLAGS
+from PIL import Image
+
+from zeroseg_jax import flags
+from zeroseg_jax.data import archives, bank, sources
+from zeroseg_jax.data.pipeline import build_train_iterator
+from zeroseg_jax.data.transforms import square_crop
+from zeroseg_jax.playground import scenes
+from zeroseg_jax.training.writer import describe_machine
+
+_SIDE_PX, _VIEWS, _WIDTH = 224, 30, 768  # the paper's recipe with CLIP ViT-L/14
+_BATCH = 64
+
+
+def define_flags() -> None:
+    """Define the command line."""
+    absl_flags.DEFINE_integer("images", 512, "in each source", lower_bound=2 * _BATCH)
+    absl_flags.DEFINE_integer("rounds", 3, "of each; the fastest counts", lower_bound=1)
+    absl_flags.DEFINE_string("output", "docs/results/input.json", "raw results")
+
+
+def main(arguments: list[str]) -> None:
+    """Write every source, read it, and tell the rates."""
+    del arguments
+    rates = {}
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        files = _write_sources(root)
+        measures: dict[str, Callable[[], None]] = {
+            "decode alone (Pillow)": lambda: _decode_alone(files),
+            "folder": lambda: _read(sources.FolderSource(str(root / "folder"))),
+            "arrayrecord": lambda: _read(
+                archives.ArrayRecordSource(str(root / "records"), 0, 10**8)
+            ),
+            "tar": lambda: _read(archives.TarSource(str(root / "tar"), (".jpg",), 0, 10**8)),
+            "bank, through the training pipeline": lambda: _read_bank(root / "bank"),
+        }
+        for name, measure in measures.items():
+            rates[name] = round(FLAGS.images / _time(measure), 1)
+            print(f"{name:36s} {rates[name]:10.1f} images/s and core", flush=True)
+    limit = rates["decode alone (Pillow)"]
+    results = {
+        "command": f"python bench/input.py --images={FLAGS.images} --rounds={FLAGS.rounds}",
+        "jpeg_px": [500, 375],
+        "images_per_second_and_core": rates,
+        "share_of_decode_limit": {n: round(r / limit, 3) for n, r in rates.items()},
+        "cores_for_5000_images_per_second_from_the_bank": round(
+            5000 / rates["bank, through the training pipeline"], 2
+        ),
+        **describe_machine(),
+    }
+    part = Path(FLAGS.output + ".part")
+    part.write_text(json.dumps(results, indent=1) + "\n")
+    os.replace(part, FLAGS.output)
+
+
+def _time(measure: Callable[[], None]) -> float:
+    best = float("inf")
+    for _ in range(FLAGS.rounds):
+        begin = time.process_time()
+        measure()
+        best = min(best, time.process_time() - begin)
+    return best
+
+
+def _write_sources(root: Path) -> list[Path]:
+    """Write the same JPEGs, of ImageNet's usual size, as files, records, a shard and a bank."""
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    for name in ("folder", "records", "tar"):
+        (root / name).mkdir()
+    writer = ArrayRecordWriter(str(root / "records" / "0.arrayrecord"), "group_size:1")
+    rng = np.random.default_rng(0)
+    records = []
+    with tarfile.open(root / "tar" / "0.tar", "w") as archive:
+        for i in range(FLAGS.images):
+            scene, _ = scenes.render(scenes.build_scene(0, i % 32), 500)
+            grain = rng.normal(0, 8, (375, 500, 1))  # photographs are not smooth
+            image = np.clip(scene[:375] + grain, 0, 255).astype(np.uint8)
+            buffer = io.BytesIO()
+            Image.fromarray(image).save(buffer, "JPEG", quality=90)
+            content = buffer.getvalue()
+            (root / "folder" / f"{i:05d}.jpg").write_bytes(content)
+            writer.write(content)
+            member = tarfile.TarInfo(f"{i:05d}.jpg")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+            features = rng.normal(size=(_VIEWS, _WIDTH)).astype(np.float16)
+            square = square_crop(image, _SIDE_PX)
+            records.append(bank.encode_record(i, str(i), square, features))
+    writer.close()
+    bank.begin_bank(root / "bank", {})
+    bank.write_shard(root / "bank", 0, records, [])
+    bank.finish_bank(root / "bank", 1, {})
+    return sorted((root / "folder").iterdir())
+
+
+def _decode_alone(files: list[Path]) -> None:
+    for path in files:
+        Image.open(path).convert("RGB")
+
+
+def _read(source: sources.Source) -> None:
+    """Read every image and cut its training square, as prepare and live training do."""
+    for i in range(len(source)):
+        square_crop(source[i]["image"], _SIDE_PX)
+
+
+def _read_bank(directory: Path) -> None:
+    iterator = build_train_iterator(bank.BankSource(directory), batch_per_host=_BATCH, seed=0)
+    for batch in itertools.islice(iterator, FLAGS.images // _BATCH):
+        assert batch["image"].shape == (_BATCH, _SIDE_PX, _SIDE_PX, 3)
+
+
+if __name__ == "__main__":
+    flags.run(main, define_flags)

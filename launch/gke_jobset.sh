@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# Train on a TPU slice of GKE as a JobSet. The cluster has the JobSet controller and a TPU node
+# pool; the image has this project and jax[tpu]; the claim is a volume that all pods mount.
+#
+#   launch/gke_jobset.sh run [ARGS...]   create the JobSet; ARGS go to zeroseg_jax.train
+#   launch/gke_jobset.sh logs            follow pod 0
+#   launch/gke_jobset.sh delete          end it: SIGTERM, so every pod saves first
+#   --dry_run before the verb prints the commands and the manifest, and runs none.
+set -euo pipefail
+
+NAME=${NAME:-zeroseg}
+IMAGE=${IMAGE:-REGISTRY/zeroseg_jax:latest}
+CLAIM=${CLAIM:-runs}                       # PersistentVolumeClaim, ReadWriteMany
+ACCELERATOR=${ACCELERATOR:-tpu-v5-lite-podslice}
+TOPOLOGY=${TOPOLOGY:-8x8}
+HOSTS=${HOSTS:-16}
+CHIPS_PER_HOST=${CHIPS_PER_HOST:-4}
+RESTARTS=${RESTARTS:-20}                   # a preempted slice starts again and goes on
+CONFIG=${CONFIG:-configs/imagenet.py}
+WORKDIR=${WORKDIR:-/runs/imagenet}
+
+dry=
+[[ ${1:-} == --dry_run ]] && { dry=1; shift; }
+verb=${1:-}
+[[ $# -gt 0 ]] && shift
+
+manifest() {
+  local argument extra=
+  for argument in "$@"; do
+    extra+=$'\n'"              - '${argument//\'/\'\'}'"
+  done
+  cat <<YAML
+apiVersion: jobset.x-k8s.io/v1alpha2
+kind: JobSet
+metadata:
+  name: $NAME
+spec:
+  failurePolicy:
+    maxRestarts: $RESTARTS
+  replicatedJobs:
+  - name: slice
+    template:
+      spec:
+        parallelism: $HOSTS
+        completions: $HOSTS
+        backoffLimit: 0
+        template:
+          spec:
+            restartPolicy: Never
+            terminationGracePeriodSeconds: 300
+            nodeSelector:
+              cloud.google.com/gke-tpu-accelerator: $ACCELERATOR
+              cloud.google.com/gke-tpu-topology: $TOPOLOGY
+            containers:
+            - name: train
+              image: $IMAGE
+              command:
+              - python
+              - -m
+              - zeroseg_jax.train
+              - --config=$CONFIG
+              - --workdir=$WORKDIR
+              - --host_count=$HOSTS$extra
+              resources:
+                limits:
+                  google.com/tpu: $CHIPS_PER_HOST
+              volumeMounts:
+              - name: runs
+                mountPath: /runs
+            volumes:
+            - name: runs
+              persistentVolumeClaim:
+                claimName: $CLAIM
+YAML
+}
+
+case $verb in
+  run)
+    if [[ -n $dry ]]; then echo 'kubectl apply -f - <<YAML'; manifest "$@"; echo YAML
+    else manifest "$@" | kubectl apply -f -; fi
+    ;;
+  logs|delete)
+    command=(kubectl logs --follow "job/$NAME-slice-0")
+    [[ $verb == delete ]] && command=(kubectl delete jobset "$NAME")
+    if [[ -n $dry ]]; then printf '%q ' "${command[@]}"; printf '\n'; else "${command[@]}"; fi
+    ;;
+  *) sed -n '2,/^set/{/^#/p}' "$0"; exit 2 ;;
+esac

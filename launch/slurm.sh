@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Train on one or more nodes by Slurm. One process a node; JAX finds the others through Slurm.
+#
+#   launch/slurm.sh [--dry_run] [ARGS...]   submit; ARGS go to zeroseg_jax.train
+# Five minutes before the time limit Slurm sends SIGTERM: the run saves, and the job is queued
+# again until it is finished.
+set -euo pipefail
+
+NAME=${NAME:-zeroseg}
+NODES=${NODES:-1}
+GPUS=${GPUS:-8}                  # a node
+CPUS=${CPUS:-64}                 # a node
+TIME=${TIME:-24:00:00}
+PARTITION=${PARTITION:-}
+CONFIG=${CONFIG:-configs/imagenet.py}
+WORKDIR=${WORKDIR:-runs/imagenet} # on a file system that all nodes share
+PYTHON=${PYTHON:-.venv/bin/python}
+
+if [[ -n ${SLURM_JOB_ID:-} ]]; then
+  # Inside the job.
+  status=0
+  srun --nodes="$NODES" --ntasks="$NODES" --ntasks-per-node=1 --kill-on-bad-exit=1 \
+    "$PYTHON" -m zeroseg_jax.train "--config=$CONFIG" "--workdir=$WORKDIR" \
+    "--host_count=$NODES" "$@" || status=$?
+  [[ $status == 2 ]] && exit 2
+  # The checkpoint of the last step is there once a run is finished.
+  steps=$(sed -n 's/^ "steps": \([0-9]*\).*/\1/p' "$WORKDIR/manifest.json")
+  [[ -d $WORKDIR/checkpoints/$steps ]] || scontrol requeue "$SLURM_JOB_ID"
+  exit "$status"
+fi
+
+dry=
+[[ ${1:-} == --dry_run ]] && { dry=1; shift; }
+export NAME NODES GPUS CPUS CONFIG WORKDIR PYTHON
+command=(sbatch "--job-name=$NAME" "--nodes=$NODES" --ntasks-per-node=1 "--gpus-per-node=$GPUS"
+  "--cpus-per-task=$CPUS" "--time=$TIME" --signal=TERM@300 --requeue --open-mode=append
+  "--output=$NAME-%j.log")
+[[ -n $PARTITION ]] && command+=("--partition=$PARTITION")
+command+=("$0" "$@")
+if [[ -n $dry ]]; then printf '%q ' "${command[@]}"; printf '\n'; else "${command[@]}"; fi

@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# Train on a Cloud TPU slice by a queued resource. Every worker runs the same command.
+#
+#   launch/tpu_pod.sh create          ask for the slice, wait until it is there
+#   launch/tpu_pod.sh copy            this directory to every worker, and install
+#   launch/tpu_pod.sh run [ARGS...]   start training on all workers; ARGS go to zeroseg_jax.train
+#   launch/tpu_pod.sh logs            follow worker 0
+#   launch/tpu_pod.sh stop            SIGTERM: every worker saves and ends; `run` goes on
+#   launch/tpu_pod.sh delete          give the slice back
+#   --dry_run before the verb prints the commands and runs none.
+set -euo pipefail
+
+NAME=${NAME:-zeroseg}
+PROJECT=${PROJECT:-$(gcloud config get-value project 2>/dev/null)}
+ZONE=${ZONE:-us-west4-a}
+TYPE=${TYPE:-v5litepod-64}            # `python -m zeroseg_jax.plan` says which fits
+RUNTIME=${RUNTIME:-v2-alpha-tpuv5-lite}
+SPOT=${SPOT:-}                        # SPOT=1 for preemptible capacity
+HOSTS=${HOSTS:-16}                    # workers of TYPE
+CONFIG=${CONFIG:-configs/imagenet.py}
+WORKDIR=${WORKDIR:-/mnt/runs/imagenet} # a path that all workers see: NFS, or gcsfuse
+DIRECTORY=zeroseg_jax                 # on the workers
+
+dry=
+[[ ${1:-} == --dry_run ]] && { dry=1; shift; }
+verb=${1:-}
+[[ $# -gt 0 ]] && shift
+
+do_() {
+  if [[ -n $dry ]]; then printf '%q ' "$@"; printf '\n'; else "$@"; fi
+}
+on_workers() {
+  do_ gcloud compute tpus tpu-vm ssh "$NAME" --project="$PROJECT" --zone="$ZONE" \
+    --worker="$1" --command="$2"
+}
+
+case $verb in
+  create)
+    do_ gcloud compute tpus queued-resources create "$NAME" --node-id="$NAME" \
+      --project="$PROJECT" --zone="$ZONE" --accelerator-type="$TYPE" \
+      --runtime-version="$RUNTIME" ${SPOT:+--spot}
+    state=
+    until [[ -n $dry || $state == ACTIVE ]]; do
+      state=$(gcloud compute tpus queued-resources describe "$NAME" --project="$PROJECT" \
+        --zone="$ZONE" --format='value(state.state)')
+      echo "tpu_pod: $NAME is $state"
+      case $state in
+        ACTIVE) ;;
+        FAILED|SUSPENDED) echo "tpu_pod: delete $NAME and ask again" >&2; exit 1 ;;
+        *) sleep "${POLL_SECONDS:-30}" ;;
+      esac
+    done
+    ;;
+  copy)
+    do_ tar --exclude=.git --exclude=.venv --exclude=runs -czf /tmp/zeroseg_jax.tgz .
+    do_ gcloud compute tpus tpu-vm scp /tmp/zeroseg_jax.tgz "$NAME:" --project="$PROJECT" \
+      --zone="$ZONE" --worker=all
+    on_workers all "mkdir -p $DIRECTORY && tar -xzf zeroseg_jax.tgz -C $DIRECTORY \
+&& cd $DIRECTORY && make setup \
+&& .venv/bin/python -m pip install --quiet \"jax[tpu]==\$(.venv/bin/python -c 'import jax; print(jax.__version__)')\""
+    ;;
+  run)
+    arguments=
+    [[ $# -gt 0 ]] && arguments=$(printf ' %q' "$@")
+    on_workers all "cd $DIRECTORY || exit; nohup .venv/bin/python -m zeroseg_jax.train \
+--config=$CONFIG --workdir=$WORKDIR --host_count=$HOSTS$arguments > train.log 2>&1 \
+< /dev/null & echo \$! > train.pid"
+    ;;
+  logs) on_workers 0 "tail -n 50 -F $DIRECTORY/train.log" ;;
+  stop) on_workers all "kill -TERM \$(cat $DIRECTORY/train.pid)" ;;
+  delete)
+    do_ gcloud compute tpus queued-resources delete "$NAME" --project="$PROJECT" \
+      --zone="$ZONE" --force --quiet
+    ;;
+  *) sed -n '2,/^set/{/^#/p}' "$0"; exit 2 ;;
+esac

