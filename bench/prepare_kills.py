@@ -2,8 +2,8 @@
 
     python bench/prepare_kills.py --kills=50
 
-Two processes share the work as two hosts would; every kill is SIGKILL, at a moment drawn evenly
-over the time that an undisturbed run takes.
+Two processes share the work as two hosts would and are started again whenever they end; every
+kill is SIGKILL, at a moment drawn evenly over the time that an undisturbed run takes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import flags as absl_flags
@@ -48,35 +49,55 @@ def define_flags() -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Run undisturbed, run with kills, compare record by record."""
+    """Run undisturbed; run with kills, as many banks as it takes; compare record by record."""
     del arguments
     rng = random.Random(0)
     with tempfile.TemporaryDirectory() as folder:
-        whole, killed = Path(folder) / "whole", Path(folder) / "killed"
+        # Starts are many; what they do is not to compile.
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{folder}/cache"
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+        whole = Path(folder) / "whole"
         begin = time.time()
         assert _start(whole, 0, 1).wait() == 0
         usual = time.time() - begin
-        kills, rounds = 0, 0
-        while not (killed / "manifest.json").is_file():
-            rounds += 1
-            hosts = [_start(killed, i, 2) for i in range(2)]
-            while any(host.poll() is None for host in hosts):
-                time.sleep(rng.uniform(0, usual / 2))
-                alive = [host for host in hosts if host.poll() is None]
-                if alive and kills < FLAGS.kills:
-                    rng.choice(alive).kill()
-                    kills += 1
-        records = _compare(whole, killed)
+        banks: list[dict[str, Any]] = []
+        while (left := FLAGS.kills - sum(len(bank["shards_at_kill"]) for bank in banks)) > 0:
+            killed = Path(folder) / f"killed-{len(banks)}"
+            found = _run_with_kills(killed, rng, usual, left)
+            banks.append({**found, "records_equal": _compare(whole, killed)})
+            print(banks[-1], flush=True)
     results = {
-        "command": f"python bench/prepare_kills.py --kills={FLAGS.kills}",
-        "kills": kills,
-        "starts": 2 * rounds,
-        "records": records,
-        "equal": True,
+        "command": f"python bench/prepare_kills.py --kills={FLAGS.kills} --images={FLAGS.images}",
+        "kills": sum(len(bank["shards_at_kill"]) for bank in banks),
+        "undisturbed_seconds": round(usual, 1),
+        "banks": banks,
         **describe_machine(),
     }
     Path(FLAGS.output).write_text(json.dumps(results, indent=1) + "\n")
-    print(f"{kills} kills over {2 * rounds} starts: {records} records equal")
+    print(f"{results['kills']} kills, {len(banks)} banks: every record equal")
+
+
+def _run_with_kills(
+    directory: Path, rng: random.Random, usual: float, kills: int
+) -> dict[str, Any]:
+    """Start two hosts again whenever they end, and kill one now and then, until all is done."""
+    starts, shards = 0, []
+    hosts: list[subprocess.Popen | None] = [None, None]
+    while not (directory / "manifest.json").is_file():
+        for i, host in enumerate(hosts):
+            if host is None or host.poll() is not None:
+                hosts[i] = _start(directory, i, 2)
+                starts += 1
+        time.sleep(rng.uniform(0, usual))
+        alive = [host for host in hosts if host is not None and host.poll() is None]
+        if alive and len(shards) < kills:
+            victim = rng.choice(alive)
+            victim.kill()
+            victim.wait()
+            shards.append(len(list(directory.glob("*.arrayrecord"))))
+    for host in hosts:
+        host.wait()
+    return {"starts": starts, "shards_at_kill": shards}
 
 
 def _start(directory: Path, host: int, hosts: int) -> subprocess.Popen:

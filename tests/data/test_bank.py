@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -66,7 +67,7 @@ def write(directory, shards, skipped=()):
 
 
 def test_write_and_read(tmp_path):
-    skipped = [{"name": "7", "reason": "b.jpg: the file is empty."}]
+    skipped = [{"index": 7, "reason": "b.jpg: the file is empty."}]
     manifest = write(tmp_path, 2, skipped)
     assert manifest["records"] == 6 and manifest["skipped"] == skipped
     source = bank.BankSource(tmp_path)
@@ -79,8 +80,13 @@ def test_other_settings_are_refused_by_name(tmp_path):
     write(tmp_path, 1)
     with pytest.raises(bank.BankError, match="begun with grids"):
         bank.begin_bank(tmp_path, {"teacher": "abc", "grids": [1, 3]})
+    manifest = bank.read_manifest(tmp_path)
     with pytest.raises(bank.BankError, match="bank: teacher is 'abc' there but 'x'"):
-        bank.check_manifest(bank.read_manifest(tmp_path), {"teacher": "x"})
+        bank.check_manifest(manifest, {"teacher": "x"})
+    manifest["source"] = {"kind": "folder", "directory": "a"}
+    bank.check_manifest(manifest, {"source": {"kind": "folder", "directory": "a"}})
+    with pytest.raises(bank.BankError, match="bank: source.directory is 'a' there but 'b'"):
+        bank.check_manifest(manifest, {"source": {"kind": "folder", "directory": "b"}})
 
 
 def test_no_bank_says_what_to_run(tmp_path):
@@ -141,9 +147,37 @@ def test_hosts_share_the_shards_and_the_last_closes_the_bank(tmp_path, monkeypat
     for i in range(18):
         np.testing.assert_array_equal(first[i]["features"], second[i]["features"])
     with pytest.raises(ValueError, match="--host_index: 3 is not below"):
-        prepare.prepare_bank(
-            config, tmp_path / "shared", clip, print, host_index=3, host_count=3
-        )
+        prepare.prepare_bank(config, tmp_path / "shared", clip, print, host_index=3, host_count=3)
+
+
+def test_the_time_left_is_told_without_the_compiler(tmp_path, monkeypatch):
+    from zeroseg_jax import encoding
+
+    now = [0.0]
+    monkeypatch.setattr(encoding.time, "perf_counter", lambda: now[0])
+    lines = []
+    progress = encoding._Progress(100, lines.append)
+    for seconds, count in ((60.0, 10), (5.0, 10), (3.0, 10), (35.0, 70)):
+        now[0] += seconds
+        progress.add(count)
+    assert lines == [
+        "prepare: 20/100 images, 2.0 images/s, 40 s left",
+        "prepare: 100/100 images, 2.1 images/s, 0 s left",
+    ]
+    assert [encoding._tell_time(s) for s in (0.4, 119, 600, 90_000)] == [
+        "0 s", "2 min", "10 min", "25.0 h"
+    ]  # fmt: skip
+
+
+def test_one_forward_takes_even_shares_of_a_shard():
+    from zeroseg_jax import encoding, teacher
+
+    clip = teacher.load("playground")
+    devices = jax.local_device_count()
+    for views in (5, 14, 30, 84, 4000):
+        count = encoding.count_at_once(clip, views)
+        groups = -(-bank.SHARD_IMAGES // count)
+        assert count % devices == 0 and groups * count < bank.SHARD_IMAGES * 1.25
 
 
 def test_views_split_over_devices_are_the_same_features():
@@ -184,6 +218,18 @@ def test_folder_with_bad_files_loses_nothing_silently(tmp_path, monkeypatch):
     source = bank.BankSource(tmp_path / "bank")
     assert [source[i]["name"] for i in range(3)] == ["a.jpg", "c.png", "e.JPG"]
     assert any("b.jpg" in line and "empty" in line for line in lines)
+    assert "5 of 5 images" in lines[0] and "5 views" in lines[0]
+    assert "MB needed" in lines[0] and "MB free" in lines[0]
+    assert manifest["views"] == 5 and manifest["images"] == 5
+    assert manifest["teacher"] == clip.digest and manifest["dtype"] == "float16"
+    assert [entry["index"] for entry in manifest["skipped"]] == [1, 3]
+    # A file more moves the index of those behind it: another bank.
+    Image.fromarray(pixels).save(folder / "aa.png")
+    with pytest.raises(bank.BankError, match="begun with images = 5, but now it is 6"):
+        prepare.prepare_bank(config, tmp_path / "bank", clip, lines.append)
+    (folder / "c.png").unlink()
+    with pytest.raises(bank.BankError, match="begun with names = "):
+        prepare.prepare_bank(config, tmp_path / "bank", clip, lines.append)
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 10})())
     with pytest.raises(ValueError, match="the bank needs .* GB"):
         prepare.prepare_bank(config, tmp_path / "full", clip, lines.append)

@@ -37,7 +37,7 @@ class Loaded(torch.nn.Module):
 
 def run(path, output, **settings):
     options = {"activation": "quick_gelu", "heads": 0, "config": "", **settings}
-    state, scripted = convert.read_torch(path)
+    state, scripted = convert.read_torch(path, trusted=True)
     convert.write(output, *convert.convert(state, origin=path, **options))
     return scripted
 
@@ -45,6 +45,8 @@ def run(path, output, **settings):
 def test_torchscript_becomes_the_same_model(tensors, tmp_path):  # noqa: F811
     path = tmp_path / "ViT-tiny.pt"
     torch.jit.script(Loaded(to_open_clip(tensors))).save(str(path))
+    with pytest.raises(ValueError, match="TorchScript is a program and its sha256 is none of"):
+        convert.read_torch(path)
     assert run(path, tmp_path / "out")
     expected = teacher.load(save(tmp_path / "hf", tensors))
     found = teacher.load(tmp_path / "out")
@@ -104,6 +106,46 @@ def test_files_that_cannot_be_converted(tensors, tmp_path):  # noqa: F811
     broken["more"] = np.zeros(3, np.float32)
     with pytest.raises(ValueError, match="missing ln_final.bias; unused more"):
         convert.convert(broken, **options)
+    with pytest.raises(ValueError, match="--heads: 7 do not divide .* width 64"):
+        convert.convert(to_open_clip(tensors), **{**options, "heads": 7})
+    folder = save(tmp_path / "hf", tensors)
+    options["config"] = str(folder / "config.json")
+    with pytest.raises(ValueError, match="unused more"):
+        convert.convert({**tensors, "more": np.zeros(3, np.float32)}, **options)
+
+
+@pytest.mark.parametrize(("width", "heads"), [(768, 12), (1024, 16), (1280, 16), (1664, 16)])
+def test_heads_that_no_state_dict_tells(width, heads):
+    """B and L have heads of 64; H and bigG sixteen, of 80 and of 104."""
+    state = {
+        "visual.conv1.weight": np.zeros((width, 3, 2, 2), np.float32),
+        "visual.positional_embedding": np.zeros((5, width), np.float32),
+        "positional_embedding": np.zeros((7, 512), np.float32),
+        "token_embedding.weight": np.zeros((9, 512), np.float32),
+        "text_projection": np.zeros((512, 4), np.float32),
+        "visual.transformer.resblocks.0.mlp.c_fc.weight": np.zeros((8, width), np.float32),
+        "transformer.resblocks.0.mlp.c_fc.weight": np.zeros((8, 512), np.float32),
+    }
+    sizes = convert._infer_sizes(state, "gelu", 0, "x.pt")
+    assert (sizes.vision.heads, sizes.text.heads) == (heads, 8)
+
+
+def test_siglip_in_torch_files(tmp_path):
+    """Hugging Face's names without a class token are read with their config."""
+    torch.manual_seed(0)
+    import transformers
+
+    tower = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
+             "num_attention_heads": 2}  # fmt: skip
+    config = transformers.SiglipConfig(
+        vision_config={**tower, "image_size": 16, "patch_size": 8},
+        text_config={**tower, "vocab_size": 20, "projection_size": 16},
+    )
+    model = transformers.SiglipModel(config)
+    model.save_pretrained(tmp_path / "hf")
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    run(tmp_path / "pytorch_model.bin", tmp_path / "out", config=str(tmp_path / "hf/config.json"))
+    same(teacher.load(tmp_path / "out"), teacher.load(tmp_path / "hf"))
 
 
 def test_digest_and_output_are_checked(tensors, tmp_path):  # noqa: F811

@@ -8,7 +8,13 @@ import pytest
 
 from zeroseg_jax import teacher
 from zeroseg_jax.teacher.clip import ClipConfig, TowerConfig
-from zeroseg_jax.teacher.text import PROMPTS, embed_classes, load_tokenizer, words_cache
+from zeroseg_jax.teacher.text import (
+    PROMPTS,
+    digest_tokenizer,
+    embed_classes,
+    load_tokenizer,
+    words_cache,
+)
 
 TEXTS = ["A red STAR", "a dog's day, isn't it?", "", "   ", "naïve café", "星と月", "🙂🙃",
          "star " * 90, "a  b\tc\nd", "rock'n'roll", "e\u0301 vs é", "x" * 300,
@@ -18,6 +24,11 @@ TOWER = TowerConfig(16, 1, 1, 32, "gelu", 1e-6)
 
 def config(family, vocabulary, tokens=16):
     return ClipConfig(TOWER, TOWER, 16, 32, 8, family, vocabulary, tokens, vocabulary - 1)
+
+
+def copy_tokenizer(clip, directory, *names):
+    for name in names or ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt"):
+        shutil.copy(clip.directory / name, directory)
 
 
 @pytest.fixture
@@ -65,16 +76,17 @@ def test_siglip_tokens_equal_hugging_faces(tmp_path, corpus):
 
 
 def test_siglip_2_tokens_equal_hugging_faces(tmp_path, corpus):
-    """SigLIP 2: Gemma's tokenizer, padded with <pad>."""
+    """SigLIP 2: Gemma's tokenizer, padded with <pad>, on lower case whatever the files say."""
     transformers = pytest.importorskip("transformers")
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     tokenizer.normalizer = normalizers.Replace(" ", "▁")
-    tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
-    special = ["<pad>", "<eos>", "<bos>", "<unk>", *(f"<0x{i:02X}>" for i in range(256))]
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *(f"<0x{i:02X}>" for i in range(256))]
     tokenizer.train_from_iterator(
-        corpus, trainers.BpeTrainer(vocab_size=400, special_tokens=special)
+        [*corpus, *(text.upper() for text in corpus)],
+        trainers.BpeTrainer(vocab_size=500, special_tokens=special),
     )
     made = transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", bos_token="<bos>",
@@ -82,22 +94,37 @@ def test_siglip_2_tokens_equal_hugging_faces(tmp_path, corpus):
     )  # fmt: skip
     made.save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "siglip"}')
-    ours = load_tokenizer(tmp_path, config("siglip", 1000))
-    for text in TEXTS:
-        expected = made(text, padding="max_length", max_length=16, truncation=True)["input_ids"]
-        assert ours([text])[0].tolist() == expected, text
-    assert (ours(["a"])[0][-4:] == made.pad_token_id).all()
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    for kind in ("Siglip2Tokenizer", "GemmaTokenizer"):  # the published files say the latter
+        settings["tokenizer_class"] = kind
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+        theirs = getattr(transformers, kind).from_pretrained(tmp_path)
+        ours = load_tokenizer(tmp_path, config("siglip", 1000))
+        for text in TEXTS:
+            expected = theirs(text.lower(), padding="max_length", max_length=16, truncation=True)
+            assert ours([text])[0].tolist() == expected["input_ids"], text
+        np.testing.assert_array_equal(ours(["A RED Star"]), ours(["a red star"]))
+        assert (ours(["a"])[0][-4:] == theirs.pad_token_id).all()
+    gemma = theirs("A RED STAR")["input_ids"]
+    assert gemma != theirs("a red star")["input_ids"]  # so that the test could fail
 
 
 def test_tokenizers_that_do_not_fit(tmp_path):
     clip = teacher.load("playground")
-    with pytest.raises(teacher.CheckpointError, match="tokens, but the text tower 40"):
-        load_tokenizer(clip.directory, config("clip", 40))
+    size = clip.config.vocabulary
+    for other in (40, size - 1, size + 2000):  # a table may be padded, but not by so much
+        with pytest.raises(teacher.CheckpointError, match=f"tokens, but the text tower {other}"):
+            load_tokenizer(clip.directory, config("clip", other))
+    with pytest.raises(teacher.CheckpointError, match="is where the text tower is read"):
+        load_tokenizer(clip.directory, config("clip", size + 1))
     with pytest.raises(teacher.CheckpointError, match="words need tokenizer.json"):
         load_tokenizer(tmp_path, config("clip", 40))
     with pytest.raises(teacher.CheckpointError, match="words need spiece.model"):
         load_tokenizer(tmp_path, config("siglip", 40))
-    for broken, reason in (("{", "not valid JSON"), ("[]", "holds no model")):
+    for broken, reason in (
+        ("{", "not valid JSON"), ("[]", "holds a list"), ("{}", "holds no model"),
+        ('{"model": {"vocab": 3}}', "holds no model"),
+    ):  # fmt: skip
         (tmp_path / "tokenizer.json").write_text(broken)
         for family in ("clip", "siglip"):
             with pytest.raises(teacher.CheckpointError, match=reason):
@@ -122,10 +149,13 @@ def test_class_embeddings_average_names_and_prompts():
     np.testing.assert_allclose(found.classes, expected, atol=1e-6)
     for bad, prompts, sentence in (
         ([["star"]], "nope", "'nope' is not one of"),
-        ([["star"], []], "simple", r"class 1 has \[\]"),
-        ([["star", " "]], "simple", "class 0 has"),
+        ([["star"], []], "simple", r"class 1 is \[\]; give a list"),
+        (["star", "ring"], "simple", "class 0 is 'star'; give a list"),
+        ([["star", " "]], "simple", "class 0 has .*one is blank"),
+        ([["star", 3]], "simple", "class 0 has .*one is blank"),
         ([], "simple", "no class is named"),
-        ([["w"]] * 10_000, "simple", "10000 classes are more than 5000"),
+        ([["w"]] * 10_000, "simple", "10000 names are more than 5000"),
+        ([["w"] * 10_000], "simple", "10000 names are more than 5000"),
     ):
         with pytest.raises(ValueError, match=sentence):
             embed_classes(clip, bad, prompts)
@@ -161,6 +191,17 @@ def test_the_cache_is_used_and_never_for_another_teacher(tmp_path, monkeypatch):
     other.write_bytes(b"PK nothing")
     with pytest.raises(ValueError, match="not a cache of words"):
         embed_classes(clip, words, "simple", tmp_path)
+
+
+def test_the_cache_knows_the_tokenizer(tmp_path):
+    clip = teacher.load("playground")
+    directories = [tmp_path / "a", tmp_path / "b"]
+    for directory in directories:
+        directory.mkdir()
+        copy_tokenizer(clip, directory)
+    assert len({digest_tokenizer(directory) for directory in directories}) == 1
+    (directories[1] / "merges.txt").write_text("a b\n")
+    assert len({digest_tokenizer(directory) for directory in directories}) == 2
 
 
 def test_the_cache_lies_where_the_user_says(tmp_path, monkeypatch):

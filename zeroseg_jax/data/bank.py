@@ -152,9 +152,15 @@ def check_manifest(manifest: dict[str, Any], wanted: dict[str, Any]) -> None:
       BankError: names the first field and both values.
     """
     for name, value in wanted.items():
-        if manifest.get(name) != value:
+        found = manifest.get(name)
+        if isinstance(value, dict) and isinstance(found, dict):
+            check_manifest(
+                {f"{name}.{key}": part for key, part in found.items()},
+                {f"{name}.{key}": part for key, part in value.items()},
+            )
+        elif found != value:
             raise BankError(
-                f"bank: {name} is {manifest.get(name)!r} there but {value!r} in the config; "
+                f"bank: {name} is {found!r} there but {value!r} in the config; "
                 "prepare again or set the config to the bank's value."
             )
 

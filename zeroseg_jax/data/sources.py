@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -125,6 +126,15 @@ def describe_source(config: Config) -> dict[str, Any]:
     if data.source != "playground":
         return {"kind": data.source, "directory": data.directory, "images": data.images}
     return {"kind": "playground", "seed": data.scene_seed, "images": data.images}
+
+
+def digest_names(source: Source) -> str:
+    """Return the sha256 hex digest over the names of a folder's files; of scenes, "".
+
+    A file that comes or goes moves the index of every one behind it.
+    """
+    names = getattr(source, "names", [])
+    return hashlib.sha256("\0".join(names).encode()).hexdigest() if names else ""
 
 
 def stack(records: list[dict[str, Any]], key: str) -> np.ndarray:

@@ -24,7 +24,8 @@ from zeroseg_jax.playground import diet, probe
 from zeroseg_jax.playground.captions import describe
 from zeroseg_jax.playground.scenes import COLOURS, FILLS, SHAPES, STUFF, TRAIN_SEED, build_scene
 from zeroseg_jax.teacher.clip import ClipConfig, TextTower, TowerConfig, VisionTower
-from zeroseg_jax.teacher.layout import to_hf, write_config
+from zeroseg_jax.teacher.layout import write_config
+from zeroseg_jax.teacher.slots import to_hf
 from zeroseg_jax.teacher.tensors import read_params
 from zeroseg_jax.teacher.text import load_tokenizer
 

@@ -106,15 +106,17 @@ class VisionTower(nn.Module):
         """Run the first `depth` blocks (all by default) without the final norm.
 
         Args:
-          pixels: float (B, Hpx, Wpx, 3), normalised, sides multiples of the patch.
+          pixels: float (B, Hpx, Wpx, 3), normalised; what does not fill a patch at the right and
+            the bottom is cut off, as a convolution does (SigLIP's 384 px in patches of 14).
           depth: number of blocks.
 
         Returns:
           (B, 1 + P, D), the class token first; (B, P, D) in SigLIP.
         """
         b, height, width, _ = pixels.shape
-        h, w = height // self.config.patch_px, width // self.config.patch_px
-        x = self.patch_embedding(pixels)
+        side = self.config.patch_px
+        h, w = height // side, width // side
+        x = self.patch_embedding(pixels[:, : h * side, : w * side])
         x = x + resize_positions(self.positions[self.first_patch :], h, w).astype(x.dtype)
         if self.first_patch:
             first = (self.class_token + self.positions[0]).astype(x.dtype)

@@ -5,8 +5,8 @@ Reads OpenAI's ViT-B-32.pt and its kin (TorchScript), and state dicts saved by t
 layout. Needs torch: pip install .[convert]. The only file of the core that imports it.
 
 Pickles are opened by torch's restricted reader only (weights_only); a file that needs more is
-refused. TorchScript archives are read by torch's own reader of that format, which runs none of
-their code; compare the sha256 that is printed with the publisher's, or give it as --sha256.
+refused. A TorchScript archive is a program, and reading one may run it: it is opened only where
+its sha256 is one of OpenAI's, or is given as --sha256 by whoever has it from the publisher.
 """
 
 from __future__ import annotations
@@ -27,29 +27,41 @@ from safetensors.numpy import save_file
 from zeroseg_jax import flags
 from zeroseg_jax.teacher.clip import ClipConfig, TowerConfig
 from zeroseg_jax.teacher.layout import (
+    HUGGING_FACE,
     OPEN_CLIP,
     CheckpointError,
-    build_slots,
-    from_disk,
     read_config,
-    to_hf,
     write_config,
 )
-from zeroseg_jax.teacher.tensors import place
+from zeroseg_jax.teacher.slots import build_slots, from_disk, to_hf
+from zeroseg_jax.teacher.tensors import BUFFERS, place
 
-_HEAD_WIDTH = 64  # of every CLIP that OpenAI and OpenCLIP release, unless --heads says otherwise
+# The ViTs that OpenAI released as TorchScript; each digest is part of the file's address.
+OPENAI = {
+    "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af": "ViT-B/32",
+    "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f": "ViT-B/16",
+    "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836": "ViT-L/14",
+    "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02": "ViT-L/14@336px",
+}
+# A state dict does not tell its heads. Those of text towers and of vision towers up to ViT-L are
+# 64 wide; OpenCLIP's H, g and bigG (1280, 1408, 1664 wide) have 16.
+_HEAD_WIDTH, _LARGE_WIDTH, _LARGE_HEADS = 64, 1024, 16
 
 
 def define_flags() -> None:
     """Define the command line."""
     absl_flags.DEFINE_string("output", None, "directory to write: config.json, model.safetensors")
-    absl_flags.DEFINE_string("sha256", "", "what the file must have, in hex")
+    absl_flags.DEFINE_string(
+        "sha256", "", "what the file must have, in hex; TorchScript that is not OpenAI's needs it"
+    )
     absl_flags.DEFINE_enum(
         "activation", "", ["", "gelu", "quick_gelu"],
         "empty: quick_gelu for TorchScript, which is OpenAI's; must be given for a state dict",
     )  # fmt: skip
     absl_flags.DEFINE_string("config", "", "config.json of a file with Hugging Face's names")
-    absl_flags.DEFINE_integer("heads", 0, "of the vision tower; 0: width / 64", lower_bound=0)
+    absl_flags.DEFINE_integer(
+        "heads", 0, "of the vision tower; 0: width / 64, above 1024 16", lower_bound=0
+    )
     absl_flags.mark_flag_as_required("output")
 
 
@@ -58,14 +70,19 @@ def main(arguments: list[str]) -> None:
     if len(arguments) != 1:
         raise ValueError(f"give one file to convert, not {len(arguments)}.")
     path = Path(arguments[0])
-    print(f"sha256 {check_digest(path, FLAGS.sha256)}  {path}", flush=True)
-    state, scripted = read_torch(path)
+    digest = check_digest(path, FLAGS.sha256)
+    print(f"sha256 {digest}  {path}{_tell_openai(digest)}", flush=True)
+    state, scripted = read_torch(path, trusted=bool(FLAGS.sha256) or digest in OPENAI)
     activation = FLAGS.activation or ("quick_gelu" if scripted else "")
     config, tensors = convert(
         state, activation=activation, heads=FLAGS.heads, config=FLAGS.config, origin=path
     )
     write(Path(FLAGS.output), config, tensors)
     print(f"wrote {FLAGS.output}: {len(tensors)} tensors; add the tokenizer files of this CLIP")
+
+
+def _tell_openai(digest: str) -> str:
+    return f" (OpenAI's {OPENAI[digest]})" if digest in OPENAI else ""
 
 
 def check_digest(path: Path, wanted: str) -> str:
@@ -83,11 +100,16 @@ def check_digest(path: Path, wanted: str) -> str:
     return found
 
 
-def read_torch(path: Path) -> tuple[dict[str, np.ndarray], bool]:
+def read_torch(path: Path, *, trusted: bool = False) -> tuple[dict[str, np.ndarray], bool]:
     """Read the tensors of a torch file as float32, and whether it was TorchScript.
 
+    Args:
+      path: of the file.
+      trusted: whether its digest is known to be the publisher's; TorchScript needs it.
+
     Raises:
-      ValueError: torch is missing, or the file holds more than tensors or none.
+      ValueError: torch is missing, TorchScript that is not trusted, or a file that holds more
+        than tensors or none.
     """
     try:
         import torch
@@ -98,6 +120,11 @@ def read_torch(path: Path) -> tuple[dict[str, np.ndarray], bool]:
     import pickle
 
     scripted = _is_torchscript(path)
+    if scripted and not trusted:
+        raise ValueError(
+            f"{path}: TorchScript is a program and its sha256 is none of OpenAI's; if you have "
+            "its digest from the publisher, give it as --sha256."
+        )
     try:
         if scripted:
             state = torch.jit.load(str(path), map_location="cpu").state_dict()
@@ -134,7 +161,7 @@ def convert(
     Args:
       state: float32 tensors by name, OpenAI's, OpenCLIP's or Hugging Face's.
       activation: "gelu" or "quick_gelu"; unused where `config` is given.
-      heads: of the vision tower; 0 for its width / 64.
+      heads: of the vision tower; 0 for its width / 64, and for 16 above a width of 1024.
       config: path of config.json for Hugging Face's names, else "".
       origin: for messages.
 
@@ -150,23 +177,25 @@ def convert(
                 "named -quickgelu, else --activation=gelu."
             )
         # Settings, not parameters, in OpenAI's archives.
-        extra = ("input_resolution", "context_length", "vocab_size", "attn_mask")
+        extra = ("input_resolution", "context_length", "vocab_size", *BUFFERS)
         state = {name: value for name, value in state.items() if name not in extra}
         sizes = _infer_sizes(state, activation, heads, origin)
         params = _place_all(state, sizes, origin)
         return write_config(sizes), to_hf(params, sizes)
-    if "vision_model.embeddings.class_embedding" not in state:
+    if "vision_model.embeddings.patch_embedding.weight" not in state:
         raise ValueError(
             f"{origin}: no tensor is called visual.conv1.weight or "
-            "vision_model.embeddings.class_embedding, so it is no CLIP with a ViT."
+            "vision_model.embeddings.patch_embedding.weight, so it is no CLIP with a ViT."
         )
     if not config:
         raise ValueError(f"{origin}: has Hugging Face's names; give its config.json as --config.")
     path = Path(config)
     if path.name != "config.json":
         raise ValueError(f"--config: {config} is not called config.json.")
-    wanted = {slot.name: slot.shape for slot in build_slots(read_config(path.parent)).values()}
-    _check_shapes({k: v for k, v in state.items() if k in wanted}, wanted, origin)
+    slots = build_slots(read_config(path.parent, HUGGING_FACE)).values()
+    wanted = {slot.name: slot.shape for slot in slots}
+    known = {k: v for k, v in state.items() if k.rpartition(".")[2] not in BUFFERS}
+    _check_shapes(known, wanted, origin)
     raw = json.loads(path.read_text(encoding="utf-8"))
     return raw, {name: np.array(state[name], order="C") for name in wanted}
 
@@ -184,7 +213,10 @@ def _infer_sizes(
         text_mlp = state["transformer.resblocks.0.mlp.c_fc.weight"].shape[0]
     except (KeyError, ValueError) as error:
         raise ValueError(f"{origin}: not a CLIP with a ViT ({error} is missing or odd).") from error
-    heads = heads or max(1, width // _HEAD_WIDTH)
+    if not heads:
+        heads = _LARGE_HEADS if width > _LARGE_WIDTH else max(1, width // _HEAD_WIDTH)
+    if width % heads:
+        raise ValueError(f"--heads: {heads} do not divide the vision tower's width {width}.")
     side = int(round((tokens - 1) ** 0.5))
 
     def depth(prefix: str) -> int:
@@ -211,8 +243,8 @@ def _place_all(state: dict[str, np.ndarray], sizes: ClipConfig, origin: Path) ->
     _check_shapes(state, {slot.name: slot.shape for slot in slots.values()}, origin)
     params: dict[str, Any] = {}
     for ours, slot in slots.items():
-        value = state[slot.name]
-        place(params, ours, from_disk(slot, value[slot.rows] if slot.shape else value))
+        value, (first, count) = state[slot.name], slot.rows
+        place(params, ours, from_disk(slot, value[first : first + count] if slot.shape else value))
     return params
 
 

@@ -23,7 +23,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from zeroseg_jax.models.layers import LayerNorm, Mlp, attention_weights, split_heads
+from zeroseg_jax.models.layers import (
+    LayerNorm,
+    Mlp,
+    attention_weights,
+    join_heads,
+    split_heads,
+)
 from zeroseg_jax.teacher.clip import VisionTower
 
 Array = jax.Array
@@ -83,9 +89,7 @@ def _last_block(
         else:
             bias = jnp.pad(_gaussian(*grid), ((tower.first_patch, 0),) * 2)
             weights = attention_weights(k, k, bias=bias)
-        heads = split_heads(value, part.heads)
-        mixed = jnp.einsum("bnlm,bmnd->blnd", weights.astype(tower.dtype), heads)
-        mixed = mixed.reshape(value.shape)
+        mixed = join_heads(weights.astype(tower.dtype) @ split_heads(value, part.heads))
     attended = project("out", mixed)
     if readout in ("clearclip", "naclip"):
         return attended

@@ -1,9 +1,7 @@
-"""Where a teacher's settings and tensors stand on disk, and what they are called here.
+"""A teacher's settings on disk: config.json of CLIP and SigLIP, or open_clip_config.json.
 
-Three layouts: Hugging Face's CLIP and SigLIP (config.json), and OpenCLIP's own
-(open_clip_config.json). One table a layout names every tensor, its shape and how it is turned.
-Source: the published directories of openai/clip-vit-base-patch16, google/siglip-base-patch16-224
-and laion/CLIP-ViT-B-32-laion2B-s34B-b79K.
+Fields and their defaults are those of Hugging Face's CLIPConfig and SiglipConfig, and of
+OpenCLIP's model_cfg.
 """
 
 from __future__ import annotations
@@ -13,80 +11,82 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from zeroseg_jax.teacher.clip import ClipConfig, TowerConfig
 
 HUGGING_FACE, OPEN_CLIP = "config.json", "open_clip_config.json"
+WEIGHTS = {HUGGING_FACE: "model.safetensors", OPEN_CLIP: "open_clip_model.safetensors"}
 
 
 class CheckpointError(ValueError):
     """A teacher directory that cannot be read; the message is one sentence."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Slot:
-    """One tensor on disk.
-
-    Attributes:
-      name: on disk.
-      shape: on disk.
-      turn: "as is", "transpose", or "patches" for a convolution's (D, 3, p, p).
-      third: 0, 1 or 2 where the tensor stacks query, key and value along its rows.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    turn: str = "as is"
-    third: int | None = None
-
-    @property
-    def rows(self) -> slice:
-        """Return the rows on disk that are meant."""
-        if self.third is None:
-            return slice(None)
-        size = self.shape[0] // 3
-        return slice(self.third * size, (self.third + 1) * size)
-
-
 def find_layout(directory: Path) -> str:
     """Return the name of the config file there, which tells the layout.
+
+    Where both layouts lie side by side, as in many published directories, it is the one whose
+    weights are there too.
 
     Raises:
       CheckpointError: there is none.
     """
-    for name in (HUGGING_FACE, OPEN_CLIP):
-        if (directory / name).is_file():
+    found = [name for name in WEIGHTS if (directory / name).is_file()]
+    if not found:
+        raise CheckpointError(
+            f"{directory}: no config.json or open_clip_config.json there; give a directory in "
+            "Hugging Face's layout or OpenCLIP's."
+        )
+    for name in found:
+        weights = directory / WEIGHTS[name]
+        if weights.is_file() or weights.with_name(f"{weights.name}.index.json").is_file():
             return name
-    raise CheckpointError(
-        f"{directory}: no config.json or open_clip_config.json there; give a directory in Hugging "
-        "Face's layout or OpenCLIP's."
-    )
+    return found[0]
 
 
-def read_config(directory: Path) -> ClipConfig:
+def read_config(directory: Path, layout: str | None = None) -> ClipConfig:
     """Read the sizes of both towers, or of one where only the vision tower was exported.
+
+    Args:
+      directory: of the checkpoint.
+      layout: HUGGING_FACE or OPEN_CLIP; None for what find_layout says.
 
     Raises:
       CheckpointError: no config, not JSON, another model type, a field that is missing, of
         another type or not supported.
     """
-    layout = find_layout(directory)
+    layout = layout or find_layout(directory)
     path = directory / layout
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path}: not valid JSON ({error}); fetch the file again.") from error
-    if not isinstance(raw, dict):
-        raise CheckpointError(f"{path}: holds {type(raw).__name__}, not settings.")
+    raw = read_object(path)
     try:
         config = _from_open_clip(raw) if layout == OPEN_CLIP else _from_hugging_face(raw)
+        _check_numbers(config)
     except KeyError as error:
         raise CheckpointError(f"{path}: the field {error.args[0]!r} is missing.") from error
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    _check_numbers(path, config)
     return config
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a file that holds one JSON object.
+
+    Raises:
+      CheckpointError: not JSON, or not an object.
+    """
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not valid JSON ({error}); fetch the file again.") from error
+    if not isinstance(raw, dict):
+        raise CheckpointError(f"{path}: holds a {type(raw).__name__}, not settings.")
+    return raw
+
+
+def _group(raw: dict[str, Any], name: str) -> dict[str, Any]:
+    part = raw.get(name)
+    if part is not None and not isinstance(part, dict):
+        raise CheckpointError(f"{name} is {part!r}, not a group of settings.")
+    return part or {}
 
 
 # What Hugging Face's config classes assume for fields that a config.json leaves out.
@@ -97,10 +97,10 @@ _TOWER = {
     "num_attention_heads": 12,
 }
 _VISION = {**_TOWER, "image_size": 224, "patch_size": 32}
-_DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
-    "clip": {
-        "vision": {**_VISION, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5},
-        "text": {
+_DEFAULTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # vision, text
+    "clip": (
+        {**_VISION, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5},
+        {
             "hidden_size": 512,
             "intermediate_size": 2048,
             "num_hidden_layers": 12,
@@ -111,15 +111,15 @@ _DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
             "max_position_embeddings": 77,
             "eos_token_id": 49407,
         },
-    },
-    "siglip": {
-        "vision": {
+    ),
+    "siglip": (
+        {
             **_VISION,
             "patch_size": 16,
             "hidden_act": "gelu_pytorch_tanh",
             "layer_norm_eps": 1e-6,
         },
-        "text": {
+        {
             **_TOWER,
             "hidden_act": "gelu_pytorch_tanh",
             "layer_norm_eps": 1e-6,
@@ -127,7 +127,7 @@ _DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
             "max_position_embeddings": 64,
             "eos_token_id": 49407,
         },
-    },
+    ),
 }
 _MODEL_TYPES = ("clip", "clip_vision_model", "siglip", "siglip_vision_model")
 _ACTIVATIONS = {"gelu": "gelu", "quick_gelu": "quick_gelu", "gelu_pytorch_tanh": "gelu_tanh"}
@@ -136,16 +136,15 @@ _ACTIVATIONS = {"gelu": "gelu", "quick_gelu": "quick_gelu", "gelu_pytorch_tanh":
 def _from_hugging_face(raw: dict[str, Any]) -> ClipConfig:
     kind = raw.get("model_type")
     if kind not in _MODEL_TYPES:
-        hint = ""
-        if kind == "siglip2":
-            hint = " Of SigLIP 2 take a model of fixed size; NaFlex is not read."
+        # Of SigLIP 2 the models of fixed size say "siglip".
+        hint = " NaFlex is not read; take a SigLIP 2 of fixed size." if kind == "siglip2" else ""
         raise CheckpointError(
             f"model_type is {kind!r}, but only {', '.join(_MODEL_TYPES)} are read.{hint}"
         )
     family = kind.split("_")[0]
     both = kind == family
-    vision = {**_DEFAULTS[family]["vision"], **(raw.get("vision_config", {}) if both else raw)}
-    text = {**_DEFAULTS[family]["text"], **raw.get("text_config", {})} if both else None
+    vision = _merge(raw, "vision_config", family) if both else {**_DEFAULTS[family][0], **raw}
+    text = _merge(raw, "text_config", family) if both else None
     if family == "siglip":
         # Pooling gives the vision tower's own width; the text tower projects to it.
         embed_dim = vision["hidden_size"]
@@ -171,8 +170,16 @@ def _from_hugging_face(raw: dict[str, Any]) -> ClipConfig:
     )
 
 
+def _merge(raw: dict[str, Any], name: str, family: str) -> dict[str, Any]:
+    """Lay the settings of a tower over the defaults, the older spelling NAME_dict last."""
+    defaults = _DEFAULTS[family][name == "text_config"]
+    older = _group(raw, f"{name}_dict")
+    # As in transformers: the older spelling counts as a whole, with the defaults it leaves out.
+    return {**defaults, **_group(raw, name), **({**defaults, **older} if older else {})}
+
+
 def _tower(raw: dict[str, Any]) -> TowerConfig:
-    if raw["hidden_act"] not in _ACTIVATIONS:
+    if not isinstance(raw["hidden_act"], str) or raw["hidden_act"] not in _ACTIVATIONS:
         raise CheckpointError(
             f"hidden_act is {raw['hidden_act']!r}; use one of {', '.join(_ACTIVATIONS)}."
         )
@@ -186,65 +193,102 @@ def _tower(raw: dict[str, Any]) -> TowerConfig:
     )
 
 
-# What would change the towers and is not built; each with the value that stands for "off".
-_OPEN_CLIP_VISION = {
-    "timm_model_name": None, "attentional_pool": False, "ls_init_value": None,
-    "no_ln_pre": False, "final_ln_after_pool": False, "pool_type": "tok", "pos_embed_type":
-    "learnable", "input_patchnorm": False, "output_tokens": False, "qk_norm": False,
+# OpenCLIP's defaults of what is read.
+_OPEN_CLIP_DEFAULTS: dict[str, dict[str, Any]] = {
+    "model_cfg": {"quick_gelu": False},
+    "vision_cfg": {
+        "layers": 12, "width": 768, "head_width": 64, "mlp_ratio": 4.0, "patch_size": 16,
+        "image_size": 224,
+    },
+    "text_cfg": {
+        "context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "layers": 12,
+        "mlp_ratio": 4.0,
+    },
 }  # fmt: skip
-_OPEN_CLIP_TEXT = {
-    "hf_model_name": None, "embed_cls": False, "no_causal_mask": False, "pool_type": "argmax",
-    "proj_bias": False, "ls_init_value": None, "proj_type": "linear", "qk_norm": False,
+# What says nothing about the towers as they run here, or is the other fields' name for "as usual".
+_NO_MATTER: dict[str, Any] = {
+    "patch_dropout": ..., "hf_tokenizer_name": ..., "tokenizer_kwargs": ..., "text_mask": ...,
+    "attn_pooler_queries": ..., "attn_pooler_heads": ..., "n_queries": ..., "pad_id": ...,
+    "eos_id": ..., "init_logit_scale": ..., "cast_dtype": ..., "output_dict": ...,
+    "embed_dim": ..., "vision_cfg": ..., "text_cfg": ...,
+    "pool_type": ("tok", "argmax"), "pos_embed_type": ("learnable",), "proj_type": ("linear",),
 }  # fmt: skip
+
+
+def _read_part(raw: dict[str, Any], name: str) -> dict[str, Any]:
+    """Lay one group of OpenCLIP's settings over the defaults; refuse what is not built."""
+    part = _group(raw, name)
+    if part.get("timm_model_name") or part.get("hf_model_name"):
+        other = part.get("timm_model_name") or part.get("hf_model_name")
+        raise CheckpointError(
+            f"{name} names {other!r}, a tower of another library, which is not read in OpenCLIP's "
+            "layout; take the model in Hugging Face's (SigLIP: google/siglip-...)."
+        )
+    for field, value in part.items():
+        known = _NO_MATTER.get(field, ())
+        if field in _OPEN_CLIP_DEFAULTS[name] or known is ... or value in (None, False, {}, *known):
+            continue
+        raise CheckpointError(f"{name}.{field} is {value!r}, which changes the towers: not read.")
+    return {**_OPEN_CLIP_DEFAULTS[name], **part}
 
 
 def _from_open_clip(raw: dict[str, Any]) -> ClipConfig:
-    model = raw["model_cfg"]
-    vision, text = model["vision_cfg"], model["text_cfg"]
-    for part, off in ((vision, _OPEN_CLIP_VISION), (text, _OPEN_CLIP_TEXT)):
-        for field, value in off.items():
-            if part.get(field, value) not in (value, None):
-                raise CheckpointError(f"{field} is {part[field]!r}, and only {value!r} is read.")
+    model = _read_part(raw, "model_cfg")
+    vision, text = (_read_part(model, name) for name in ("vision_cfg", "text_cfg"))
     if isinstance(vision["layers"], list):
         raise CheckpointError("vision_cfg.layers is a list: a ResNet, and only ViTs are read.")
-    activation = "quick_gelu" if model.get("quick_gelu") else "gelu"
+    if not isinstance(model["quick_gelu"], bool):
+        raise CheckpointError(f"quick_gelu is {model['quick_gelu']!r}; it must be true or false.")
+    activation = "quick_gelu" if model["quick_gelu"] else "gelu"
 
-    def tower(part: dict[str, Any], heads: int) -> TowerConfig:
-        wide = int(part["width"] * part.get("mlp_ratio", 4.0))
+    def tower(part: dict[str, Any], heads: Any) -> TowerConfig:
+        # Cut as OpenCLIP does: bigG's 1664 * 4.9231 is 8192.04.
+        wide = int(_positive(part, "width") * _positive(part, "mlp_ratio", float))
         return TowerConfig(part["width"], part["layers"], heads, wide, activation, 1e-5)
 
     return ClipConfig(
-        vision=tower(vision, vision["width"] // vision.get("head_width", 64)),
+        vision=tower(vision, _positive(vision, "width") // _positive(vision, "head_width")),
         text=tower(text, text["heads"]),
         embed_dim=model["embed_dim"],
         image_px=vision["image_size"],
         patch_px=vision["patch_size"],
         vocabulary=text["vocab_size"],
         context_tokens=text["context_length"],
-        end_token=text["vocab_size"] - 1,
+        end_token=_positive(text, "vocab_size") - 1,
     )
 
 
-def _check_numbers(path: Path, config: ClipConfig) -> None:
+def _positive(part: dict[str, Any], name: str, kind: type = int) -> Any:
+    value = part[name]
+    if type(value) not in (int, kind) or not 0 < value < 1e9:
+        raise CheckpointError(f"{name} is {value!r}; it must be a positive {kind.__name__}.")
+    return value
+
+
+def _check_numbers(config: ClipConfig) -> None:
     sizes = {"embed_dim": config.embed_dim, "image_size": config.image_px}
     sizes["patch_size"] = config.patch_px
-    towers = [("vision", config.vision), ("text", config.text)]
+    towers = [("vision", config.vision)]
+    if config.text is not None:
+        towers.append(("text", config.text))
+        sizes |= {"vocab_size": config.vocabulary, "context length": config.context_tokens}
+        if config.family == "clip":  # SigLIP reads the last place, whatever stands there
+            sizes["eos_token_id"] = config.end_token
     for name, tower in towers:
-        if tower is not None:
-            fields = dataclasses.asdict(tower)
-            sizes |= {f"{name} {k}": v for k, v in fields.items() if k not in ("activation", "eps")}
-    for name, value in sizes.items():
-        if type(value) is not int or value < 1:
-            raise CheckpointError(f"{path}: {name} is {value!r}; it must be a positive integer.")
+        fields = dataclasses.asdict(tower)
+        _positive({f"{name} eps": fields.pop("eps")}, f"{name} eps", float)
+        sizes |= {f"{name} {k}": v for k, v in fields.items() if k != "activation"}
+    for name in sizes:
+        _positive(sizes, name)
     for name, tower in towers:
-        if tower is not None and tower.width % tower.heads:
+        if tower.width % tower.heads:
             raise CheckpointError(
-                f"{path}: the {name} tower's width {tower.width} is not a multiple of its "
+                f"the {name} tower's width {tower.width} is not a multiple of its "
                 f"{tower.heads} heads."
             )
     if config.image_px < config.patch_px:
         raise CheckpointError(
-            f"{path}: a patch of {config.patch_px} px does not fit an image of {config.image_px}."
+            f"a patch of {config.patch_px} px does not fit an image of {config.image_px}."
         )
 
 
@@ -283,185 +327,3 @@ def write_config(config: ClipConfig) -> dict[str, Any]:
             "pad_token_id": config.end_token,
         },
     }
-
-
-def build_slots(config: ClipConfig, layout: str = HUGGING_FACE) -> dict[str, Slot]:
-    """Map our leaf names to where they stand on disk.
-
-    Args:
-      config: sizes and family.
-      layout: what find_layout returned.
-    """
-    if layout == OPEN_CLIP:
-        return _open_clip_slots(config)
-    slots = _vision_slots(config)
-    if config.text is not None:
-        slots |= _text_slots(config)
-        slots["logit_scale"] = Slot("logit_scale", (1,) if config.family == "siglip" else ())
-        if config.family == "siglip":
-            slots["logit_bias"] = Slot("logit_bias", (1,))
-    return slots
-
-
-def _vision_slots(config: ClipConfig) -> dict[str, Slot]:
-    width, patch = config.vision.width, config.patch_px
-    siglip = config.family == "siglip"
-    grid = (config.image_px // patch) ** 2
-    at = "vision_model.embeddings"
-    kernel = "vision/patch_embedding/projection/kernel"
-    slots = {
-        kernel: Slot(f"{at}.patch_embedding.weight", (width, 3, patch, patch), "patches"),
-        "vision/positions": Slot(f"{at}.position_embedding.weight", (grid + (not siglip), width)),
-    }
-    slots |= _norm("vision/post_norm/norm", "vision_model.post_layernorm", width)
-    slots |= _blocks("vision", "vision_model", config.vision)
-    if siglip:
-        slots["vision/patch_embedding/projection/bias"] = Slot(
-            f"{at}.patch_embedding.bias", (width,)
-        )
-        return slots | _pooling_head(config.vision)
-    slots["vision/class_token"] = Slot(f"{at}.class_embedding", (width,))
-    slots["vision/projection/kernel"] = Slot(
-        "visual_projection.weight", (config.embed_dim, width), "transpose"
-    )
-    # The misspelling is Hugging Face's.
-    return slots | _norm("vision/pre_norm/norm", "vision_model.pre_layrnorm", width)
-
-
-def _pooling_head(tower: TowerConfig) -> dict[str, Slot]:
-    width, at = tower.width, "vision_model.head"
-    slots = {"vision/head/probe": Slot(f"{at}.probe", (1, 1, width))}
-    slots |= _stacked("vision/head/attention", f"{at}.attention", width)
-    slots |= _linear("vision/head/attention/out", f"{at}.attention.out_proj", width, width)
-    slots |= _norm("vision/head/norm/norm", f"{at}.layernorm", width)
-    return slots | _mlp("vision/head/mlp", f"{at}.mlp", tower)
-
-
-def _text_slots(config: ClipConfig) -> dict[str, Slot]:
-    width = config.text.width
-    at = "text_model.embeddings"
-    slots = {
-        "text/token_embedding/embedding": Slot(
-            f"{at}.token_embedding.weight", (config.vocabulary, width)
-        ),
-        "text/positions": Slot(f"{at}.position_embedding.weight", (config.context_tokens, width)),
-    }
-    if config.family == "siglip":
-        slots |= _linear("text/projection", "text_model.head", width, config.embed_dim)
-    else:
-        slots["text/projection/kernel"] = Slot(
-            "text_projection.weight", (config.embed_dim, width), "transpose"
-        )
-    slots |= _norm("text/final_norm/norm", "text_model.final_layer_norm", width)
-    return slots | _blocks("text", "text_model", config.text)
-
-
-def _norm(ours: str, theirs: str, width: int) -> dict[str, Slot]:
-    return {
-        f"{ours}/scale": Slot(f"{theirs}.weight", (width,)),
-        f"{ours}/bias": Slot(f"{theirs}.bias", (width,)),
-    }
-
-
-def _linear(ours: str, theirs: str, inputs: int, outputs: int) -> dict[str, Slot]:
-    return {
-        f"{ours}/kernel": Slot(f"{theirs}.weight", (outputs, inputs), "transpose"),
-        f"{ours}/bias": Slot(f"{theirs}.bias", (outputs,)),
-    }
-
-
-def _mlp(ours: str, theirs: str, tower: TowerConfig, names=("fc1", "fc2")) -> dict[str, Slot]:
-    first = _linear(f"{ours}/fc1", f"{theirs}.{names[0]}", tower.width, tower.mlp_width)
-    return first | _linear(f"{ours}/fc2", f"{theirs}.{names[1]}", tower.mlp_width, tower.width)
-
-
-def _stacked(ours: str, theirs: str, width: int) -> dict[str, Slot]:
-    """torch.nn.MultiheadAttention's one tensor for query, key and value."""
-    slots = {}
-    for third, part in enumerate(("query", "key", "value")):
-        kernel = Slot(f"{theirs}.in_proj_weight", (3 * width, width), "transpose", third)
-        slots[f"{ours}/{part}/kernel"] = kernel
-        slots[f"{ours}/{part}/bias"] = Slot(f"{theirs}.in_proj_bias", (3 * width,), third=third)
-    return slots
-
-
-_PROJECTIONS = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "out": "out_proj"}
-
-
-def _blocks(ours: str, theirs: str, tower: TowerConfig) -> dict[str, Slot]:
-    slots = {}
-    for i in range(tower.depth):
-        left, right = f"{ours}/blocks_{i}", f"{theirs}.encoder.layers.{i}"
-        slots |= _norm(f"{left}/norm1/norm", f"{right}.layer_norm1", tower.width)
-        slots |= _norm(f"{left}/norm2/norm", f"{right}.layer_norm2", tower.width)
-        for mine, other in _PROJECTIONS.items():
-            slots |= _linear(
-                f"{left}/attention/{mine}", f"{right}.self_attn.{other}", tower.width, tower.width
-            )
-        slots |= _mlp(f"{left}/mlp", f"{right}.mlp", tower)
-    return slots
-
-
-def _open_clip_slots(config: ClipConfig) -> dict[str, Slot]:
-    width, patch = config.vision.width, config.patch_px
-    grid = (config.image_px // patch) ** 2
-    kernel = "vision/patch_embedding/projection/kernel"
-    slots = {
-        kernel: Slot("visual.conv1.weight", (width, 3, patch, patch), "patches"),
-        "vision/class_token": Slot("visual.class_embedding", (width,)),
-        "vision/positions": Slot("visual.positional_embedding", (1 + grid, width)),
-        "vision/projection/kernel": Slot("visual.proj", (width, config.embed_dim)),
-    }
-    slots |= _norm("vision/pre_norm/norm", "visual.ln_pre", width)
-    slots |= _norm("vision/post_norm/norm", "visual.ln_post", width)
-    slots |= _open_clip_blocks("vision", "visual.transformer", config.vision)
-    if config.text is None:
-        return slots
-    width = config.text.width
-    slots |= {
-        "text/token_embedding/embedding": Slot(
-            "token_embedding.weight", (config.vocabulary, width)
-        ),
-        "text/positions": Slot("positional_embedding", (config.context_tokens, width)),
-        "text/projection/kernel": Slot("text_projection", (width, config.embed_dim)),
-        "logit_scale": Slot("logit_scale", ()),
-    }
-    slots |= _norm("text/final_norm/norm", "ln_final", width)
-    return slots | _open_clip_blocks("text", "transformer", config.text)
-
-
-def _open_clip_blocks(ours: str, theirs: str, tower: TowerConfig) -> dict[str, Slot]:
-    slots = {}
-    for i in range(tower.depth):
-        left, right = f"{ours}/blocks_{i}", f"{theirs}.resblocks.{i}"
-        slots |= _norm(f"{left}/norm1/norm", f"{right}.ln_1", tower.width)
-        slots |= _norm(f"{left}/norm2/norm", f"{right}.ln_2", tower.width)
-        slots |= _stacked(f"{left}/attention", f"{right}.attn", tower.width)
-        out = f"{right}.attn.out_proj"
-        slots |= _linear(f"{left}/attention/out", out, tower.width, tower.width)
-        slots |= _mlp(f"{left}/mlp", f"{right}.mlp", tower, ("c_fc", "c_proj"))
-    return slots
-
-
-def from_disk(slot: Slot, value: np.ndarray) -> np.ndarray:
-    """Turn a tensor as it stands on disk (its rows already taken) into ours; a view."""
-    if slot.turn == "patches":
-        return value.transpose(2, 3, 1, 0).reshape(-1, value.shape[0])
-    return value.T if slot.turn == "transpose" else value
-
-
-def to_hf(params: dict[str, Any], config: ClipConfig) -> dict[str, np.ndarray]:
-    """Turn our nested params of a CLIP into Hugging Face's flat names and layouts, float32."""
-    flat = {}
-    for ours, slot in build_slots(config).items():
-        value: Any = params
-        for part in ours.split("/"):
-            value = value[part]
-        value = np.asarray(value, np.float32)
-        if slot.turn == "patches":
-            width, channels, patch, _ = slot.shape
-            value = value.reshape(patch, patch, channels, width).transpose(3, 2, 0, 1)
-        elif slot.turn == "transpose":
-            value = value.T
-        flat[slot.name] = np.array(value.reshape(slot.shape), order="C")
-    return flat

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,13 @@ import numpy as np
 
 from zeroseg_jax.teacher.clip import ClipConfig, TextTower, VisionTower
 from zeroseg_jax.teacher.dense import read_out
-from zeroseg_jax.teacher.layout import CheckpointError, find_layout, read_config
+from zeroseg_jax.teacher.layout import (
+    OPEN_CLIP,
+    CheckpointError,
+    find_layout,
+    read_config,
+    read_object,
+)
 from zeroseg_jax.teacher.tensors import read_params, weight_files
 from zeroseg_jax.teacher.text import load_tokenizer
 
@@ -144,23 +149,25 @@ def _read_normalisation(
     mean, std = (CLIP_MEAN, CLIP_STD) if family == "clip" else (SIGLIP_MEAN, SIGLIP_STD)
     names = {
         "preprocessor_config.json": ("image_mean", "image_std"),
-        "open_clip_config.json": ("mean", "std"),
+        OPEN_CLIP: ("mean", "std"),
     }
     for name, fields in names.items():
         path = directory / name
         if not path.is_file():
             continue
-        try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise CheckpointError(
-                f"{path}: not valid JSON ({error}); fetch the file again."
-            ) from error
+        raw = read_object(path)
         raw = raw.get("preprocess_cfg", raw)
-        defaults = dict(zip(fields, (mean, std), strict=True))
-        found = tuple(tuple(raw.get(field, default)) for field, default in defaults.items())
+        if not isinstance(raw, dict):
+            raise CheckpointError(f"{path}: preprocess_cfg is {raw!r}, not a group of settings.")
+        found = [raw.get(field, usual) for field, usual in zip(fields, (mean, std), strict=True)]
         for field, values in zip(fields, found, strict=True):
-            if len(values) != 3 or not all(isinstance(v, float | int) for v in values):
-                raise CheckpointError(f"{path}: {field} is {values}, not three numbers.")
-        return found
+            if not _is_colour(values) or (field.endswith("std") and min(values) <= 0):
+                raise CheckpointError(f"{path}: {field} is {values!r}, not three numbers.")
+        return tuple(found[0]), tuple(found[1])
     return mean, std
+
+
+def _is_colour(values: Any) -> bool:
+    if not isinstance(values, list | tuple) or len(values) != 3:
+        return False
+    return all(type(v) in (int, float) and np.isfinite(v) for v in values)

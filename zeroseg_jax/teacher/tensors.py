@@ -1,32 +1,42 @@
-"""Tensors of a checkpoint, read one by one: peak memory is little more than the parameters."""
+"""Tensors of a checkpoint, read piece by piece: peak memory is little more than the parameters.
+
+Files are read, not mapped: pages of a mapped file would count as memory of the process.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import jax
-import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from zeroseg_jax.teacher.clip import ClipConfig
-from zeroseg_jax.teacher.layout import (
-    HUGGING_FACE,
-    CheckpointError,
-    Slot,
-    build_slots,
-    find_layout,
-    from_disk,
-)
+from zeroseg_jax.teacher.layout import WEIGHTS, CheckpointError, find_layout
+from zeroseg_jax.teacher.slots import Slot, build_slots, from_disk
 
-_OPEN_CLIP = "open_clip_model.safetensors"
-_DTYPES = ("F32", "F16", "BF16")
+_DTYPES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype(ml_dtypes.bfloat16)}
 # Buffers that some exporters write and no tower needs.
-_BUFFERS = ("position_ids", "attn_mask")
+BUFFERS = ("position_ids", "attn_mask")
+_PIECE_BYTES = 8 << 20
+_ALIGNMENT = 64  # where jax takes an array of numpy's as it is, on a CPU
+
+
+@dataclasses.dataclass(frozen=True)
+class _Entry:
+    """One tensor of a safetensors file; `begin` is the byte in the file where it starts."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
 
 
 def weight_files(directory: Path) -> list[Path]:
@@ -35,8 +45,7 @@ def weight_files(directory: Path) -> list[Path]:
     Raises:
       CheckpointError: none is there, or a shard that the index names is not.
     """
-    layout = find_layout(directory)
-    single = directory / (_OPEN_CLIP if layout != HUGGING_FACE else "model.safetensors")
+    single = directory / WEIGHTS[find_layout(directory)]
     if single.is_file():
         return [single]
     index = directory / f"{single.name}.index.json"
@@ -46,16 +55,17 @@ def weight_files(directory: Path) -> list[Path]:
             "safetensors with python -m zeroseg_jax.teacher.convert."
         )
     try:
-        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{index}: not an index of shards ({error!r}); fetch the file again."
         ) from error
     for name in shards:
         # A name with a folder in it could point anywhere.
-        if Path(name).name != name or not (directory / name).is_file():
+        plain = isinstance(name, str) and Path(name).name == name
+        if not plain or not (directory / name).is_file():
             raise CheckpointError(f"{index}: names the shard {name!r}, which is not there.")
-    return [directory / name for name in shards]
+    return [directory / name for name in sorted(shards)]
 
 
 def read_params(directory: Path, config: ClipConfig) -> dict[str, Any]:
@@ -72,33 +82,27 @@ def read_params(directory: Path, config: ClipConfig) -> dict[str, Any]:
       CheckpointError: every missing, unused, doubled, wrongly shaped or typed, or non-finite
         tensor at once; or a file that is not whole.
     """
-    slots = build_slots(config, find_layout(directory))
     by_name: dict[str, list[tuple[str, Slot]]] = {}
-    for ours, slot in slots.items():
+    for ours, slot in build_slots(config, find_layout(directory)).items():
         by_name.setdefault(slot.name, []).append((ours, slot))
     params: dict[str, Any] = {}
     problems: list[str] = []
-    seen: set[str] = set()
+    seen: dict[str, Path] = {}
     for path in weight_files(directory):
-        try:
-            with safe_open(path, framework="numpy") as file:
-                problems += _doubled_names(path)
-                for key in file.keys():  # noqa: SIM118, it is no mapping
-                    name = key
-                    # transformers 5 exports a vision tower without its prefix.
-                    if config.text is None and f"vision_model.{key}" in by_name:
-                        name = f"vision_model.{key}"
-                    if name in seen:
-                        problems.append(f"{name} stands in two files")
-                    elif name in by_name:
-                        problems += _read_tensor(file, key, by_name[name], params)
-                    elif name.rpartition(".")[2] not in _BUFFERS:
-                        problems.append(f"unused {name}")
-                    seen.add(name)
-        except SafetensorError as error:
-            raise CheckpointError(
-                f"{path}: not a whole safetensors file ({error}); fetch it again."
-            ) from error
+        with open(path, "rb", buffering=0) as file:
+            for entry in _read_header(path, file):
+                name = entry.name
+                # transformers 5 exports a vision tower without its prefix.
+                if config.text is None and f"vision_model.{name}" in by_name:
+                    name = f"vision_model.{name}"
+                if name in seen:
+                    where = f"twice in {path.name}" if seen[name] == path else "in two files"
+                    problems.append(f"{name} stands {where}")
+                elif name in by_name:
+                    problems += _read_tensor(file, entry, by_name[name], params)
+                elif name.rpartition(".")[2] not in BUFFERS:
+                    problems.append(f"unused {name}")
+                seen[name] = path
     problems += [f"missing {name}" for name in by_name if name not in seen]
     if problems:
         raise CheckpointError(
@@ -107,44 +111,87 @@ def read_params(directory: Path, config: ClipConfig) -> dict[str, Any]:
     return params
 
 
-def _doubled_names(path: Path) -> list[str]:
-    """The library takes the last of two entries with one name; here both are refused."""
-    with open(path, "rb") as file:
-        (size,) = struct.unpack("<Q", file.read(8))
-        header = file.read(size)
-    doubled: list[str] = []
-
-    def note(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [name for name, _ in pairs]
-        doubled.extend(sorted({name for name in names if names.count(name) > 1}))
-        return dict(pairs)
-
-    json.loads(header, object_pairs_hook=note)
-    return [f"{name} stands twice in {path.name}" for name in doubled]
+def _read_header(path: Path, file: BinaryIO) -> list[_Entry]:
+    """List the tensors of a file, two of the same name both."""
+    try:
+        # The library checks that entries fit their types, each other and the file.
+        with safe_open(path, framework="numpy"):
+            pass
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{path}: not a whole safetensors file ({error}); fetch it again."
+        ) from error
+    (size,) = struct.unpack("<Q", file.read(8))
+    pairs: list[tuple[str, Any]] = json.loads(file.read(size), object_pairs_hook=list)
+    entries = []
+    for name, fields in pairs:
+        if name != "__metadata__":
+            entry = dict(fields)
+            begin = 8 + size + entry["data_offsets"][0]
+            entries.append(_Entry(name, entry["dtype"], tuple(entry["shape"]), begin))
+    return entries
 
 
 def _read_tensor(
-    file: Any, name: str, wanted: list[tuple[str, Slot]], params: dict[str, Any]
+    file: BinaryIO, entry: _Entry, wanted: list[tuple[str, Slot]], params: dict[str, Any]
 ) -> Iterator[str]:
     """Put one tensor, or its thirds, into params; yield what is wrong with it."""
     shape = wanted[0][1].shape
-    part = file.get_slice(name)
-    found, dtype = tuple(part.get_shape()), part.get_dtype()
-    if found != shape:
-        yield f"{name} is {found}, not {shape}"
+    if entry.shape != shape:
+        yield f"{entry.name} is {entry.shape}, not {shape}"
         return
-    if dtype not in _DTYPES:
-        yield f"{name} is of type {dtype}, not one of {', '.join(_DTYPES)}"
+    if entry.dtype not in _DTYPES:
+        yield f"{entry.name} is of type {entry.dtype}, not one of {', '.join(_DTYPES)}"
         return
     for ours, slot in wanted:
-        value = file.get_tensor(name) if not shape else part[slot.rows]
-        value = np.asarray(value, np.float32)
-        # A float64 sum of float32 cannot overflow, and needs no array of flags.
-        if not np.isfinite(value.sum(dtype=np.float64)):
-            yield f"{name} holds values that are not finite"
+        out = _allocate(slot.turned_shape)
+        finite = True
+        for rows, piece in _read_rows(file, entry, slot):
+            # A float64 sum of float32 cannot overflow, and needs no array of flags.
+            finite = finite and bool(np.isfinite(piece.sum(dtype=np.float64)))
+            if slot.turn == "as is":
+                out[rows] = piece
+            else:
+                out[:, rows] = from_disk(slot, piece)
+        if not finite:
+            yield f"{entry.name} holds values that are not finite"
             return
-        # Waited for, so that copies on their way do not add up.
-        place(params, ours, jnp.asarray(from_disk(slot, value)).block_until_ready())
+        # Waited for, so that copies on their way to a device do not add up.
+        array = jax.device_put(out if slot.shape else out.reshape(())).block_until_ready()
+        place(params, ours, array)
+
+
+def _read_rows(file: BinaryIO, entry: _Entry, slot: Slot) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield the wanted rows of a tensor in pieces: where they go, and float32 values."""
+    dtype = _DTYPES[entry.dtype]
+    first, rows = slot.rows
+    row_bytes = math.prod(entry.shape[1:]) * dtype.itemsize
+    step = max(1, _PIECE_BYTES // row_bytes)
+    file.seek(entry.begin + first * row_bytes)
+    for start in range(0, rows, step):
+        count = min(step, rows - start)
+        piece = np.frombuffer(_read_exactly(file, count * row_bytes), dtype)
+        piece = piece.reshape(count, *entry.shape[1:]).astype(np.float32, copy=False)
+        yield slice(start, start + count), piece
+
+
+def _read_exactly(file: BinaryIO, size: int) -> bytearray:
+    buffer = bytearray(size)
+    view, done = memoryview(buffer), 0
+    while done < size:
+        got = file.readinto(view[done:])
+        if not got:
+            raise CheckpointError(f"{file.name}: became shorter while it was read.")
+        done += got
+    return buffer
+
+
+def _allocate(shape: tuple[int, ...]) -> np.ndarray:
+    """Return an empty float32 array that a CPU's jax need not copy."""
+    size = math.prod(shape) * 4
+    raw = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % _ALIGNMENT
+    return raw[start : start + size].view(np.float32).reshape(shape)
 
 
 def place(tree: dict[str, Any], name: str, value: jax.Array | np.ndarray) -> None:

@@ -14,13 +14,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zeroseg_jax.teacher.clip import ClipConfig
-from zeroseg_jax.teacher.layout import CheckpointError
+from zeroseg_jax.teacher.layout import CheckpointError, read_object
 
 if TYPE_CHECKING:
     from zeroseg_jax.teacher.load import Teacher
 
 Encode = Callable[[list[str]], np.ndarray]
-_MAX_CLASSES = 5000
+_MAX_NAMES = 5000
+# What tables of embeddings are padded to at most, for the sake of the hardware.
+_MAX_PADDING = 1024
+_TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json",
+    "merges.txt", "spiece.model", "tokenizer.model",
+)  # fmt: skip
+# Gemma's tokenizer keeps capitals; SigLIP 2 was trained without (transformers' Siglip2Tokenizer).
+_LOWER_CASED = ("GemmaTokenizer", "GemmaTokenizerFast", "Siglip2Tokenizer")
 
 
 def load_tokenizer(directory: Path, config: ClipConfig) -> Encode:
@@ -28,19 +36,19 @@ def load_tokenizer(directory: Path, config: ClipConfig) -> Encode:
 
     Args:
       directory: holds tokenizer.json; or vocab.json and merges.txt (CLIP), or spiece.model
-        (SigLIP).
+        (SigLIP), and tokenizer_config.json.
       config: context length and vocabulary.
 
     Returns:
       A function from n texts to int32 ids (n, T). CLIP's are cut so that the end token stays,
       and padded with it (OpenCLIP pads with 0, which no tower looks at: attention is causal);
-      SigLIP's as its own tokenizer does.
+      SigLIP's as its own tokenizer does, SigLIP 2's in lower case.
 
     Raises:
-      CheckpointError: no tokenizer files, not one of this family, or of a larger vocabulary.
+      CheckpointError: no tokenizer files, not one of this family, or of another vocabulary.
     """
     encode, size = (_siglip if config.family == "siglip" else _clip)(directory, config)
-    if size > config.vocabulary:
+    if not 0 <= config.vocabulary - size < _MAX_PADDING:
         raise CheckpointError(
             f"{directory}: the tokenizer knows {size} tokens, but the text tower "
             f"{config.vocabulary}; add the tokenizer files of this very checkpoint."
@@ -48,17 +56,27 @@ def load_tokenizer(directory: Path, config: ClipConfig) -> Encode:
     return encode
 
 
+def digest_tokenizer(directory: Path) -> str:
+    """Return the sha256 hex digest over the tokenizer files of a directory."""
+    digest = hashlib.sha256()
+    for name in _TOKENIZER_FILES:
+        path = directory / name
+        if path.is_file():
+            digest.update(f"{name} {path.stat().st_size} ".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
 def _clip(directory: Path, config: ClipConfig) -> tuple[Encode, int]:
     from tokenizers import Tokenizer
 
     path = directory / "tokenizer.json"
     if path.is_file():
-        _check_json(path, "model")
+        _check_tokenizer(path)
         tokenizer = Tokenizer.from_file(str(path))
     elif (directory / "vocab.json").is_file() and (directory / "merges.txt").is_file():
         from transformers import CLIPTokenizerFast
 
-        _check_json(directory / "vocab.json")
+        read_object(directory / "vocab.json")
         fast = CLIPTokenizerFast.from_pretrained(str(directory), local_files_only=True)
         tokenizer = fast.backend_tokenizer
     else:
@@ -70,6 +88,13 @@ def _clip(directory: Path, config: ClipConfig) -> tuple[Encode, int]:
     if end is None:
         raise CheckpointError(
             f"{directory}: the tokenizer has no <|endoftext|>, so it is not CLIP's."
+        )
+    # End token 2 is OpenAI's mistake for the highest id; see TextTower.
+    meant = tokenizer.get_vocab_size() - 1 if config.end_token == 2 else config.end_token
+    if end != meant:
+        raise CheckpointError(
+            f"{directory}: <|endoftext|> is token {end} of the tokenizer, but {meant} is where the "
+            "text tower is read; add the tokenizer files of this very checkpoint."
         )
     length = config.context_tokens
     tokenizer.enable_truncation(length)
@@ -90,7 +115,7 @@ def _siglip(directory: Path, config: ClipConfig) -> tuple[Encode, int]:
             "add the tokenizer files of this SigLIP."
         )
     if (directory / "tokenizer.json").is_file():
-        _check_json(directory / "tokenizer.json", "model")
+        _check_tokenizer(directory / "tokenizer.json")
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
     except (OSError, ValueError, RuntimeError, TypeError) as error:
@@ -100,10 +125,13 @@ def _siglip(directory: Path, config: ClipConfig) -> tuple[Encode, int]:
         ) from error
     if tokenizer.pad_token_id is None:
         raise CheckpointError(f"{directory}: the tokenizer has no padding token, as SigLIP's has.")
+    lower = type(tokenizer).__name__ in _LOWER_CASED
 
     def encode(texts: list[str]) -> np.ndarray:
         if not texts:
             return np.zeros((0, config.context_tokens), np.int32)
+        if lower:
+            texts = [text.lower() for text in texts]
         rows = tokenizer(
             texts, padding="max_length", max_length=config.context_tokens, truncation=True
         )
@@ -112,14 +140,11 @@ def _siglip(directory: Path, config: ClipConfig) -> tuple[Encode, int]:
     return encode, len(tokenizer)
 
 
-def _check_json(path: Path, field: str = "") -> None:
+def _check_tokenizer(path: Path) -> None:
     """The tokenizers library reports a broken file with a bare Exception; look first."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path}: not valid JSON ({error}); fetch the file again.") from error
-    if not isinstance(content, dict) or (field and field not in content):
-        raise CheckpointError(f"{path}: holds no {field or 'vocabulary'}; fetch the file again.")
+    model = read_object(path).get("model")
+    if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict | list):
+        raise CheckpointError(f"{path}: holds no model with a vocabulary; fetch the file again.")
 
 
 # Prompt sets of the field: CLIP's 80 for ImageNet, the seven its authors found best together,
@@ -189,8 +214,8 @@ def embed_classes(
       teacher: its text tower reads the words.
       words: for each class its synonyms, at least one.
       prompts: a key of PROMPTS.
-      cache: folder where embeddings are kept, by digest of teacher, prompts and words; None
-        for none.
+      cache: folder where embeddings are kept, by digest of teacher, tokenizer, prompts and
+        words; None for none.
 
     Raises:
       ValueError: an unknown prompt set, no class, too many, one without words, a blank word,
@@ -201,7 +226,8 @@ def embed_classes(
     _check_words(words, prompts)
     if cache is None:
         return _embed(teacher, words, prompts)
-    key = json.dumps([teacher.digest, PROMPTS[prompts], words], ensure_ascii=False)
+    made_by = [teacher.digest, digest_tokenizer(teacher.directory)]
+    key = json.dumps([*made_by, PROMPTS[prompts], words], ensure_ascii=False)
     path = cache / f"{hashlib.sha256(key.encode()).hexdigest()}.npz"
     if path.is_file():
         return _read_cache(path, key)
@@ -225,11 +251,17 @@ def _check_words(words: list[list[str]], prompts: str) -> None:
         raise ValueError(f"prompts: {prompts!r} is not one of {', '.join(PROMPTS)}.")
     if not words:
         raise ValueError("words: no class is named; give at least one.")
-    if len(words) > _MAX_CLASSES:
-        raise ValueError(f"words: {len(words)} classes are more than {_MAX_CLASSES}.")
     for i, names in enumerate(words):
-        if not names or not all(name.strip() for name in names):
-            raise ValueError(f"words: class {i} has {names!r} for its words; give at least one.")
+        # A bare string would be taken letter by letter.
+        if not isinstance(names, list | tuple) or not names:
+            raise ValueError(f"words: class {i} is {names!r}; give a list of one name or more.")
+        if not all(isinstance(name, str) and name.strip() for name in names):
+            raise ValueError(f"words: class {i} has {names!r} for its names; one is blank.")
+    count = sum(map(len, words))
+    if count > _MAX_NAMES:
+        raise ValueError(
+            f"words: {count} names are more than {_MAX_NAMES}; embed them in several lists."
+        )
 
 
 def _embed(teacher: Teacher, words: list[list[str]], prompts: str) -> ClassEmbeddings:

@@ -1,0 +1,237 @@
+"""Images per second of the teacher, against transformers' torch, and of prepare end to end.
+
+    python bench/teacher.py --parts=forward
+    python bench/teacher.py --parts=prepare --output=docs/results/prepare_speed.json
+    python bench/teacher.py --parts=forward --dtype=bfloat16 --batch=256 --peak_tflops=989
+
+The forward of full-size vision towers with random weights, both sides on the same file, batch and
+threads, in alternating rounds; the ratio is the median over rounds. On an accelerator torch is
+left out and MFU is reported where its peak is given.
+
+FLOP of one image, matrix products alone, a multiplication and an addition as two: with T tokens,
+P patches of p pixels, width D, MLP width M, output width E and L blocks,
+6 P p^2 D + L (8 T D^2 + 4 T^2 D + 4 T D M) + 2 D E.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags as absl_flags
+from absl.flags import FLAGS
+from PIL import Image
+from safetensors.numpy import save_file
+
+from zeroseg_jax import encoding, flags, teacher
+from zeroseg_jax.config import from_mapping
+from zeroseg_jax.playground.scenes import build_scene, render
+from zeroseg_jax.prepare import prepare_bank
+from zeroseg_jax.teacher.layout import read_config
+from zeroseg_jax.teacher.slots import build_slots
+from zeroseg_jax.teacher.views import build_encoder
+from zeroseg_jax.training.writer import describe_machine
+
+# width, blocks, heads, patch, output width; the MLP is four times as wide.
+SIZES = {
+    "B/32": (768, 12, 12, 32, 512),
+    "B/16": (768, 12, 12, 16, 512),
+    "L/14": (1024, 24, 16, 14, 768),
+}
+IMAGE_PX = 224
+
+
+def define_flags() -> None:
+    """Define the command line."""
+    absl_flags.DEFINE_list("models", list(SIZES), "of " + ", ".join(SIZES))
+    absl_flags.DEFINE_list("parts", ["forward"], "of forward, prepare")
+    absl_flags.DEFINE_integer("batch", 8, "images at once in the forward", lower_bound=1)
+    absl_flags.DEFINE_integer("rounds", 7, "alternating rounds", lower_bound=1)
+    absl_flags.DEFINE_integer("calls", 1, "forwards a round; more on an accelerator", lower_bound=1)
+    absl_flags.DEFINE_enum("dtype", "", ["", "float32", "bfloat16"], "empty: by the device")
+    absl_flags.DEFINE_float("peak_tflops", 0.0, "of one device at --dtype, for MFU")
+    absl_flags.DEFINE_integer("images", 10, "in the bank of prepare", lower_bound=4)
+    absl_flags.DEFINE_string("output", "docs/results/teacher_forward.json", "raw results")
+
+
+def main(arguments: list[str]) -> None:
+    """Measure and write raw results after every model."""
+    del arguments
+    results: dict[str, Any] = {
+        "command": f"python bench/teacher.py --parts={','.join(FLAGS.parts)} "
+        f"--models={','.join(FLAGS.models)} --batch={FLAGS.batch} --rounds={FLAGS.rounds}",
+        **describe_machine(),
+        "threads": len(os.sched_getaffinity(0)),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        # So that prepare's second start finds its program compiled, as a long run's does.
+        jax.config.update("jax_compilation_cache_dir", f"{folder}/cache")
+        for name in FLAGS.models:
+            directory = write_checkpoint(Path(folder), name)
+            for part in FLAGS.parts:
+                measure = {"forward": measure_forward, "prepare": measure_prepare}[part]
+                found = measure(directory, name)
+                results.setdefault(part, {})[name] = found
+                shown = {k: v for k, v in found.items() if k != "rounds"}
+                print(name, part, json.dumps(shown), flush=True)
+                results["load_average"] = os.getloadavg()
+                Path(FLAGS.output).write_text(json.dumps(results, indent=1) + "\n")
+
+
+def write_checkpoint(folder: Path, name: str) -> Path:
+    """Write a vision tower of full size with random weights, in Hugging Face's layout."""
+    width, depth, heads, patch, out = SIZES[name]
+    directory = folder / name.replace("/", "-")
+    directory.mkdir()
+    settings = {
+        "model_type": "clip_vision_model", "hidden_size": width, "intermediate_size": 4 * width,
+        "num_hidden_layers": depth, "num_attention_heads": heads, "patch_size": patch,
+        "image_size": IMAGE_PX, "projection_dim": out, "hidden_act": "quick_gelu",
+    }  # fmt: skip
+    (directory / "config.json").write_text(json.dumps(settings))
+    rng = np.random.default_rng(0)
+    tensors = {}
+    for slot in build_slots(read_config(directory)).values():
+        values = rng.standard_normal(slot.shape, np.float32) * 0.03
+        tensors[slot.name] = values + 1 if "norm" in slot.name and "weight" in slot.name else values
+    save_file(tensors, directory / "model.safetensors")
+    return directory
+
+
+def count_flop(name: str) -> float:
+    """Return the floating point operations of one image; the formula stands above."""
+    width, depth, _, patch, out = SIZES[name]
+    patches = (IMAGE_PX // patch) ** 2
+    tokens = patches + 1
+    block = 24 * tokens * width**2 + 4 * tokens**2 * width  # the MLP is 4 D wide: 8 + 4 * 4
+    return 6 * patches * patch**2 * width + depth * block + 2 * width * out
+
+
+def measure_forward(directory: Path, name: str) -> dict[str, Any]:
+    """Time our forward and torch's in turns; on an accelerator ours alone."""
+    clip = teacher.load(directory, FLAGS.dtype or None)
+    pixels = np.random.default_rng(1).standard_normal((FLAGS.batch, IMAGE_PX, IMAGE_PX, 3))
+    pixels = pixels.astype(np.float32)
+    placed = jax.device_put(pixels)
+
+    def ours() -> np.ndarray:
+        for _ in range(FLAGS.calls):
+            out = clip.encode_images(placed)
+        return np.asarray(out)
+
+    sides: dict[str, Callable[[], np.ndarray]] = {"ours": ours}
+    found: dict[str, Any] = {"dtype": clip.dtype.name, "batch": FLAGS.batch}
+    if jax.default_backend() == "cpu" and clip.dtype == jnp.float32:
+        sides["torch"] = build_torch(directory, pixels)
+        found["largest_difference"] = float(np.abs(ours() - sides["torch"]()).max())
+    rounds = time_in_turns(sides)
+    images = FLAGS.batch * FLAGS.calls
+    for side in sides:
+        seconds = statistics.median(row[side]["wall"] for row in rounds)
+        found[f"{side}_images_per_second"] = round(images / seconds, 3)
+    if "torch" in sides:
+        for clock in ("wall", "cpu"):
+            ratios = [row["torch"][clock] / row["ours"][clock] for row in rounds]
+            found[f"times_torch_{clock}"] = round(statistics.median(ratios), 3)
+    gflop = count_flop(name) / 1e9
+    found["gflop_per_image"] = round(gflop, 2)
+    found["gflop_per_second"] = round(gflop * found["ours_images_per_second"], 1)
+    if FLAGS.peak_tflops:
+        found["mfu"] = round(found["gflop_per_second"] / 1e3 / FLAGS.peak_tflops, 4)
+    return {**found, "rounds": rounds}
+
+
+def build_torch(directory: Path, pixels: np.ndarray) -> Callable[[], np.ndarray]:
+    """Build transformers' forward of the same file, on as many threads as jax has."""
+    import torch
+    from transformers import CLIPVisionModelWithProjection
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    model = CLIPVisionModelWithProjection.from_pretrained(directory).eval()
+    x = torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy())
+
+    def theirs() -> np.ndarray:
+        with torch.inference_mode():
+            for _ in range(FLAGS.calls):
+                out = model(pixel_values=x).image_embeds
+        return out.numpy()
+
+    return theirs
+
+
+def time_in_turns(sides: dict[str, Callable[[], Any]]) -> list[dict[str, dict[str, float]]]:
+    """Return wall and CPU seconds of every side and round; who goes first alternates."""
+    for run in sides.values():
+        run()
+    rounds = []
+    for i in range(FLAGS.rounds):
+        row = {}
+        for side in list(sides)[:: 1 if i % 2 else -1]:
+            wall, cpu = time.perf_counter(), time.process_time()
+            sides[side]()
+            row[side] = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+        rounds.append(row)
+    return rounds
+
+
+def measure_prepare(directory: Path, name: str) -> dict[str, Any]:
+    """Time prepare on a folder of photos, and the bare forward of as many views, in turns."""
+    clip = teacher.load(directory, FLAGS.dtype or None)
+    photos = directory.parent / "photos"
+    _write_photos(photos)
+    config = from_mapping(
+        {
+            "model": {"image_px": IMAGE_PX, "embed_dim": clip.embed_dim},
+            "data": {"source": "folder", "directory": str(photos), "images": FLAGS.images},
+        }
+    )
+    views = len(encoding.list_windows(config))
+    at_once = encoding.count_at_once(clip, views)
+    encode = build_encoder(clip, jax.local_devices())
+    batch = np.random.default_rng(2).integers(
+        0, 256, (at_once, views, IMAGE_PX, IMAGE_PX, 3), dtype=np.uint8
+    )
+    starts = iter(range(1000))
+
+    def forward() -> None:
+        for _ in range(-(-FLAGS.images // at_once)):
+            np.asarray(encode(batch))
+
+    def prepare() -> None:
+        bank = directory / f"bank-{next(starts)}"
+        prepare_bank(config, bank, clip, lambda line: None)
+
+    rounds = time_in_turns({"forward": forward, "prepare": prepare})
+    found: dict[str, Any] = {
+        "dtype": clip.dtype.name, "images": FLAGS.images, "views": views,
+        "images_at_once": at_once,
+    }  # fmt: skip
+    for clock in ("wall", "cpu"):
+        ratios = [row["forward"][clock] / row["prepare"][clock] for row in rounds]
+        found[f"of_forward_{clock}"] = round(statistics.median(ratios), 3)
+    seconds = statistics.median(row["prepare"]["wall"] for row in rounds)
+    found["views_per_second"] = round(FLAGS.images * views / seconds, 2)
+    return {**found, "rounds": rounds}
+
+
+def _write_photos(folder: Path) -> None:
+    """JPEG files of a usual size, so that decoding and resizing cost what they do."""
+    if folder.is_dir():
+        return
+    folder.mkdir()
+    for i in range(FLAGS.images):
+        image, _ = render(build_scene(0, i), 512)
+        Image.fromarray(image[:384]).save(folder / f"{i:04d}.jpg", quality=92)
+
+
+if __name__ == "__main__":
+    flags.run(main, define_flags)
