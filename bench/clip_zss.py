@@ -25,9 +25,9 @@ from zeroseg_jax.benchmarks.splits import get_split
 from zeroseg_jax.config import Config, from_mapping
 from zeroseg_jax.evaluation import build
 from zeroseg_jax.evaluation.confusion import Confusion
-from zeroseg_jax.evaluation.dense_segmenter import DenseStudentSegmenter
 from zeroseg_jax.evaluation.presets import get_preset
 from zeroseg_jax.evaluation.runner import segment_image
+from zeroseg_jax.evaluation.segmenters import DenseStudentSegmenter
 from zeroseg_jax.prepare import bank_directory, prepare_bank
 from zeroseg_jax.pseudo_labels import prepare_regions
 from zeroseg_jax.train import use_compilation_cache
@@ -128,7 +128,7 @@ def score(params, config: Config, clip: teacher.Teacher, images: int) -> dict:
     benchmark = get_benchmark("playground/zss", images=images)
     preset = get_preset("zss", benchmark.name)
     text = build.embed_words(clip, [list(words) for words in benchmark.words], preset)
-    segmenter = DenseStudentSegmenter(params, config, text)
+    segmenter = DenseStudentSegmenter(params, config, text, preset)
     confusion = Confusion(len(benchmark.class_names))
     for i in range(len(benchmark)):
         item = benchmark[i]

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from zeroseg_jax.evaluation.confusion import Confusion, count_segments, name_by_truth
+from zeroseg_jax.evaluation import splits
+from zeroseg_jax.evaluation.boundary import BoundaryIou, band
+from zeroseg_jax.evaluation.confusion import (
+    Confusion,
+    count_pixels,
+    count_segments,
+    name_by_truth,
+)
 
 
 def test_two_by_two_by_hand():
@@ -16,7 +23,7 @@ def test_two_by_two_by_hand():
 
 def test_ignored_pixels_do_not_count():
     confusion = Confusion(2)
-    confusion.add(np.array([[255, 0], [255, 1]]), np.array([[0, 0], [1, 1]]))
+    confusion.add(np.array([[-1, 0], [-1, 1]]), np.array([[0, 0], [1, 1]]))
     assert confusion.matrix.sum() == 2 and confusion.miou() == 1.0
 
 
@@ -32,12 +39,12 @@ def test_against_a_slow_oracle_and_over_shards():
     rng = np.random.default_rng(0)
     truths = rng.integers(0, 6, (7, 9, 11))
     guesses = rng.integers(0, 6, (7, 9, 11))
-    truths[rng.random(truths.shape) < 0.1] = 255
+    truths[rng.random(truths.shape) < 0.1] = -1
     whole, shards = Confusion(6), [Confusion(6), Confusion(6)]
     for i, (truth, guess) in enumerate(zip(truths, guesses, strict=True)):
         whole.add(truth, guess)
         shards[i % 2].add(truth, guess)
-    known = truths != 255
+    known = truths != -1
     for c in range(6):
         both = ((truths == c) & (guesses == c) & known).sum()
         either = (((truths == c) | (guesses == c)) & known).sum()
@@ -59,6 +66,8 @@ def test_counts_do_not_overflow():
         (np.zeros((2, 2), int), np.zeros((2, 3), int), "cat.jpg: the mask is"),
         (np.full((2, 2), 9), np.zeros((2, 2), int), "cat.jpg: the mask holds 9"),
         (np.zeros((2, 2), int), np.full((2, 2), -1), "cat.jpg: the prediction holds -1"),
+        # Cityscapes' labelIds or a border of 255 that nobody mapped: told, never dropped.
+        (np.full((2, 2), 255), np.zeros((2, 2), int), "holds 255 .4 pixels are out of range"),
     ],
 )
 def test_bad_labels_are_named(truth, guess, sentence):
@@ -72,3 +81,108 @@ def test_oracle_naming_and_used_segments():
     assert name_by_truth(segments, truth)[0, 0] == 4
     assert count_segments(segments) == 2
     assert count_segments(np.zeros((20, 20), int)) == 1
+
+
+def draw_maps(classes, seed=0, size=(4, 17, 23)):
+    rng = np.random.default_rng(seed)
+    truths, guesses = rng.integers(0, classes, (2, *size))
+    truths[rng.random(size) < 0.15] = -1
+    return truths, guesses
+
+
+def test_every_ratio_by_hand():
+    confusion = Confusion(3)
+    confusion.matrix[:] = [[6, 2, 0], [1, 1, 0], [0, 0, 0]]
+    assert confusion.pixel_accuracy() == 0.7
+    assert confusion.mean_accuracy() == pytest.approx((6 / 8 + 1 / 2) / 2)
+    assert confusion.miou() == pytest.approx((6 / 9 + 1 / 4) / 2) and confusion.present() == 2
+    assert confusion.miou(absent_as_zero=True) == pytest.approx((6 / 9 + 1 / 4) / 3)
+    assert confusion.frequency_weighted_iou() == pytest.approx(0.8 * 6 / 9 + 0.2 / 4)
+    split = confusion.split_miou([1, 2])
+    assert split["seen"] == pytest.approx(6 / 9) and split["unseen"] == pytest.approx(1 / 4)
+    assert split["harmonic"] == pytest.approx(2 * (6 / 9) * (1 / 4) / (6 / 9 + 1 / 4))
+
+
+def test_against_torchmetrics():
+    reason = "an independent metric: pip install torch torchmetrics"
+    torch = pytest.importorskip("torch", reason=reason)
+    torchmetrics = pytest.importorskip("torchmetrics.classification", reason=reason)
+    truths, guesses = draw_maps(5, seed=3)
+    confusion = Confusion(5)
+    for truth, guess in zip(truths, guesses, strict=True):
+        confusion.add(truth, guess)
+    options = {"num_classes": 5, "ignore_index": -1}
+    pair = torch.from_numpy(guesses), torch.from_numpy(truths)
+    matrix = torchmetrics.MulticlassConfusionMatrix(**options)(*pair)
+    np.testing.assert_array_equal(confusion.matrix, matrix.numpy())
+    iou = torchmetrics.MulticlassJaccardIndex(average="none", **options)(*pair)
+    # torchmetrics divides in float32.
+    np.testing.assert_allclose(confusion.class_iou(), iou.numpy(), rtol=1e-6)
+    accuracy = torchmetrics.MulticlassAccuracy(average="macro", **options)(*pair)
+    assert confusion.mean_accuracy() == pytest.approx(float(accuracy), rel=1e-6)
+
+
+def test_sparse_counts_are_the_matrix():
+    truths, guesses = draw_maps(7)
+    cells, counts = count_pixels(truths[0], guesses[0], 7)
+    dense = np.zeros(49, np.int64)
+    dense[cells] = counts
+    whole = Confusion(7)
+    whole.add(truths[0], guesses[0])
+    np.testing.assert_array_equal(dense.reshape(7, 7), whole.matrix)
+    assert (counts > 0).all() and (np.diff(cells) > 0).all()
+
+
+def band_slowly(labels, d):
+    """A class's mask minus itself eroded d times by 3 x 3, zeros around, as published."""
+    near = np.zeros(labels.shape, bool)
+    for c in np.unique(labels):
+        mask = kept = np.pad(labels == c, 1)
+        for _ in range(d):
+            padded = np.pad(kept, 1)
+            shifts = [
+                padded[y : y + kept.shape[0], x : x + kept.shape[1]]
+                for y in range(3)
+                for x in range(3)
+            ]
+            kept = np.logical_and.reduce(shifts)
+            kept[[0, -1]] = kept[:, [0, -1]] = False
+        near |= (mask & ~kept)[1:-1, 1:-1]
+    return near
+
+
+@pytest.mark.parametrize("distance", [1, 2, 5, 9])
+def test_bands_equal_erosion(distance):
+    rng = np.random.default_rng(distance)
+    labels = rng.integers(0, 3, (5, 7)).repeat(6, axis=0).repeat(5, axis=1)
+    np.testing.assert_array_equal(band(labels, distance), band_slowly(labels, distance))
+
+
+def test_boundary_iou_sees_the_outline_only():
+    truth = np.zeros((100, 100), int)
+    truth[20:80, 20:80] = 1
+    wide = np.zeros((100, 100), int)
+    wide[17:83, 17:83] = 1
+    scores = {}
+    for name, guess in (("same", truth), ("wide", wide)):
+        boundary, confusion = BoundaryIou(2), Confusion(2)
+        boundary.add(truth, guess)
+        confusion.add(truth, guess)
+        scores[name] = boundary.class_iou()[1], confusion.class_iou()[1]
+    assert scores["same"] == (1, 1)
+    assert scores["wide"][1] > 0.8 and scores["wide"][0] < 0.1  # d is 3 px: no overlap at all
+    ignored = np.where(truth == 1, -1, truth)
+    boundary = BoundaryIou(2)
+    boundary.add(ignored, truth)
+    assert boundary.union[1] == 0
+
+
+def test_unseen_classes_are_usual_or_named():
+    names = tuple(f"c{i}" for i in range(20))
+    assert splits.find_unseen("usual", "voc20", names) == [15, 16, 17, 18, 19]
+    assert splits.find_unseen("c3; c1", "folder", names) == [1, 3]
+    assert splits.find_unseen("", "folder", names) == []
+    with pytest.raises(ValueError, match="no usual split of 'folder'"):
+        splits.find_unseen("usual", "folder", names)
+    with pytest.raises(ValueError, match="'d3' is no class"):
+        splits.find_unseen("d3", "folder", names)

@@ -3,6 +3,8 @@
 import numpy as np
 
 from zeroseg_jax.evaluation import presets, refine, runner
+from zeroseg_jax.evaluation.canvas import Scored
+from zeroseg_jax.evaluation.ranking import Rule
 
 
 def refine_slowly(scores, image, dilations, iterations):
@@ -49,12 +51,13 @@ def test_blurred_scores_snap_to_the_edge_of_the_picture():
     ramp = np.clip((np.arange(32) - 6) / 20, 0, 1).astype(np.float32)  # crosses 0.5 at 16, not 13
 
     class Ramp:
-        native_px, patch_px = 32, 8
+        native_px, patch_px, unit, facts = 32, 8, 1, {}
+        rule = Rule(np.arange(2))
 
         @staticmethod
-        def score(window):
-            right = np.broadcast_to(ramp, (1, 32, 32))
-            return np.stack([1 - right, right], axis=-1), (right > 0.5).astype(int)
+        def score(windows):
+            columns = np.broadcast_to(np.arange(32), (1, 32, 32))  # a segment each
+            return Scored(np.stack([1 - ramp, ramp], axis=-1)[None], columns)
 
     truth = (np.arange(32) >= 13).astype(int)
     off = presets.get_preset("zeroseg", "playground/full", {"pamr_dilations": ""})
@@ -68,12 +71,13 @@ def test_blurred_scores_snap_to_the_edge_of_the_picture():
 
 def test_large_pictures_are_refined_at_the_presets_size():
     class Halves:
-        native_px, patch_px = 16, 8
+        native_px, patch_px, unit, facts = 16, 8, 1, {}
+        rule = Rule(np.arange(2))
 
         @staticmethod
-        def score(window):
-            left = np.broadcast_to(np.arange(16) < 8, (1, 16, 16)).astype(np.float32)
-            return np.stack([left, 1 - left], axis=-1), left.astype(int)
+        def score(windows):
+            right = np.broadcast_to(np.arange(16) >= 8, (1, 16, 16)).astype(int)
+            return Scored(np.eye(2, dtype=np.float32)[None], right)
 
     image = np.zeros((200, 200, 3), np.uint8)
     image[:, 100:] = 255

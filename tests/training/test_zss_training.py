@@ -13,6 +13,9 @@ from zeroseg_jax.config import ConfigError, from_mapping
 from zeroseg_jax.data import labels
 from zeroseg_jax.data.regions import FusedSource
 from zeroseg_jax.evaluation.build import SHIPPED_STUDENT
+from zeroseg_jax.evaluation.presets import get_preset
+from zeroseg_jax.evaluation.runner import segment_image
+from zeroseg_jax.evaluation.segmenters import DenseStudentSegmenter
 from zeroseg_jax.models import dense_student
 from zeroseg_jax.training.checkpoint import load_params
 from zeroseg_jax.training.loop import Options, train
@@ -203,14 +206,20 @@ def test_misfits_are_named(prepared, tmp_path, clip):
 
 
 def test_evaluation_needs_the_encoder_and_words_alone(whole):
-    from zeroseg_jax.evaluation.dense_segmenter import DenseStudentSegmenter
-
     params, config, _ = load_params(whole)
+    del params["synthesizer"]
     text = np.eye(3, 128, dtype=np.float32)
-    window = np.random.default_rng(0).uniform(0, 255, (1, 32, 32, 3)).astype(np.float32)
-    scores, ids = DenseStudentSegmenter(params, config, text).score(window)
-    assert scores.shape == (1, 32, 32, 3) and ids.shape == (1, 32, 32)
-    np.testing.assert_allclose(np.asarray(scores).sum(axis=-1), 1, rtol=1e-5)
+    segmenter = DenseStudentSegmenter(params, config, text, get_preset("zss", "playground/zss"))
+    image = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+    scored = segmenter.score(image[None].astype(np.float32))
+    student = dense_student.build_dense_student(config.model, config.zss)
+    pixels = (image / 255 - np.array(config.data.mean)) / np.array(config.data.std)
+    features = dense_student.apply_dense(student, params, pixels[None].astype(np.float32))
+    features = np.asarray(features).reshape(16, 128)
+    wanted = features @ text.T / np.linalg.norm(features, axis=1, keepdims=True)
+    np.testing.assert_allclose(np.asarray(scored.table)[0], wanted, atol=1e-5)
+    labels, _, _ = segment_image(segmenter, image, get_preset("zss", "playground/zss"))
+    assert labels.shape == (32, 32) and labels.max() < 3
 
 
 def test_starts(whole, clip):

@@ -52,6 +52,13 @@ _CONTEXT_UNSEEN = (
 )  # fmt: skip
 _CONTEXT_SOURCE = "ZS5Net's 10 unseen (Bucher et al., NeurIPS 2019), as CLIP-ZSS"
 SPLITS = (*UNSEEN, "context", "none")
+# Benchmark -> the split that is usual on it.
+BENCHMARKS = {
+    "voc20": "voc",
+    "coco_stuff171": "coco_stuff",
+    "context59": "context",
+    "playground/zss": "playground",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +98,20 @@ def get_split(name: str) -> Split:
         return build_split(name, words, ids)
     unseen = UNSEEN[name]
     return build_split(name, _read_words(unseen.label_space), unseen.ids)
+
+
+def usual_unseen(benchmark: str, class_names: tuple[str, ...]) -> tuple[int, ...] | None:
+    """Return the ids that are usually unseen on a benchmark, None where there is no such split.
+
+    Args:
+      benchmark: its name.
+      class_names: in the order of its ids.
+    """
+    split = BENCHMARKS.get(benchmark)
+    if split == "context":
+        words = tuple((name,) for name in class_names)
+        return tuple(sorted(_find(word, words) for word in _CONTEXT_UNSEEN))
+    return UNSEEN[split].ids if split else None
 
 
 def build_split(name: str, words: tuple[tuple[str, ...], ...], unseen: tuple[int, ...]) -> Split:

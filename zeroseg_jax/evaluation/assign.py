@@ -1,6 +1,7 @@
-"""Segments to classes to pixels (ZeroSeg section 3.4, GroupViT's inference). Pure, float32.
+"""Segments, or patches, to scores of words (ZeroSeg section 3.4, GroupViT's inference).
 
-Letters: B windows, h, w patch grid, S segments, C classes, E teacher width.
+Pure, float32. Letters: B windows, h, w patch grid, S segments, C classes, K scored words, E
+teacher width.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _NORM_EPS = 1e-12
 def score_segments(
     outputs: SegmentOutputs, text: Array, *, scale: float, image_filter: str, topk: int
 ) -> Array:
-    """Score every segment for every class.
+    """Score every segment for every word by probabilities.
 
     Args:
       outputs: of the student.
@@ -29,76 +30,66 @@ def score_segments(
     Returns:
       float32 (B, S, C): P, or P * Q where the filter is on.
     """
-    logits = scale * unit(outputs.segments) @ text.T
+    logits = scale * cosines(outputs.segments, text)
     probabilities = jax.nn.softmax(logits, axis=-1)
     if image_filter == "none":
         return probabilities
-    image = jax.nn.softmax(scale * unit(outputs.global_feature) @ text.T, axis=-1)
+    image = jax.nn.softmax(scale * cosines(outputs.global_feature, text), axis=-1)
     k = min(topk, text.shape[0])
     least = jax.lax.top_k(image, k)[0][:, -1:]
     kept = jnp.where((image >= least)[:, None], logits, -jnp.inf)
     return probabilities * jax.nn.softmax(kept, axis=-1)
 
 
-def paint_segments(maps: Array, scores: Array, size: tuple[int, int]) -> tuple[Array, Array]:
-    """Let every pixel follow its segment.
+def choose_segments(maps: Array, size: tuple[int, int]) -> Array:
+    """Let every pixel follow the segment whose enlarged map is highest there.
 
     Args:
       maps: float32 (B, h, w, S), soft.
-      scores: float32 (B, S, C).
       size: (Hpx, Wpx).
 
     Returns:
-      float32 (B, Hpx, Wpx, C) class scores, and int32 (B, Hpx, Wpx) the segment of each pixel.
+      uint8 (B, Hpx, Wpx), or int32 where there are more than 256 segments.
     """
     b, _, _, s = maps.shape
     enlarged = jax.image.resize(maps, (b, *size, s), "bilinear", antialias=False)
-    winners = enlarged.argmax(axis=-1)
-    rows = jnp.arange(b)[:, None, None]
-    return scores[rows, winners], winners
-
-
-def score_patches(features: Array, text: Array, *, scale: float, size: tuple[int, int]) -> Array:
-    """Score a dense read-out: probabilities at patches (B, h, w, E), enlarged to pixels.
-
-    Returns:
-      float32 (B, Hpx, Wpx, C).
-    """
-    probabilities = jax.nn.softmax(scale * unit(features) @ text.T, axis=-1)
-    shape = (len(features), *size, text.shape[0])
-    return jax.image.resize(probabilities, shape, "bilinear", antialias=False)
+    return enlarged.argmax(axis=-1).astype(jnp.uint8 if s <= 256 else jnp.int32)
 
 
 def add_background(scores: Array, threshold: float) -> Array:
-    """Put a background channel in front: it wins where no class reaches the threshold.
+    """Put a column for background in front: 1 where no class reaches the threshold, else 0.
 
-    The threshold is lowered to the window's best score, so that a window is never all
-    background (GroupViT).
+    The threshold is lowered to the best score of the window's segments (GroupViT).
 
     Args:
-      scores: float32 (B, Hpx, Wpx, C).
+      scores: float32 (B, S, C).
       threshold: in (0, 1].
 
     Returns:
-      float32 (B, Hpx, Wpx, 1 + C).
+      float32 (B, S, 1 + C).
     """
     best = scores.max(axis=-1, keepdims=True)
-    limit = jnp.minimum(threshold, best.max(axis=(1, 2, 3), keepdims=True))
+    limit = jnp.minimum(threshold, best.max(axis=1, keepdims=True))
     return jnp.concatenate([(best < limit).astype(scores.dtype), scores], axis=-1)
 
 
 def merge_background(scores: Array, words: int) -> Array:
-    """Make the last `words` channels one, the best of them, and put it in front.
+    """Make the last `words` columns one, the best of them, and put it in front.
 
     Args:
-      scores: float32 (B, Hpx, Wpx, C + words).
-      words: how many of the classes name background.
+      scores: float32 (B, S, C + words).
+      words: how many of them name background.
 
     Returns:
-      float32 (B, Hpx, Wpx, 1 + C).
+      float32 (B, S, 1 + C).
     """
     background = scores[..., -words:].max(axis=-1, keepdims=True)
     return jnp.concatenate([background, scores[..., :-words]], axis=-1)
+
+
+def cosines(features: Array, text: Array) -> Array:
+    """Return float32 (..., C): cosines of (..., E) with unit rows (C, E)."""
+    return unit(features) @ text.T
 
 
 def unit(x: Array) -> Array:

@@ -7,15 +7,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from zeroseg_jax.config import Config
-from zeroseg_jax.evaluation.dense_segmenter import DenseStudentSegmenter
 from zeroseg_jax.evaluation.presets import Preset
-from zeroseg_jax.evaluation.runner import Segmenter
 from zeroseg_jax.evaluation.segmenters import (
     ChanceSegmenter,
     DenseSegmenter,
+    DenseStudentSegmenter,
+    Segmenter,
     StudentSegmenter,
 )
 from zeroseg_jax.models.sizes import SIZES
@@ -60,19 +61,42 @@ def load_student(directory: str | Path, teacher_directory: str = "") -> TrainedS
 
 
 def build_student_segmenter(
-    student: TrainedStudent, words: list[list[str]], preset: Preset
-) -> Segmenter:
+    student: TrainedStudent,
+    words: list[list[str]],
+    preset: Preset,
+    *,
+    devices: list[jax.Device] | None = None,
+) -> StudentSegmenter | DenseStudentSegmenter:
     """Ask a student for words: `words` lists the synonyms of each class."""
     text = embed_words(student.teacher, words, preset)
     if student.config.objective == "clip_zss":
-        return DenseStudentSegmenter(student.params, student.config, text)
+        return DenseStudentSegmenter(
+            student.params,
+            student.config,
+            text,
+            preset,
+            owners=list_owners(words, preset),
+            devices=devices,
+        )
     return StudentSegmenter(
-        student.params, student.config, text, preset, student.teacher.logit_scale
+        student.params,
+        student.config,
+        text,
+        preset,
+        student.teacher.logit_scale,
+        owners=list_owners(words, preset),
+        devices=devices,
     )
 
 
 def build_baseline(
-    model: str, teacher: Teacher, words: list[list[str]], preset: Preset, has_background: bool
+    model: str,
+    teacher: Teacher,
+    words: list[list[str]],
+    preset: Preset,
+    has_background: bool,
+    *,
+    devices: list[jax.Device] | None = None,
 ) -> Segmenter:
     """Build "dense:READOUT" of the teacher, or "chance".
 
@@ -85,15 +109,34 @@ def build_baseline(
     kind, _, readout = model.partition(":")
     if kind != "dense" or readout not in READOUTS:
         known = ", ".join(f"dense:{name}" for name in READOUTS)
-        raise ValueError(f"--model: {model!r} is not one of {known}, chance.")
+        raise ValueError(f"--model: {model!r} is not one of {known}, chance, predictions:DIR.")
     text = embed_words(teacher, words, preset)
-    return DenseSegmenter(teacher, readout, native_px, text, preset)
+    return DenseSegmenter(
+        teacher,
+        readout,
+        native_px,
+        text,
+        preset,
+        owners=list_owners(words, preset),
+        devices=devices,
+    )
 
 
 def embed_words(teacher: Teacher, words: list[list[str]], preset: Preset) -> np.ndarray:
-    """Embed the classes and the preset's background words: float32 (C + words, E)."""
+    """Embed what is scored, float32 (K, E), the preset's background words last.
+
+    K is a row a class and a row a background word; with names "best", a row a name.
+    """
     background = [[word] for word in preset.background_words]
-    return embed_classes(teacher, words + background, preset.prompts, words_cache()).classes
+    found = embed_classes(teacher, words + background, preset.prompts, words_cache())
+    return found.names if preset.names == "best" else found.classes
+
+
+def list_owners(words: list[list[str]], preset: Preset) -> np.ndarray:
+    """Return int (K,): the class of each row of embed_words, background words counting on."""
+    counts = [len(names) if preset.names == "best" else 1 for names in words]
+    counts += [1] * len(preset.background_words)
+    return np.repeat(np.arange(len(counts)), counts)
 
 
 def _matching_size(teacher: Teacher) -> int:

@@ -1,7 +1,8 @@
 """Scores that follow the edges of the picture: pixel-adaptive mask refinement (PAMR).
 
 Source: Araslanov and Roth, "Single-stage semantic segmentation from image labels" (CVPR 2020),
-section 3.3. Training-free methods report with it or without; a preset says which.
+section 3.3; published with 10 iterations at distances 1, 2, 4, 8, 12 and 24. Training-free
+methods report with it or without; a preset says which.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ def refine_scores(
     """Replace each pixel's scores by a mean over its neighbours, again and again.
 
     A neighbour counts the more, the nearer its colour is to the pixel's own, measured in the
-    standard deviation of the colours around; the weights sum to 1.
+    standard deviation of the colours around; the weights sum to 1. Channels do not touch each
+    other, so they can be refined a few at a time.
 
     Args:
       scores: float32 (H, W, C).
@@ -35,17 +37,25 @@ def refine_scores(
     Returns:
       float32 (H, W, C); a pixel's sum over C is that of a weighted mean of its neighbours'.
     """
-    around = jnp.stack(_neighbours(image, dilations))
-    with_itself = jnp.concatenate([around, image[None]])
-    spread = _SHARPNESS * with_itself.std(axis=0, ddof=1) + _STD_EPS
-    affinity = -(jnp.abs(around - image) / spread).mean(axis=-1, keepdims=True)
-    weights = jax.nn.softmax(affinity, axis=0)
+    weights = weigh_neighbours(image, dilations)
 
     def average(_, current):
         shifted = _neighbours(current, dilations)
-        return sum(weight * other for weight, other in zip(weights, shifted, strict=True))
+        return sum(weights[i] * other for i, other in enumerate(shifted))
 
     return jax.lax.fori_loop(0, iterations, average, scores)
+
+
+def weigh_neighbours(image: Array, dilations: tuple[int, ...]) -> Array:
+    """Return float32 (8 * distances, H, W, 1): what each neighbour counts, summing to 1."""
+    # Centred at the pixel itself, so that sums of squares lose no digits to a bright picture.
+    differences = [other - image for other in _neighbours(image, dilations)]
+    count = len(differences) + 1
+    mean = sum(differences) / count
+    square = sum(jnp.square(d - mean) for d in differences) + jnp.square(mean)
+    spread = _SHARPNESS * jnp.sqrt(square / (count - 1)) + _STD_EPS
+    affinity = [-(jnp.abs(d) / spread).mean(axis=-1, keepdims=True) for d in differences]
+    return jax.nn.softmax(jnp.stack(affinity), axis=0)
 
 
 def _neighbours(x: Array, dilations: tuple[int, ...]) -> list[Array]:

@@ -78,29 +78,55 @@ def draw_panel(
     truth: np.ndarray,
     prediction: np.ndarray,
     segments: np.ndarray,
-    names: tuple[str, ...],
+    names: Sequence[str],
 ) -> Image.Image:
     """Draw image, truth, prediction and segments side by side, with a legend of the classes."""
     _, ids = np.unique(segments, return_inverse=True)
     ids = ids.reshape(segments.shape)
-    colours = palette(names)
     segment_names = [str(i + 1) for i in range(int(ids.max()) + 1)]
-    parts = (
+    colours = palette(names)
+    parts = [
         ("image", image),
         ("truth", colour_labels(truth, colours)),
         ("prediction", colour_labels(prediction, colours)),
         (f"segments ({len(segment_names)})", colour_labels(ids, palette(segment_names))),
-    )
+    ]
+    return _join(parts, [truth, prediction], names)
+
+
+def draw_side_by_side(
+    image: np.ndarray | None,
+    truth: np.ndarray | None,
+    predictions: dict[str, np.ndarray],
+    names: Sequence[str],
+) -> Image.Image:
+    """Draw image and truth, where given, and each titled prediction, with a legend."""
+    colours = palette(names)
+    parts = [] if image is None else [("image", image)]
+    maps = {} if truth is None else {"truth": truth}
+    maps |= predictions
+    parts += [(title, colour_labels(labels, colours)) for title, labels in maps.items()]
+    return _join(parts, list(maps.values()), names)
+
+
+def _join(
+    parts: list[tuple[str, np.ndarray]], maps: list[np.ndarray], names: Sequence[str]
+) -> Image.Image:
     width = len(parts) * (_PANEL_PX + _MARGIN_PX) + _MARGIN_PX
-    canvas = Image.new("RGB", (width, _PANEL_PX + _TITLE_PX + _MARGIN_PX), _PAPER)
+    scaled = [_fit(Image.fromarray(part), smooth=title == "image") for title, part in parts]
+    height = max(part.height for part in scaled)
+    canvas = Image.new("RGB", (width, height + _TITLE_PX + _MARGIN_PX), _PAPER)
     draw = ImageDraw.Draw(canvas)
-    for i, (title, part) in enumerate(parts):
+    font = _font(15)
+    for i, ((title, _), part) in enumerate(zip(parts, scaled, strict=True)):
         x = _MARGIN_PX + i * (_PANEL_PX + _MARGIN_PX)
-        draw.text((x, 5), title, fill=_INK, font=_font(15))
-        scaled = _fit(Image.fromarray(part), smooth=not i)
-        canvas.paste(scaled, (x, _TITLE_PX))
-    shown = sorted(set(np.unique(truth)) | set(np.unique(prediction)))
-    entries = [(names[c], tuple(int(v) for v in colours[c])) for c in shown if c < len(names)]
+        while font.getlength(title) > _PANEL_PX and len(title) > 4:
+            title = "..." + title[4:]  # the end of a path tells runs apart
+        draw.text((x, 5), title, fill=_INK, font=font)
+        canvas.paste(part, (x, _TITLE_PX))
+    colours = palette(names)
+    shown = sorted({int(c) for labels in maps for c in np.unique(labels)})
+    entries = [(names[c], tuple(int(v) for v in colours[c])) for c in shown if c >= 0]
     return add_legend(np.asarray(canvas), entries)
 
 
@@ -116,39 +142,105 @@ def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
 
 def score_line(result: dict[str, Any]) -> str:
     """Say a score with everything it depends on."""
-    preset = result["preset"]
     return (
-        f"{result['benchmark']}: mIoU {result['miou']:.2f} over {result['present_classes']} "
-        f"classes and {result['images']} images | preset {preset['name']}, prompts "
-        f"{result['prompts']}, {len(result['words'])} words, threshold "
-        f"{result['threshold']}, background words {len(preset['background_words'])}, "
-        f"filter {preset['image_filter']}, PAMR {_say_refinement(preset)} | "
-        f"checkpoint {result['checkpoint']}"
+        f"{result['benchmark']}: mIoU {_say(result['miou'])} over {say_mean(result)} and "
+        f"{result['images']} images | {say_protocol(result)} | checkpoint {result['checkpoint']}"
     )
 
 
+def say_mean(result: dict[str, Any]) -> str:
+    """Say over how many classes the mean is."""
+    if result["mean_over"] == "classes that occur":
+        return f"{result['present_classes']} classes"
+    return (
+        f"all {result['classes']} classes ({result['present_classes']} occur, the others count 0)"
+    )
+
+
+def say_protocol(result: dict[str, Any]) -> str:
+    """Say every number of a protocol in one line."""
+    preset = result["preset"]
+    if preset is None:
+        return "predictions of another tool, whose protocol only their maker knows"
+    words = result["words"]
+    names = sum(len(synonyms) for synonyms in words)
+    model = result["model"]
+    scale = model.get("logit_scale", preset["logit_scale"])
+    window = {-1: "whole picture", 0: "native"}.get(preset["window_px"], preset["window_px"])
+    parts = [
+        f"preset {preset['name']}",
+        f"short side {preset['short_side_px'] or 'native'}",
+        f"window {window}, stride {preset['stride_px'] or 'half'}",
+        f"resize {preset['resize']}",
+        f"normalisation {preset['normalisation']}",
+        f"prompts {result['prompts']}",
+        f"words {preset['words_file'] or 'of the benchmark'}, {len(words)} classes, "
+        f"{names} names, {preset['names']}",
+        f"naming {preset['naming']}",
+        f"logit scale {scale}",
+        f"filter {preset['image_filter']}"
+        + (f" {preset['topk']}" if preset["image_filter"] != "none" else ""),
+        f"threshold {preset['threshold'] or 'off'}"
+        + (f" ({preset['threshold_rule']})" if preset["threshold"] else ""),
+        f"background words {len(preset['background_words'])}",
+        f"area threshold {preset['area_threshold'] or 'off'}",
+        f"PAMR {_say_refinement(preset)}",
+    ]
+    return ", ".join(parts)
+
+
 def _say_refinement(preset: dict[str, Any]) -> str:
-    dilations = preset["pamr_dilations"]
-    return f"{preset['pamr_iterations']} x {tuple(dilations)}" if dilations else "off"
+    if not preset["pamr_dilations"]:
+        return "off"
+    size = preset["pamr_short_px"]
+    at = f"short side at most {size}" if size else "full size"
+    return f"{preset['pamr_iterations']} x {tuple(preset['pamr_dilations'])} at {at}"
+
+
+def _say(value: float | None) -> str:
+    return "absent" if value is None else f"{value:.2f}"
 
 
 def write_markdown(result: dict[str, Any]) -> str:
     """Write report.md."""
+    found = result["diagnostics"]
     lines = [
         f"# {result['benchmark']}",
         "",
         score_line(result),
         "",
-        f"Pixel accuracy {result['pixel_accuracy']:.2f}. With each segment, unrefined, "
-        f"named by its commonest true class: {result['diagnostics']['oracle_naming_miou']:.2f}. "
-        f"Segments used an image: {result['diagnostics']['segments_used_per_image']:.2f}.",
+        f"Pixel accuracy {_say(result['pixel_accuracy'])}, mean accuracy "
+        f"{_say(result['mean_accuracy'])}, frequency-weighted IoU "
+        f"{_say(result['frequency_weighted_iou'])}, boundary IoU "
+        f"{_say(result['boundary_miou'])}. With each segment, unrefined, named by its commonest "
+        f"true class: {_say(found['oracle_naming_miou'])}. Segments over 1 % an image: "
+        f"{found['segments_used_per_image']:.2f}.",
         "",
-        "| class | IoU |",
-        "|---|---:|",
     ]
+    if split := result.get("split"):
+        lines += [
+            f"Seen {_say(split['seen'])}, unseen {_say(split['unseen'])}, harmonic "
+            f"{_say(split['harmonic'])}; unseen: {', '.join(split['unseen_classes'])}.",
+            "",
+        ]
+    lines += [f"- {note}" for note in result["notes"]] + [""] * bool(result["notes"])
+    lines += ["| class | IoU | accuracy | boundary IoU |", "|---|---:|---:|---:|"]
     for name, value in result["per_class_iou"].items():
-        lines.append(f"| {name} | {'absent' if value is None else f'{value:.2f}'} |")
-    lines += ["", "| protocol | |", "|---|---|"]
-    lines += [f"| {name} | {value} |" for name, value in result["preset"].items()]
-    lines += ["", "Words: " + "; ".join(", ".join(names) for names in result["words"]), ""]
-    return "\n".join(lines)
+        accuracy = result["per_class_accuracy"][name]
+        outline = result["per_class_boundary_iou"][name]
+        lines.append(f"| {name} | {_say(value)} | {_say(accuracy)} | {_say(outline)} |")
+    lines += ["", "| truth | taken for | pixels | of the true class, % |", "|---|---|---:|---:|"]
+    for pair in result["confusion_pairs"]:
+        lines.append(
+            f"| {pair['truth']} | {pair['prediction']} | {pair['pixels']} | "
+            f"{pair['share_of_truth']:.1f} |"
+        )
+    lines += ["", "| size of segments | segments |", "|---|---:|"]
+    lines += [f"| {size} | {count} |" for size, count in found["segment_sizes"].items()]
+    if result["preset"]:
+        lines += ["", "| protocol | |", "|---|---|"]
+        lines += [f"| {name} | {value} |" for name, value in result["preset"].items()]
+        lines += [f"| {name} | {value} |" for name, value in result["model"].items()]
+        asked = "; ".join(", ".join(names) for names in result["words"])
+        lines += ["", f"Words: {asked}"]
+    return "\n".join([*lines, ""])

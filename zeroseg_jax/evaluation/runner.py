@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import jax
 import numpy as np
 from PIL import Image
 
-from zeroseg_jax.benchmarks.playground import Playground
-from zeroseg_jax.evaluation import refine, report, windows
-from zeroseg_jax.evaluation.confusion import Confusion, count_segments, name_by_truth
+from zeroseg_jax.evaluation import naming, page, report, windows
+from zeroseg_jax.evaluation.predictions import PredictionFolder
 from zeroseg_jax.evaluation.presets import Preset
+from zeroseg_jax.evaluation.scores import Scores
+from zeroseg_jax.evaluation.segmenters import Segmenter
+from zeroseg_jax.evaluation.stream import cut_picture, run_ahead, score_windows
 
 _LOG_SECONDS = 5.0
-
-
-class Segmenter(Protocol):
-    """See evaluation.segmenters."""
-
-    native_px: int
-    patch_px: int
-    score: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+Model = Segmenter | PredictionFolder
 
 
 def segment_image(
@@ -38,7 +34,7 @@ def segment_image(
     Args:
       segmenter: what scores windows.
       image: uint8 (H, W, 3).
-      preset: sizes and resize rule.
+      preset: the protocol.
 
     Returns:
       int32 (H, W) classes, float32 (H, W) their scores, and int32 (H, W) segment ids.
@@ -46,136 +42,203 @@ def segment_image(
     Raises:
       ValueError: sizes that do not fit the patch or each other.
     """
-    height, width = image.shape[:2]
-    short = preset.short_side_px or segmenter.native_px
-    window = preset.window_px or short
-    stride = preset.stride_px or window // 2
-    if window % segmenter.patch_px or window > short:
-        raise ValueError(
-            f"preset: a window of {window} px must be a multiple of the patch of "
-            f"{segmenter.patch_px} px and no larger than the short side of {short} px; "
-            "use --set window_px=...,short_side_px=..."
-        )
-    resized = windows.resize_image(
-        image, *windows.resized_size(height, width, short), preset.resize
-    )
-    scores, ids = windows.slide(resized, window, stride, segmenter.score)
-    if preset.pamr_dilations:
-        scores = _refine(scores, image, preset)
-    labels, best = windows.label_pixels(scores, height, width)
-    enlarged = Image.fromarray(ids).resize((width, height), Image.Resampling.NEAREST)
-    return labels, best, np.asarray(enlarged)
-
-
-def _refine(scores: np.ndarray, image: np.ndarray, preset: Preset) -> np.ndarray:
-    height, width = image.shape[:2]
-    if min(height, width) > preset.pamr_short_px:
-        height, width = windows.resized_size(height, width, preset.pamr_short_px)
-    guide = windows.resize_image(image, height, width, "antialiased")
-    enlarged = jax.image.resize(scores, (height, width, scores.shape[-1]), "bilinear")
-    refined = refine.refine_scores(
-        enlarged, guide, dilations=preset.pamr_dilations, iterations=preset.pamr_iterations
-    )
-    return np.asarray(refined)
+    (cut,) = score_windows(segmenter, [cut_picture(image, preset, segmenter)], segmenter.unit)
+    return tuple(naming.name_pixels(segmenter, cut, image, preset))
 
 
 def evaluate(
-    segmenter: Segmenter,
-    benchmark: Playground,
+    segmenter: Model,
+    benchmark: Any,
     preset: Preset,
     *,
     checkpoint: str,
     output: str | Path,
+    words: list[list[str]] | None = None,
+    unseen: list[int] | None = None,
+    batch: int = 8,
+    workers: int = 2,
     save_predictions: bool = False,
     pictures: int = 8,
     log: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Score a benchmark and write report.json, report.md and pictures.
+    """Score a benchmark; write report.json, report.md, report.html, counts.npz and pictures.
 
     Args:
-      segmenter: what scores windows.
-      benchmark: images and labels.
+      segmenter: a model under this preset, or predictions of another tool.
+      benchmark: name, class_names, words, has_background, and items of image uint8 (H, W, 3),
+        label int32 (H, W) with -1 for ignored, and name.
       preset: the protocol.
       checkpoint: what was evaluated, for the report.
       output: directory.
+      words: of the classes, where the preset has others than the benchmark.
+      unseen: ids of classes for seen, unseen and harmonic means.
+      batch: windows under way at once; changes no prediction.
+      workers: threads that read, resize, put together and count.
       save_predictions: also write one index PNG an image to output/predictions.
-      pictures: how many panels to draw.
+      pictures: how many panels to draw of the first images; 0: no picture anywhere.
       log: takes progress lines and the score line.
 
     Returns:
       What report.json holds.
 
     Raises:
-      ValueError: an image and its mask that do not fit; names the image.
+      ValueError: an empty benchmark, or an image and its mask that do not fit; names the image.
     """
+    if not len(benchmark):
+        raise ValueError(f"{benchmark.name}: the split holds no image; look at the data directory.")
     output = Path(output)
-    (output / "pictures").mkdir(parents=True, exist_ok=True)
-    if save_predictions:
-        (output / "predictions").mkdir(exist_ok=True)
-    classes = len(benchmark.class_names)
-    confusion, oracle = Confusion(classes), Confusion(classes)
-    used = []
+    for folder in ["pictures"] * bool(pictures) + ["predictions"] * save_predictions:
+        (output / folder).mkdir(parents=True, exist_ok=True)
+    output.mkdir(parents=True, exist_ok=True)
+    _check_predictions(segmenter, benchmark, log)
+    scores = Scores(benchmark)
     begin = last = time.time()
-    for index in range(len(benchmark)):
-        item = benchmark[index]
-        labels, _, segments = segment_image(segmenter, item["image"], preset)
-        confusion.add(item["label"], labels, item["name"])
-        oracle.add(item["label"], name_by_truth(segments, item["label"]), item["name"])
-        used.append(count_segments(segments))
-        if save_predictions:
-            save_png(Image.fromarray(labels.astype(np.uint8)),
-                     output / "predictions" / f"{item['name']}.png")  # fmt: skip
-        if index < pictures:
-            panel = report.draw_panel(
-                item["image"], item["label"], labels, segments, benchmark.class_names
-            )
-            save_png(panel, output / "pictures" / f"{item['name']}.png")
-        if time.time() - last > _LOG_SECONDS:
-            last = time.time()
-            rate = (index + 1) / (last - begin)
-            left = (len(benchmark) - index - 1) / rate
-            log(f"evaluate: {index + 1}/{len(benchmark)} images, ETA {left:.0f} s")
-    result = _summarise(confusion, oracle, used, benchmark, preset, checkpoint)
-    result["seconds"] = round(time.time() - begin, 2)
-    _write_text(output / "report.json", json.dumps(result, indent=1) + "\n")
-    _write_text(output / "report.md", report.write_markdown(result))
+    finish = functools.partial(
+        _finish, segmenter, benchmark, preset, output, pictures, save_predictions
+    )
+    with ThreadPoolExecutor(workers) as pool:
+        for count, record in enumerate(
+            run_ahead(pool, finish, _predict(pool, segmenter, benchmark, preset, batch, workers),
+                      workers), 1
+        ):  # fmt: skip
+            scores.add(record)
+            if time.time() - last > _LOG_SECONDS:
+                last = time.time()
+                left = (len(benchmark) - count) * (last - begin) / count
+                log(f"evaluate: {count}/{len(benchmark)} images, ETA {left:.0f} s")
+    result = {
+        **scores.summarise(unseen or []),
+        **_describe(segmenter, benchmark, preset, checkpoint, words, batch),
+        "seconds": round(time.time() - begin, 2),
+    }
+    scores.save_counts(output / "counts.npz")
+    write_text(output / "report.json", json.dumps(result, indent=1) + "\n")
+    write_text(output / "report.md", report.write_markdown(result))
+    panels = []
+    if pictures:
+        panels = [
+            (title, _redraw(segmenter, benchmark, preset, index))
+            for title, index in scores.choose_pictures()
+        ]
+    write_text(output / "report.html", page.write_page(result, panels))
+    for line in scores.notes:
+        log(f"evaluate: {line}")
     log(report.score_line(result))
     return result
 
 
-def _summarise(confusion, oracle, used, benchmark, preset, checkpoint) -> dict[str, Any]:
-    iou = confusion.class_iou()
+def _check_predictions(segmenter: Model, benchmark: Any, log: Callable[[str], None]) -> None:
+    """Predictions that miss are told all at once, where names are known without reading."""
+    names = getattr(benchmark, "names", None)
+    if isinstance(segmenter, PredictionFolder) and names is not None:
+        missing = segmenter.find_missing(list(names))
+        if missing:
+            raise ValueError(
+                f"{segmenter.directory}: {missing[0]}.png is missing ({len(missing)} of "
+                f"{len(names)} are); every image of the benchmark needs its prediction."
+            )
+
+
+def _predict(
+    pool: ThreadPoolExecutor,
+    segmenter: Model,
+    benchmark: Any,
+    preset: Preset,
+    batch: int,
+    workers: int,
+) -> Iterator[Any]:
+    """Yield (index, item, cut) in order; cut is None where nothing is run."""
+    if isinstance(segmenter, PredictionFolder):
+        for index in range(len(benchmark)):
+            yield index, benchmark[index], None
+        return
+
+    def prepare(index: int) -> Any:
+        item = benchmark[index]
+        return cut_picture(item["image"], preset, segmenter, (index, item))
+
+    prepared = run_ahead(pool, prepare, range(len(benchmark)), workers)
+    for cut in score_windows(segmenter, prepared, batch):
+        yield *cut.item, cut
+
+
+def _finish(
+    segmenter: Model,
+    benchmark: Any,
+    preset: Preset,
+    output: Path,
+    pictures: int,
+    save_predictions: bool,
+    predicted: Any,
+) -> Any:
+    index, item, cut = predicted
+    named = _name(segmenter, item, cut, preset)
+    record = Scores.measure(benchmark, item, named.labels, named.segments)
+    if cut is not None:
+        short = preset.short_side_px or segmenter.native_px
+        record.stretched = windows.is_stretched(*item["image"].shape[:2], short)
+    if save_predictions:
+        many = len(benchmark.class_names) > 256
+        mask = Image.fromarray(named.labels.astype(np.uint16 if many else np.uint8))
+        save_png(mask, output / "predictions" / f"{item['name']}.png")
+    if index < pictures:
+        panel = report.draw_panel(
+            item["image"], item["label"], named.labels, named.segments, benchmark.class_names
+        )
+        save_png(panel, output / "pictures" / f"{item['name']}.png")
+    return record
+
+
+def _name(segmenter: Model, item: dict[str, Any], cut: Any, preset: Preset) -> naming.Named:
+    if cut is not None:
+        return naming.name_pixels(segmenter, cut, item["image"], preset)
+    labels = segmenter.read(item["name"])
+    return naming.Named(labels, np.ones(labels.shape, np.float32), labels)
+
+
+def _redraw(segmenter: Model, benchmark: Any, preset: Preset, index: int) -> Image.Image:
+    item = benchmark[index]
+    if isinstance(segmenter, PredictionFolder):
+        named = _name(segmenter, item, None, preset)
+    else:
+        named = naming.Named(*segment_image(segmenter, item["image"], preset))
+    return report.draw_panel(
+        item["image"], item["label"], named.labels, named.segments, benchmark.class_names
+    )
+
+
+def _describe(
+    segmenter: Model,
+    benchmark: Any,
+    preset: Preset,
+    checkpoint: str,
+    words: list[list[str]] | None,
+    batch: int,
+) -> dict[str, Any]:
+    # Predictions of another tool were made under a protocol that only their maker knows.
+    foreign = isinstance(segmenter, PredictionFolder)
+    asked = words if words is not None else [list(names) for names in benchmark.words]
     return {
-        "benchmark": benchmark.name,
-        "preset": dataclasses.asdict(preset),
+        "preset": None if foreign else dataclasses.asdict(preset),
         "checkpoint": checkpoint,
-        "miou": round(100 * confusion.miou(), 2),
-        "pixel_accuracy": round(100 * confusion.pixel_accuracy(), 2),
-        "per_class_iou": {
-            name: None if np.isnan(value) else round(100 * float(value), 2)
-            for name, value in zip(benchmark.class_names, iou, strict=True)
-        },
-        "present_classes": confusion.present(),
-        "images": len(benchmark),
-        "words": [list(names) for names in benchmark.words],
-        "prompts": preset.prompts,
-        "threshold": preset.threshold,
-        "diagnostics": {
-            "oracle_naming_miou": round(100 * oracle.miou(), 2),
-            "segments_used_per_image": round(float(np.mean(used)), 2),
-        },
-        "confusion": confusion.matrix.tolist(),
+        "model": {} if foreign else segmenter.facts,
+        "words": [] if foreign else asked,
+        "prompts": None if foreign else preset.prompts,
+        "threshold": None if foreign else preset.threshold,
+        "batch": batch,
     }
 
 
 def save_png(image: Image.Image, path: Path) -> None:
-    """Write a PNG aside, then rename."""
+    """Write a PNG aside, then rename; folders in its name are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     image.save(part, format="PNG")
     os.replace(part, path)
 
 
-def _write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Write a text file aside, then rename."""
     part = path.with_name(path.name + ".part")
     part.write_text(text, encoding="utf-8")
     os.replace(part, path)

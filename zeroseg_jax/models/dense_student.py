@@ -85,7 +85,7 @@ def apply_dense(student: DenseStudent, params: Params, images: Array) -> Array:
     Args:
       student: from build_dense_student.
       params: its parameters.
-      images: float32 (B, Hpx, Wpx, 3), normalised, sides multiples of patch_px.
+      images: float32 (B, Hpx, Wpx, 3), normalised, sides multiples of cell_px.
 
     Returns:
       float32 (B, h, w, E), not normalised.
@@ -100,9 +100,9 @@ def apply_synthesizer(
     return student.apply({"params": params}, means, present, tokens, method="synthesize")
 
 
-def patch_px(model: ModelConfig, zss: ZssConfig) -> int:
-    """Return what sides of pictures must be multiples of: the patch, or MiT's 32."""
-    return model.encoder.patch_px if zss.encoder == "vit" else 32
+def cell_px(model: ModelConfig, zss: ZssConfig) -> int:
+    """Return the side of a cell of the student's grid: the patch, or MiT's first stride."""
+    return model.encoder.patch_px if zss.encoder == "vit" else 4
 
 
 def init_dense_from_teacher(params: Params, vision_params: Params, model: ModelConfig) -> Params:

@@ -187,6 +187,7 @@ PROMPTS: dict[str, tuple[str, ...]] = {
     "imagenet": _PHOTO + _ART,
     "playground": ("{}", "a {}", "a photo of a {}", "a picture of a {}"),
 }  # fmt: skip
+PROMPTS["tcl"] = (*PROMPTS["subset"], "a photo of many {}.", "a photo of {}s.")
 
 
 @dataclasses.dataclass(frozen=True)

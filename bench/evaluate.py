@@ -1,0 +1,182 @@
+"""Speed of evaluation, beside the vision tower of transformers' torch GroupViT.
+
+    python bench/evaluate.py
+
+Everything alternates in one process, round by round, and medians are told, so that whatever else
+the machine does falls on all alike. Weights are random: speed does not depend on them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+import torch
+from absl import flags as absl_flags
+from absl.flags import FLAGS
+from transformers import GroupViTVisionConfig, GroupViTVisionModel
+
+from configs import imagenet
+from zeroseg_jax import flags
+from zeroseg_jax.config import from_mapping
+from zeroseg_jax.evaluation import naming, runner, stream, windows
+from zeroseg_jax.evaluation.presets import get_preset
+from zeroseg_jax.evaluation.scores import Scores
+from zeroseg_jax.evaluation.segmenters import StudentSegmenter
+from zeroseg_jax.models.student import build_student, init_params
+from zeroseg_jax.training.writer import describe_machine
+
+_WINDOW_PX = 448
+_CLASSES = 21
+
+
+class Photos:
+    """Smooth random pictures of VOC's usual size, with masks of rectangles."""
+
+    name, has_background = "bench", True
+    class_names = ("background", *(f"class {i}" for i in range(1, _CLASSES)))
+    words = tuple((name,) for name in class_names[1:])
+
+    def __init__(self, images: int):
+        rng = np.random.default_rng(0)
+        self._items = []
+        for i in range(images):
+            coarse = rng.integers(0, 256, (15, 20, 3), dtype=np.uint8)
+            image = windows.resize_image(coarse, 375, 500, "antialiased").astype(np.uint8)
+            label = rng.integers(-1, _CLASSES, (5, 5)).repeat(75, axis=0).repeat(100, axis=1)
+            self._items.append({"image": image, "label": label.astype(np.int32), "name": str(i)})
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: int) -> dict:
+        return self._items[index]
+
+
+def define_flags() -> None:
+    """Define the command line."""
+    absl_flags.DEFINE_integer("rounds", 7, "of everything", lower_bound=1)
+    absl_flags.DEFINE_integer("images", 4, "an evaluation a round", lower_bound=1)
+    absl_flags.DEFINE_string("output", "docs/results/evaluate_speed.json", "raw results")
+
+
+def main(arguments: list[str]) -> None:
+    """Time, print, and write."""
+    del arguments
+    preset = get_preset("groupvit", "voc21")
+    segmenter = _build_student(preset)
+    photos = Photos(FLAGS.images)
+    tower = GroupViTVisionModel(GroupViTVisionConfig(image_size=_WINDOW_PX)).eval()
+    parts = _list_parts(segmenter, tower, photos, preset)
+    for run in parts.values():  # compile, and touch every page once
+        run()
+    seconds: dict[str, list[float]] = {name: [] for name in parts}
+    for _ in range(FLAGS.rounds):
+        for name, run in parts.items():
+            begin = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - begin)
+    result = _summarise(seconds)
+    path = Path(FLAGS.output)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    print(
+        json.dumps({k: v for k, v in result.items() if k not in ("seconds", "packages")}, indent=1)
+    )
+
+
+def _build_student(preset) -> StudentSegmenter:
+    config = from_mapping(imagenet.get_config("vit_s16").to_dict())
+    params = init_params(build_student(config.model), jax.random.key(0))
+    text = np.random.default_rng(0).normal(size=(_CLASSES - 1, config.model.embed_dim))
+    text = (text / np.linalg.norm(text, axis=1, keepdims=True)).astype(np.float32)
+    return StudentSegmenter(params, config, text, preset, 100.0)
+
+
+def _list_parts(segmenter, tower, photos: Photos, preset) -> dict[str, Callable[[], object]]:
+    """Name what is timed; each runs over all photos, or one window."""
+    items = [photos[i] for i in range(len(photos))]
+    cuts = [stream.cut_picture(item["image"], preset, segmenter) for item in items]
+    shape = (1, _WINDOW_PX, _WINDOW_PX, 3)
+    window = np.random.default_rng(0).uniform(0, 255, shape).astype(np.float32)
+    pixels = torch.from_numpy(window.transpose(0, 3, 1, 2) / 255)
+    scored = list(stream.score_windows(segmenter, cuts, 8))
+    named = [
+        naming.name_pixels(segmenter, cut, item["image"], preset)
+        for cut, item in zip(scored, items, strict=True)
+    ]
+
+    def run_torch():
+        with torch.inference_mode():
+            tower(pixel_values=pixels)
+
+    def run_forward():
+        for cut in cuts:
+            for area in cut.grid.places():
+                jax.block_until_ready(tuple(segmenter.score(cut.resized[area][None])))
+
+    def run_whole():
+        with tempfile.TemporaryDirectory() as folder:
+            runner.evaluate(
+                segmenter, photos, preset, checkpoint="bench", output=folder, pictures=0,
+                log=lambda line: None,
+            )  # fmt: skip
+
+    return {
+        "torch_groupvit_window": run_torch,
+        "student_window": lambda: jax.block_until_ready(tuple(segmenter.score(window))),
+        "forward": run_forward,
+        "whole": run_whole,
+        "resize": lambda: [stream.cut_picture(i["image"], preset, segmenter) for i in items],
+        "paste": lambda: [
+            naming.name_pixels(segmenter, cut, item["image"], preset)
+            for cut, item in zip(scored, items, strict=True)
+        ],
+        "metric": lambda: [
+            Scores.measure(photos, item, n.labels, n.segments)
+            for item, n in zip(items, named, strict=True)
+        ],
+    }
+
+
+def _summarise(seconds: dict[str, list[float]]) -> dict:
+    median = {name: statistics.median(values) for name, values in seconds.items()}
+    # Ratios are taken within a round: both sides then met the same machine.
+    faster = [
+        a / b
+        for a, b in zip(seconds["torch_groupvit_window"], seconds["student_window"], strict=True)
+    ]
+    share = [a / b for a, b in zip(seconds["forward"], seconds["whole"], strict=True)]
+    split = ("forward", "resize", "paste", "metric")
+    return {
+        "command": "python bench/evaluate.py",
+        "window_px": _WINDOW_PX,
+        "images_a_round": FLAGS.images,
+        "windows_an_image": 2,
+        "rounds": FLAGS.rounds,
+        "torch": torch.__version__,
+        "torch_threads": torch.get_num_threads(),
+        "load_average": round(os.getloadavg()[0], 1),
+        "torch_groupvit_windows_per_second": round(1 / median["torch_groupvit_window"], 2),
+        "student_windows_per_second": round(1 / median["student_window"], 2),
+        "student_over_torch": round(statistics.median(faster), 3),
+        "student_over_torch_range": [round(min(faster), 3), round(max(faster), 3)],
+        "whole_over_forward": round(statistics.median(share), 3),
+        "whole_over_forward_range": [round(min(share), 3), round(max(share), 3)],
+        "milliseconds_an_image": {
+            name: round(1000 * median[name] / FLAGS.images, 1) for name in (*split, "whole")
+        },
+        "seconds": {name: [round(v, 4) for v in values] for name, values in seconds.items()},
+        **describe_machine(),
+    }
+
+
+if __name__ == "__main__":
+    flags.run(main, define_flags)

@@ -1,0 +1,132 @@
+"""Open vocabulary: any picture against a thousand words, and the best words of each segment.
+
+Source: ZeroSeg, Table 2 (ImageNet's 1,000 class names over pictures of Conceptual Captions).
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from zeroseg_jax.evaluation import canvas, naming, ranking, report, stream, windows
+from zeroseg_jax.evaluation.presets import Preset
+from zeroseg_jax.evaluation.segmenters import Segmenter
+from zeroseg_jax.evaluation.words import WORDS, read_words
+
+IMAGENET = "imagenet"
+_WNID = re.compile(r"n\d{8}")
+_LEAST_SHARE = 0.01
+
+
+def read_vocabulary(path: str) -> list[list[str]]:
+    """Read a words file; "imagenet" is the shipped one of 1,000 classes.
+
+    A first word such as n01440764 is an id, not a word. Words may stand under two classes, as
+    "crane" does in ImageNet.
+
+    Raises:
+      ValueError: see words.read_words, or a line with an id alone.
+    """
+    source = WORDS / "imagenet1k.txt" if path == IMAGENET else Path(path)
+    rows = read_words(source)
+    words = [names[1:] if _WNID.fullmatch(names[0]) else names for names in rows]
+    for number, names in enumerate(words, 1):
+        if not names:
+            raise ValueError(f"{source}: line {number} has an id and no word.")
+    return words
+
+
+def name_segments(
+    segmenter: Segmenter, image: np.ndarray, names: list[str], preset: Preset, top: int
+) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    """Find the best words of each segment of a picture.
+
+    A segment is here what the picture shows: all pixels with the same best word.
+
+    Args:
+      segmenter: asked with these words.
+      image: uint8 (H, W, 3).
+      names: one a class.
+      preset: the protocol; where it names a background, label 0 is that.
+      top: words a segment.
+
+    Returns:
+      int32 (H, W) segments, 0 .. n - 1 by falling area, -1 where a word covers less than 1 % of
+      the picture; and of each segment its share of the picture and its words, the one it shows
+      first, then those whose mean score over it is highest.
+    """
+    (cut,) = stream.score_windows(
+        segmenter, [stream.cut_picture(image, preset, segmenter)], segmenter.unit
+    )
+    height, width = image.shape[:2]
+    picture = canvas.build_canvas(cut.grid, cut.scored, segmenter.patch_px)
+    labels = naming.name_pixels(segmenter, cut, image, preset).labels
+    shown = ["background", *names] if preset.names_background else names
+    # The scores of a region are the mean over its pixels at the resized size.
+    small = _shrink(labels, *picture.size)
+    regions, shares = np.unique(labels, return_counts=True)
+    order = np.argsort(-shares, kind="stable")
+    ids = np.full((height, width), -1, np.int32)
+    found = []
+    for region, count in zip(regions[order], shares[order], strict=True):
+        share = count / labels.size
+        inside = small == region
+        if share < _LEAST_SHARE or not inside.any():
+            continue
+        ids[labels == region] = len(found)
+        means = _mean_scores(picture, inside, segmenter.rule)
+        best = np.argsort(-means, kind="stable")
+        best = [int(region), *(int(b) for b in best if b != region)][:top]
+        words = [{"word": shown[b], "score": round(float(means[b]), 4)} for b in best]
+        found.append({"share": round(float(share), 4), "words": words})
+    return ids, found
+
+
+def _shrink(labels: np.ndarray, height: int, width: int) -> np.ndarray:
+    rows = windows.nearest_places(labels.shape[0], height)
+    return labels[rows][:, windows.nearest_places(labels.shape[1], width)]
+
+
+def _mean_scores(picture: canvas.Canvas, inside: np.ndarray, rule: ranking.Rule) -> np.ndarray:
+    """Return float (labels,): a region's mean score of each label, by its best word."""
+    means = np.concatenate(
+        [
+            picture.channels(start, min(start + 16, picture.words))[inside].mean(axis=0)
+            for start in range(0, picture.words, 16)
+        ]
+    )
+    if rule.softmax_scale:
+        means = np.exp(rule.softmax_scale * (means - means.max()))
+        means /= means.sum()
+    best = np.zeros(int(rule.labels.max()) + 1)
+    np.maximum.at(best, rule.labels, means)
+    return best
+
+
+def draw_words(image: np.ndarray, ids: np.ndarray, found: list[dict[str, Any]]) -> Image.Image:
+    """Paint the segments over a picture, write the first word on each, and list all below."""
+    colours = report.palette([str(i) for i in range(max(len(found), 1))])
+    painted = Image.fromarray(report.overlay(image, ids, colours))
+    draw = ImageDraw.Draw(painted)
+    font = ImageFont.load_default(size=max(12, min(image.shape[:2]) // 24))
+    for number, region in enumerate(found):
+        rows, columns = np.nonzero(ids == number)
+        # The pixel of the region nearest its centre, so that the word stands on it.
+        distance = (rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2
+        middle = int(distance.argmin())
+        draw.text(
+            (int(columns[middle]), int(rows[middle])), region["words"][0]["word"], font=font,
+            anchor="mm", fill=(255, 255, 255), stroke_width=2, stroke_fill=(0, 0, 0),
+        )  # fmt: skip
+    entries = [
+        (
+            ", ".join(word["word"] for word in region["words"]),
+            tuple(int(v) for v in colours[number]),
+        )
+        for number, region in enumerate(found)
+    ]
+    return report.add_legend(np.asarray(painted), entries)
