@@ -117,6 +117,8 @@ def _run(config: Config, clip: teacher.Teacher, name: str, seed: int) -> dict:
     slug = name.replace(" ", "").replace("+", "-").lower()
     workdir = Path(FLAGS.workdir) / f"{slug}-{seed}"
     done = train(config, workdir, teacher=clip, options=Options(log=lambda line: None))
+    if not done["finished"]:
+        raise ValueError(f"{workdir}: stopped at step {done['step']}; run again to go on.")
     trained = {"seed": seed, "seconds": round(time.time() - begin, 1)}
     trained["cpu_seconds"] = round(time.process_time() - cpu, 1)
     trained["last_losses"] = {k: v for k, v in done["record"].items() if k.startswith("loss")}
