@@ -26,12 +26,18 @@ def describe_batch(config: Config) -> dict[str, jax.ShapeDtypeStruct]:
     """Return the shapes of a global batch as the step takes it, for features from a bank."""
     side, count = config.model.image_px, config.optim.batch_global
     views = len(grid_windows(config.teacher.grids, config.teacher.overlap))
-    return {
+    shapes = {
         "image": jax.ShapeDtypeStruct((count, side, side, 3), np.uint8),
         "features": jax.ShapeDtypeStruct(
             (count, views, config.model.embed_dim), np.dtype(config.teacher.dtype)
         ),
     }
+    if config.objective == "clip_zss":
+        zss = config.zss
+        map_px, local = side // zss.label_stride, zss.regions_max if zss.loss_local else 0
+        shapes["fused"] = jax.ShapeDtypeStruct((count, map_px, map_px), np.int16)
+        shapes["local"] = jax.ShapeDtypeStruct((count, local, config.model.embed_dim), np.float16)
+    return shapes
 
 
 @dataclasses.dataclass(frozen=True)

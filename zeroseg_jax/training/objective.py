@@ -53,6 +53,17 @@ def build_objective(config: Config, teacher: Teacher, inputs: Inputs) -> Objecti
     return build_zeroseg(config, feature_mean=feature_mean, vision_params=tower)
 
 
+def build_abstract(config: Config) -> Objective:
+    """Build what a run learns for its shapes alone: no teacher, no words, no weights to read.
+
+    CLIP-ZSS is given as many seen classes as the largest published split has.
+    """
+    if config.objective == "clip_zss":
+        parts = objective_zss.build_abstract(config)
+        return Objective(parts.init_params, parts.loss_fn, parts.init_memory, parts.remember)
+    return build_zeroseg(config)
+
+
 def build_zeroseg(
     config: Config, *, feature_mean: Any = None, vision_params: Any = None
 ) -> Objective:

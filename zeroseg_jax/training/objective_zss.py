@@ -22,6 +22,8 @@ from zeroseg_jax.teacher.text import embed_classes, words_cache
 from zeroseg_jax.training.checkpoint import load_params
 from zeroseg_jax.training.segformer_weights import start_from_segformer
 
+_MOST_SEEN = 156  # of COCO-Stuff
+
 
 @dataclasses.dataclass(frozen=True)
 class ZssParts:
@@ -44,22 +46,35 @@ def build(config: Config, teacher: Teacher, seen_words: list[list[str]]) -> ZssP
     Raises:
       ValueError: weights to start from that do not fit the student.
     """
-    student = dense.build_dense_student(
+    student = _build_student(config)
+    text = embed_seen(teacher, seen_words, config.zss.prompts)
+    return _build_parts(config, student, text, _build_start(config, student, teacher))
+
+
+def build_abstract(config: Config) -> ZssParts:
+    """Build the parts for their shapes alone, with _MOST_SEEN seen classes."""
+    student = _build_student(config)
+    text = np.zeros((_MOST_SEEN, config.model.embed_dim), np.float32)
+    return _build_parts(config, student, text, lambda key: dense.init_dense_params(student, key))
+
+
+def _build_student(config: Config) -> dense.DenseStudent:
+    return dense.build_dense_student(
         config.model, config.zss, jnp.dtype(config.run.dtype), remat=config.run.remat
     )
-    text = embed_seen(teacher, seen_words, config.zss.prompts)
+
+
+def _build_parts(config: Config, student: dense.DenseStudent, text: np.ndarray, start) -> ZssParts:
     size = (config.zss.bank_size, config.model.embed_dim)
 
     def remember(memory, batch):
         tokens = batch["features"][:, 0].astype(jnp.float32)
         return {"bank": losses_zss.push_bank(memory["bank"], tokens)}
 
-    return ZssParts(
-        _build_start(config, student, teacher),
-        build_loss(config, student, text),
-        lambda: {"bank": jnp.zeros(size, jnp.float32)},
-        remember,
-    )
+    def init_memory():
+        return {"bank": jnp.zeros(size, jnp.float32)}
+
+    return ZssParts(start, build_loss(config, student, text), init_memory, remember)
 
 
 def embed_seen(teacher: Teacher, words: list[list[str]], prompts: str) -> np.ndarray:
