@@ -174,6 +174,18 @@ def test_a_global_batch_enters_the_bank_once(prepared, clip, tmp_path):
     np.testing.assert_array_equal(state.memory["bank"], wanted)
 
 
+def test_the_plan_traces_the_same_loss():
+    """Without teacher, words and bank: from the config alone."""
+    from zeroseg_jax.training.inputs import describe_batch
+    from zeroseg_jax.training.objective import build_abstract
+
+    config = from_mapping(TINY)
+    goal, key = build_abstract(config), jax.random.key(0)
+    params, memory = jax.eval_shape(goal.init_params, key), jax.eval_shape(goal.init_memory)
+    loss, metrics = jax.eval_shape(goal.loss_fn, params, describe_batch(config), key, memory)
+    assert loss.shape == () and {"loss_local", "loss_global", "loss_prototype"} < set(metrics)
+
+
 def test_resumed_equals_undisturbed(prepared, tmp_path, clip, whole):
     """The bank of class tokens is saved and restored with the rest."""
     workdir = tmp_path / "run"
