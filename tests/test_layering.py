@@ -111,6 +111,7 @@ class Block:
 sys.meta_path.insert(0, Block())
 import zeroseg_jax.models.student, zeroseg_jax.losses, zeroseg_jax.training.step
 import zeroseg_jax.models.dense_student, zeroseg_jax.losses_zss
+import zeroseg_jax.training.sharding, zeroseg_jax.training.costs
 import zeroseg_jax.evaluation.assign
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import time
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def test_two_processes_agree_with_one_stop_together_and_go_on(tmp_path, start, w
     workdir = tmp_path / "run"
     pair = start_two(start, workdir, "--config.mesh.fsdp=2")
     while all(process.poll() is None for process in pair) and len(losses_of(workdir)) < 3:
-        pass
+        time.sleep(0.05)
     pair[1].send_signal(signal.SIGTERM)
     outputs = [process.communicate()[0] for process in pair]
     assert [process.returncode for process in pair] == [0, 0], outputs

@@ -79,14 +79,14 @@ class Checkpoints:
     def save(self, step: int, state: TrainState, clock: np.ndarray) -> None:
         """Start to save; returns once the state's memory may be reused.
 
+        A checkpoint appears under its name only when whole, so a process that dies while
+        writing leaves the one before as the newest. A save that failed raises at the next
+        call, or at the end of the context.
+
         Args:
           step: its name.
           state: to be saved.
           clock: float64 (n,), seconds; see goodput.Goodput.export.
-
-        A checkpoint appears under its name only when whole, so a process that dies while
-        writing leaves the one before as the newest. A save that failed raises at the next
-        call, or at the end of the context.
 
         Raises:
           CheckpointError: this save or the one before could not be written.
@@ -105,8 +105,9 @@ class Checkpoints:
         try:
             yield
         except _DAMAGE as error:
-            good = self.steps
-            kept = f"the newest good one is step {good[-1]}" if good else "there is none before it"
+            # What the disk says: the manager may count the one that failed.
+            good = [int(p.name) for p in self.directory.iterdir() if p.name.isdigit()]
+            kept = f"the newest good one is step {max(good)}" if good else "none is before it"
             raise CheckpointError(
                 f"{self.directory}: a checkpoint could not be written ({_first_cause(error)}); "
                 f"{kept}; make room, then run the same command again to go on."
@@ -286,8 +287,10 @@ def _load(
 
 def _agree(reason: str) -> None:
     """Raise DamagedError on every host where one of them found a reason."""
-    found = multihost_utils.process_allgather(np.bool_(bool(reason)))
-    if np.any(found):
+    found = bool(reason)
+    if jax.process_count() > 1:
+        found = np.any(multihost_utils.process_allgather(np.bool_(found)))
+    if found:
         raise DamagedError(reason or "another host could not read its part")
 
 

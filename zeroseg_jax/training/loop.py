@@ -131,7 +131,7 @@ def fit(
                 options.log(f"train: going on from step {int(state.step)} of {steps}")
         run = _Run(config, workdir, steps, int(state.step), mesh, clock, options, painter)
         step_fn = build_step(config, objective, optimizer, mesh, like)
-        with contextlib.closing(run.sinks), _catch_signal(run):
+        with contextlib.closing(run.sinks), contextlib.closing(run.profile), _catch_signal(run):
             state = run.loop(state, step_fn, inputs, checkpoints)
     done = int(state.step)
     return {"step": done, "steps": steps, "finished": done == steps, "record": run.record}
@@ -227,6 +227,7 @@ class _Profile:
     def __init__(self, directory: Path, start: int, steps: int):
         self._directory, self._steps = directory, steps
         self._first = start + self._SKIP
+        self._running = False
 
     def after(self, step: int, metrics: dict[str, jax.Array]) -> None:
         """Start or end the trace after a step."""
@@ -235,8 +236,15 @@ class _Profile:
         jax.block_until_ready(metrics)
         if step == self._first:
             jax.profiler.start_trace(str(self._directory))
+            self._running = True
         else:
+            self.close()
+
+    def close(self) -> None:
+        """End a trace that is still running."""
+        if self._running:
             jax.profiler.stop_trace()
+            self._running = False
 
 
 def _count_bytes(tree: Any) -> int:
