@@ -16,9 +16,12 @@ RULES = {
     "config.py": (set(), {"jax", "flax", "numpy"}),
     "paths.py": (set(), {"flax", "grain"}),
     "losses.py": ({"config", "models"}, {"grain", "orbax", "absl"}),
+    "losses_zss.py": ({"config"}, {"grain", "orbax", "absl", "optax"}),
     "models": ({"config", "models"}, {"grain", "orbax", "absl", "transformers", "PIL"}),
     # An entry point, and the one place where torch files are opened.
     "teacher/convert.py": ({"teacher", "flags"}, {"grain", "orbax", "PIL", "flax"}),
+    # Host work beside the device: numpy alone.
+    "teacher/regions.py": (set(), {"jax", "flax", "grain", "orbax", "absl", "PIL"}),
     "teacher": ({"teacher", "models", "paths"}, {"grain", "orbax", "absl", "PIL"}),
     "data": ({"config", "data", "playground"}, {"jax", "flax", "optax", "orbax"}),
     "benchmarks": ({"config", "data", "benchmarks", "playground"}, {"jax", "flax", "orbax"}),
@@ -130,6 +133,7 @@ class Block:
             raise ImportError(name)
 sys.meta_path.insert(0, Block())
 import zeroseg_jax.models.student, zeroseg_jax.losses, zeroseg_jax.training.step
+import zeroseg_jax.models.dense_student, zeroseg_jax.losses_zss
 import zeroseg_jax.training.sharding, zeroseg_jax.training.costs
 import zeroseg_jax.evaluation.assign
 """

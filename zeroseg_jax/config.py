@@ -101,6 +101,50 @@ class LossConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class ZssConfig:
+    """CLIP-ZSS (objective == clip_zss), read by nothing else; docs/clip_zss.md."""
+
+    # Which words are seen and which unseen, a name of benchmarks/splits.py; none: no labels at all
+    split: str = "playground"
+    labels: str = ""  # data.source == folder: folder of index masks, one an image
+    zero_is_nothing: bool = False  # in the masks class k is written k + 1, and 0 is nothing
+    label_stride: int = 4  # px of the training square a pixel of the label map
+    prompts: str = "simple"  # of the seen words in training, see teacher/text.py
+    # the student
+    encoder: str = "vit"  # vit (as model.encoder says) | mit_b0 .. mit_b5 | mit_tiny
+    encoder_weights: str = ""  # SegFormer's directory; of a ViT: a trained ZeroSeg student
+    head_width: int = 256  # of SegFormer's head
+    flip: bool = True  # left and right, at random
+    # regions of the unannotated part, made by prepare
+    dense_px: int = 0  # side at which the teacher's dense tokens are read; 0: the training square's
+    readout: str = "maskclip"  # of the dense tokens, see teacher/dense.py
+    windows: tuple[int, ...] = (8, 16)  # O, sides of the seeds' windows in tokens
+    iterations: int = 10  # of K-means
+    merge_above: float = 0.85  # lambda, cosine from which clusters are one region
+    least_share: float = 0.01  # of the grid; smaller regions go to their neighbours
+    regions_max: int = 16  # K, latent classes an image
+    local_view: str = "masked"  # what loss_local is taught by: masked | cropped (and masked)
+    # constants of the losses
+    temperature: float = 0.07  # tau, of both InfoNCE losses
+    bank_size: int = 24  # past class tokens, the paper's
+    alpha: float = 14.3  # multiplies cosines to seen words
+    beta: float = 14.3  # multiplies cosines to latent prototypes
+    latent: bool = True  # whether latent regions take part: PLM
+    latent_weight: float = 0.5  # of latent classes in the pixel losses
+    stop_gradient: bool = True  # between the dense features and the prototypes made of them
+    synthesizer_width: int = 512
+    synthesizer_depth: int = 2
+    synthesizer_heads: int = 8
+    # weights of the losses; 0 leaves a term out
+    loss_pixel: float = 1.0  # cross-entropy
+    loss_focal: float = 100.0  # NEL, ZegCLIP's weights
+    loss_dice: float = 1.0
+    loss_global: float = 1.0  # GLM
+    loss_prototype: float = 1.0  # the BCE that teaches the synthesizer
+    loss_local: float = 0.0  # the successor's local distillation
+
+
+@dataclasses.dataclass(frozen=True)
 class TeacherConfig:
     """The frozen CLIP and the views it is shown."""
 
@@ -123,6 +167,7 @@ class DataConfig:
     scene_seed: int = 0
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of RGB in [0, 1], student input
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    names: str = ""  # folder: a file of stems, one a line, that are taken; empty: all pictures
     max_pixels: int = 50_000_000  # larger images are skipped by name
     workers: int = 0  # grain worker processes; 0: threads
     prefetch_batches: int = 4
@@ -137,6 +182,7 @@ class OptimConfig:
     steps: int = 0  # total; 0: epochs * images // batch_global
     epochs: float = 80.0
     warmup_fraction: float = 0.25
+    schedule: str = "cosine"  # after the warm-up: cosine | poly (power 0.9, mmsegmentation's)
     weight_decay: float = 0.05
     b1: float = 0.9
     b2: float = 0.95
@@ -173,8 +219,10 @@ class Config:
     """A whole run."""
 
     name: str = "zeroseg"
+    objective: str = "zeroseg"  # zeroseg | clip_zss
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
+    zss: ZssConfig = ZssConfig()
     teacher: TeacherConfig = TeacherConfig()
     data: DataConfig = DataConfig()
     optim: OptimConfig = OptimConfig()
@@ -196,11 +244,15 @@ def grid_windows(grids: tuple[int, ...], overlap: bool) -> list[tuple[float, ...
     return windows
 
 
+ZSS_TERMS = ("pixel", "focal", "dice", "global", "prototype", "local")
+
+
 class ConfigError(ValueError):
     """A setting that cannot be; the message is one sentence that names the field."""
 
 
 _CHOICES = {
+    "objective": ("zeroseg", "clip_zss"),
     "model.encoder.activation": ("gelu", "quick_gelu"),
     "model.encoder.positions": ("sincos", "learned"),
     "model.encoder.init": ("scratch", "teacher"),
@@ -210,6 +262,10 @@ _CHOICES = {
     "loss.channels": ("mean", "sum"),
     "loss.terms": ("mean", "sum"),
     "loss.matching_mode": ("nearest", "coverage"),
+    "optim.schedule": ("cosine", "poly"),
+    "zss.encoder": ("vit", *(f"mit_b{i}" for i in range(6)), "mit_tiny"),
+    "zss.readout": ("raw", "maskclip", "sclip", "clearclip", "naclip"),
+    "zss.local_view": ("masked", "cropped"),
     "teacher.dtype": ("float16", "float32"),
     "data.source": ("playground", "folder", "arrayrecord", "tar", "tfds"),
     "data.features": ("bank", "live"),
@@ -289,7 +345,8 @@ def validate(config: Config) -> None:
         raise ConfigError(
             f"teacher.grids: {grids} does not begin with 1, but the first view is the whole image."
         )
-    if len(set(grids)) != len(grids) or len(grids) < 2:
+    least = 1 if config.objective == "clip_zss" else 2
+    if len(set(grids)) != len(grids) or len(grids) < least:
         raise ConfigError(f"teacher.grids: {grids} needs at least two different grids.")
     if max(grids) > config.model.image_px:
         raise ConfigError(
@@ -299,6 +356,8 @@ def validate(config: Config) -> None:
         raise ConfigError(
             f"data.directory: empty; say where the images are, data.source={config.data.source}."
         )
+    if config.objective == "clip_zss":
+        _validate_zss(config)
     if config.loss.patch and config.model.head.grouping != "clustered":
         raise ConfigError("loss.patch: needs model.head.grouping='clustered'.")
     _validate_mesh(config)
@@ -306,6 +365,36 @@ def validate(config: Config) -> None:
         raise ConfigError(
             f"optim.warmup_fraction: {config.optim.warmup_fraction} is outside [0, 1)."
         )
+
+
+def _validate_zss(config: Config) -> None:
+    zss, side = config.zss, config.model.image_px
+    if config.data.features != "bank":
+        raise ConfigError(
+            "data.features: CLIP-ZSS reads regions that prepare makes; use 'bank' and run prepare."
+        )
+    if side % zss.label_stride:
+        raise ConfigError(f"zss.label_stride: {zss.label_stride} does not divide {side} px.")
+    if zss.encoder != "vit" and side % 32:
+        raise ConfigError(
+            f"model.image_px: {side} is not a multiple of 32, as {zss.encoder} needs."
+        )
+    if zss.synthesizer_width % zss.synthesizer_heads:
+        raise ConfigError(
+            f"zss.synthesizer_width: {zss.synthesizer_width} is not a multiple of "
+            f"{zss.synthesizer_heads} heads."
+        )
+    if not -1 <= zss.merge_above <= 1:
+        raise ConfigError(f"zss.merge_above: {zss.merge_above} is no cosine; use -1 to 1.")
+    if zss.split == "none" and (zss.loss_prototype or not zss.latent):
+        raise ConfigError(
+            "zss.split: 'none' has no seen words; set zss.loss_prototype=0 and zss.latent=True."
+        )
+    if zss.split != "none" and config.data.source == "folder" and not zss.labels:
+        raise ConfigError("zss.labels: empty; name the folder of index masks, or zss.split='none'.")
+    weights = [getattr(zss, f"loss_{name}") for name in ZSS_TERMS]
+    if not any(weights):
+        raise ConfigError("zss: every loss has weight 0; give one a weight.")
 
 
 def _validate_mesh(config: Config) -> None:
@@ -357,6 +446,9 @@ _POSITIVE = (
     "model.head.segment_tokens", "model.head.temperature", "model.head.count_eps",
     "model.head.z_hidden", "model.head.cluster_temperature", "model.head.cluster_iterations",
     "teacher.grids", "data.max_pixels", "data.std",
+    "zss.label_stride", "zss.head_width", "zss.windows", "zss.iterations", "zss.regions_max",
+    "zss.temperature", "zss.bank_size", "zss.alpha", "zss.beta", "zss.synthesizer_width",
+    "zss.synthesizer_depth", "zss.synthesizer_heads",
     "data.prefetch_batches", "optim.base_rate", "optim.batch_global", "optim.accumulate_steps",
     "mesh.fsdp", "mesh.tensor",
     "run.log_every_steps", "run.checkpoint_every_steps", "run.keep_checkpoints",
@@ -364,6 +456,8 @@ _POSITIVE = (
 _NOT_NEGATIVE = (
     "loss.reconstruction", "loss.distillation", "loss.matching", "loss.cell", "loss.inside",
     "loss.patch", "data.images", "data.scene_seed", "data.workers", "optim.steps",
+    "zss.dense_px", "zss.least_share", "zss.latent_weight",
+    *(f"zss.loss_{name}" for name in ZSS_TERMS),
     "model.head.cluster_appearance", "optim.epochs", "optim.weight_decay", "optim.clip_norm",
     "optim.encoder_rate_scale", "run.seed", "run.pictures_every_steps",
 )  # fmt: skip

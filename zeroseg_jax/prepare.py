@@ -14,6 +14,7 @@ from zeroseg_jax import flags, teacher
 from zeroseg_jax.config import Config
 from zeroseg_jax.data import bank, sources
 from zeroseg_jax.encoding import encode_shards, list_windows, shard_length
+from zeroseg_jax.pseudo_labels import prepare_regions
 
 
 def bank_directory(config: Config, workdir: str | Path) -> Path:
@@ -127,7 +128,10 @@ def main(arguments: list[str]) -> None:
     config, _ = flags.read_config()
     directory = bank_directory(config, FLAGS.workdir)
     clip = teacher.load(config.teacher.directory)
-    prepare_bank(config, directory, clip, host_index=FLAGS.host_index, host_count=FLAGS.host_count)
+    hosts = {"host_index": FLAGS.host_index, "host_count": FLAGS.host_count}
+    manifest = prepare_bank(config, directory, clip, **hosts)
+    if config.objective == "clip_zss" and manifest is not None:
+        prepare_regions(config, directory, clip, **hosts)
 
 
 if __name__ == "__main__":

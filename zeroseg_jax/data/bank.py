@@ -15,6 +15,7 @@ import json
 import os
 import struct
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -165,10 +166,16 @@ def check_manifest(manifest: dict[str, Any], wanted: dict[str, Any]) -> None:
 
 
 class BankSource:
-    """Random access to the records of a finished bank."""
+    """Random access to the records of a finished bank; `decode` unpacks one."""
 
-    def __init__(self, directory: str | Path):
+    def __init__(
+        self,
+        directory: str | Path,
+        decode: Callable[[bytes], dict[str, Any]] = decode_record,
+    ):
         import grain
+
+        self._decode = decode
 
         self.manifest = read_manifest(directory)
         paths = [str(_shard_path(Path(directory), i)) for i in range(self.manifest["shards"])]
@@ -183,7 +190,7 @@ class BankSource:
         return len(self._records)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return decode_record(self._records[index])
+        return self._decode(self._records[index])
 
 
 def _shard_path(directory: Path, shard: int) -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 from zeroseg_jax.data.sources import Source
 from zeroseg_jax.data.transforms import ImageError, cut_views, square_crop
 
-_KEYS = ("image", "features", "views", "index")
+_KEYS = ("image", "features", "views", "fused", "local", "index")
 
 
 class LiveViews:

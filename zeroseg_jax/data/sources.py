@@ -50,12 +50,15 @@ class FolderSource:
       directory: searched recursively for SUFFIXES, in any case.
       limit: at most so many, 0 for all.
       max_pixels: see read_image.
+      stems: file of the stems that are taken, one a line; "" for all.
 
     Raises:
-      ValueError: no such folder, or no image in it.
+      ValueError: no such folder, no image in it, or a stem of the list that is not there.
     """
 
-    def __init__(self, directory: str, limit: int = 0, max_pixels: int = 50_000_000):
+    def __init__(
+        self, directory: str, limit: int = 0, max_pixels: int = 50_000_000, stems: str = ""
+    ):
         root = Path(directory)
         if not root.is_dir():
             raise ValueError(f"data.directory: {directory} is not a folder; name one with images.")
@@ -69,6 +72,8 @@ class FolderSource:
                 f"data.directory: {directory} holds no image ({', '.join(SUFFIXES)}); "
                 "put some there or name another folder."
             )
+        if stems:
+            names = _take_listed(names, Path(stems))
         self.root, self.max_pixels = root, max_pixels
         self.names = names[:limit] if limit else names
 
@@ -81,6 +86,20 @@ class FolderSource:
         return {"image": image, "name": name, "index": index}
 
 
+def _take_listed(names: list[str], path: Path) -> list[str]:
+    if not path.is_file():
+        raise ValueError(f"data.names: {path} is not a file; name one with a stem a line.")
+    wanted = set(path.read_text(encoding="utf-8").split())
+    taken = [name for name in names if Path(name).stem in wanted]
+    missing = sorted(wanted - {Path(name).stem for name in taken})
+    if missing:
+        raise ValueError(
+            f"data.names: {len(missing)} of {len(wanted)} pictures that {path} lists are not in "
+            f"data.directory, the first is {missing[0]}."
+        )
+    return taken
+
+
 def build_source(config: Config) -> Source:
     """Build the source that a config names.
 
@@ -89,7 +108,7 @@ def build_source(config: Config) -> Source:
     """
     data = config.data
     if data.source == "folder":
-        return FolderSource(data.directory, data.images, data.max_pixels)
+        return FolderSource(data.directory, data.images, data.max_pixels, data.names)
     if data.source == "arrayrecord":
         return archives.ArrayRecordSource(data.directory, data.images, data.max_pixels)
     if data.source == "tar":

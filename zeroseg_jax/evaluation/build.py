@@ -15,6 +15,7 @@ from zeroseg_jax.evaluation.presets import Preset
 from zeroseg_jax.evaluation.segmenters import (
     ChanceSegmenter,
     DenseSegmenter,
+    DenseStudentSegmenter,
     Segmenter,
     StudentSegmenter,
 )
@@ -65,9 +66,18 @@ def build_student_segmenter(
     preset: Preset,
     *,
     devices: list[jax.Device] | None = None,
-) -> StudentSegmenter:
+) -> StudentSegmenter | DenseStudentSegmenter:
     """Ask a student for words: `words` lists the synonyms of each class."""
     text = embed_words(student.teacher, words, preset)
+    if student.config.objective == "clip_zss":
+        return DenseStudentSegmenter(
+            student.params,
+            student.config,
+            text,
+            preset,
+            owners=list_owners(words, preset),
+            devices=devices,
+        )
     return StudentSegmenter(
         student.params,
         student.config,

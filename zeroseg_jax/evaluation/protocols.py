@@ -71,8 +71,26 @@ _PLAYGROUND: dict[str, Any] = {
 }
 _THINGS = {**_PLAYGROUND, "background_words": STUFF}
 
+# Generalised zero-shot segmentation, mmsegmentation's windows as ZegCLIP's released configs have
+# them; background is no class. CLIP-ZSS says no more than that classes are chosen by argmax, so
+# prompts, naming and scale (the student's own) are the project's.
+_ZSS: dict[str, Any] = {
+    "short_side_px": 512,
+    "window_px": 512,
+    "stride_px": 426,
+    "prompts": "simple",
+    "naming": "pixels",
+    "logit_scale": 0.0,
+    "image_filter": "none",
+}
+
 # preset -> benchmark ("*" for all) -> fields
 PROTOCOLS: dict[str, dict[str, dict[str, Any]]] = {
+    "zss": {
+        "*": _ZSS,
+        "playground/zss": {**_PLAYGROUND, "naming": "pixels", "pamr_dilations": ()},
+        "playground/full": {**_PLAYGROUND, "naming": "pixels", "pamr_dilations": ()},
+    },
     "zeroseg": {
         "*": _ZEROSEG,
         # ZeroSeg section 4.

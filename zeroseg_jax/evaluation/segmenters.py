@@ -23,6 +23,7 @@ from zeroseg_jax.evaluation import assign
 from zeroseg_jax.evaluation.canvas import Scored
 from zeroseg_jax.evaluation.presets import Preset
 from zeroseg_jax.evaluation.ranking import Rule
+from zeroseg_jax.models import dense_student as dense
 from zeroseg_jax.models import student as students
 from zeroseg_jax.teacher import Teacher
 from zeroseg_jax.teacher.clip import VisionTower
@@ -106,8 +107,43 @@ class StudentSegmenter:
         return Scored(*self._score(windows))
 
 
-class DenseSegmenter:
-    """A dense read-out of the teacher; every patch is a segment of its own."""
+class _PatchSegmenter:
+    """Every patch is a segment of its own; `embed` gives (B, h, w, E) of pixels."""
+
+    def __init__(
+        self,
+        embed: Callable[[Any, jax.Array], jax.Array],
+        weights: Any,
+        normalisation: tuple[Any, Any],
+        scale: float,
+        text: np.ndarray,
+        preset: Preset,
+        owners: np.ndarray | None,
+        devices: list[jax.Device] | None,
+    ):
+        scale = _scale(preset, scale)
+        mean, std = _normalisation(preset, *normalisation)
+        self.rule = build_rule(preset, scale, len(text), owners)
+        self.facts = {"mean": mean, "std": std, "logit_scale": round(scale, 4)}
+
+        def score(constants, window):
+            weights, text = constants
+            features = embed(weights, (window / 255 - jnp.array(mean)) / jnp.array(std))
+            features = features.reshape(len(window), -1, features.shape[-1])
+            scores = assign.cosines(features, text)
+            if preset.naming == "segments":
+                scores = _add_background(jax.nn.softmax(scale * scores, axis=-1), preset)
+            return scores
+
+        self._score, self.unit = _compile(score, (weights, jnp.asarray(text)), devices)
+
+    def score(self, windows: np.ndarray) -> Scored:
+        """See Segmenter."""
+        return Scored(self._score(windows), None)
+
+
+class DenseSegmenter(_PatchSegmenter):
+    """A dense read-out of the teacher."""
 
     def __init__(
         self,
@@ -121,28 +157,42 @@ class DenseSegmenter:
         devices: list[jax.Device] | None = None,
     ):
         self.native_px, self.patch_px = native_px, teacher.patch_px
-        scale = _scale(preset, teacher.logit_scale)
-        mean, std = _normalisation(preset, teacher.mean, teacher.std)
         tower = VisionTower(teacher.config, teacher.dtype)
-        self.rule = build_rule(preset, scale, len(text), owners)
-        self.facts = {"mean": mean, "std": std, "logit_scale": round(scale, 4)}
+        super().__init__(
+            lambda weights, pixels: read_out(tower, weights, pixels, readout),
+            teacher.vision_params, (teacher.mean, teacher.std), teacher.logit_scale,
+            text, preset, owners, devices,
+        )  # fmt: skip
 
-        def score(constants, window):
-            weights, text = constants
-            pixels = (window / 255 - jnp.array(mean)) / jnp.array(std)
-            features = read_out(tower, weights, pixels, readout)
-            features = features.reshape(len(window), -1, features.shape[-1])
-            scores = assign.cosines(features, text)
-            if preset.naming == "segments":
-                scores = _add_background(jax.nn.softmax(scale * scores, axis=-1), preset)
-            return scores
 
-        constants = (teacher.vision_params, jnp.asarray(text))
-        self._score, self.unit = _compile(score, constants, devices)
+class DenseStudentSegmenter(_PatchSegmenter):
+    """A CLIP-ZSS student: its encoder and words, nothing else.
 
-    def score(self, windows: np.ndarray) -> Scored:
-        """See Segmenter."""
-        return Scored(self._score(windows), None)
+    Under the naming "pixels" cosines are enlarged before the softmax, as in training.
+
+    Source: CLIP-ZSS (arXiv 2310.02296), inference.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        config: Config,
+        text: np.ndarray,
+        preset: Preset,
+        *,
+        owners: np.ndarray | None = None,
+        devices: list[jax.Device] | None = None,
+    ):
+        self.native_px = config.model.image_px
+        self.patch_px = dense.cell_px(config.model, config.zss)
+        student = dense.build_dense_student(config.model, config.zss)
+        # The synthesizer works in training only.
+        weights = {name: part for name, part in params.items() if name != "synthesizer"}
+        super().__init__(
+            lambda weights, pixels: dense.apply_dense(student, weights, pixels),
+            weights, (config.data.mean, config.data.std), config.zss.alpha,
+            text, preset, owners, devices,
+        )  # fmt: skip
 
 
 class ChanceSegmenter:

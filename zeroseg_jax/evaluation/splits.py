@@ -7,14 +7,7 @@ from __future__ import annotations
 
 import difflib
 
-# Ids of label spaces without background.
-UNSEEN: dict[str, tuple[int, ...]] = {
-    # potted plant, sheep, sofa, train, monitor
-    "voc20": (15, 16, 17, 18, 19),
-    # cow, giraffe, suitcase, frisbee, skateboard, carrot, scissors, cardboard, clouds, grass,
-    # playing field, river, road, tree, concrete wall
-    "coco_stuff171": (19, 23, 28, 29, 36, 51, 76, 88, 94, 112, 133, 136, 137, 157, 160),
-}
+from zeroseg_jax.benchmarks.splits import BENCHMARKS, usual_unseen
 
 
 def find_unseen(text: str, benchmark: str, class_names: tuple[str, ...]) -> list[int]:
@@ -34,12 +27,13 @@ def find_unseen(text: str, benchmark: str, class_names: tuple[str, ...]) -> list
     if not text:
         return []
     if text == "usual":
-        if benchmark not in UNSEEN:
+        usual = usual_unseen(benchmark, class_names)
+        if usual is None:
             raise ValueError(
                 f"--unseen: there is no usual split of {benchmark!r} (only of "
-                f"{', '.join(UNSEEN)}); name the classes, with ';' between."
+                f"{', '.join(BENCHMARKS)}); name the classes, with ';' between."
             )
-        return list(UNSEEN[benchmark])
+        return list(usual)
     ids = []
     for name in (part.strip() for part in text.split(";")):
         if name not in class_names:

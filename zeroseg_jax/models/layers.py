@@ -110,16 +110,17 @@ class Block(nn.Module):
         return x + mlp(LayerNorm(self.eps, name="norm2")(x))
 
 
-def remat_block(remat: str) -> type[Block]:
-    """Return Block with what its backward pass computes again instead of keeping it.
+def remat_block(remat: str, block: type[nn.Module] = Block) -> type[nn.Module]:
+    """Return a kind of block with what its backward pass computes again instead of keeping it.
 
     Args:
       remat: "none"; "dots" keeps only products with weights; "full" keeps only the input.
+      block: what is wrapped.
     """
     if remat == "none":
-        return Block
+        return block
     keep = {"dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "full": None}
-    return nn.remat(Block, policy=keep[remat])
+    return nn.remat(block, policy=keep[remat])
 
 
 class PatchEmbedding(nn.Module):

@@ -186,6 +186,31 @@ def init_from_teacher(params: Params, vision_params: Params, model: ModelConfig)
     Raises:
       ValueError: a field of `model` that does not fit the tower.
     """
+    params = {
+        **params,
+        "encoder": tower_as_encoder(params["encoder"], vision_params, model),
+    }
+    kernel = vision_params["projection"]["kernel"]
+    projection = {"kernel": kernel, "bias": jnp.zeros(kernel.shape[1])}
+    if model.head.region_readout:
+        params["region_projection"] = projection
+    return jax.tree.map(jnp.array, params)
+
+
+def tower_as_encoder(encoder: Params, vision_params: Params, model: ModelConfig) -> Params:
+    """Put a CLIP vision tower in an encoder's names.
+
+    Args:
+      encoder: the encoder's own params.
+      vision_params: the teacher's vision tower, in teacher.clip's names.
+      model: the settings of the encoder, which must match the tower.
+
+    Returns:
+      New params; learned positions are resized to the encoder's grid.
+
+    Raises:
+      ValueError: a field of `model` that does not fit the tower.
+    """
     config = model.encoder
     side = model.image_px // config.patch_px
     blocks = sum(name.startswith("blocks_") for name in vision_params)
@@ -204,23 +229,17 @@ def init_from_teacher(params: Params, vision_params: Params, model: ModelConfig)
             )
     positions = vision_params["positions"]
     resized = resize_positions(positions[1:], side, side)
-    encoder = {
-        **params["encoder"],
+    tower = {
+        **encoder,
         **{name: value for name, value in vision_params.items() if name.startswith("blocks_")},
         "class_token": vision_params["class_token"],
         "positions": jnp.concatenate([positions[:1], resized]),
         "pre_norm": vision_params["pre_norm"],
         "post_norm": vision_params["post_norm"],
     }
-    bias = params["encoder"]["patch_embedding"]["projection"]["bias"]
-    projection = {"kernel": kernel, "bias": jnp.zeros_like(bias)}
-    encoder["patch_embedding"] = {"projection": projection}
-    params = {**params, "encoder": encoder}
-    kernel = vision_params["projection"]["kernel"]
-    projection = {"kernel": kernel, "bias": jnp.zeros(kernel.shape[1])}
-    if model.head.region_readout:
-        params["region_projection"] = projection
-    return jax.tree.map(jnp.array, params)
+    bias = encoder["patch_embedding"]["projection"]["bias"]
+    tower["patch_embedding"] = {"projection": {"kernel": kernel, "bias": jnp.zeros_like(bias)}}
+    return tower
 
 
 def set_feature_mean(params: Params, mean: Array) -> Params:

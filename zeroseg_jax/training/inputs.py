@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from zeroseg_jax.config import Config, grid_windows
-from zeroseg_jax.data import bank, pipeline, sources
+from zeroseg_jax.data import bank, pipeline, regions, sources
 from zeroseg_jax.teacher import Teacher
 from zeroseg_jax.teacher.views import build_encoder
 
@@ -26,12 +26,18 @@ def describe_batch(config: Config) -> dict[str, jax.ShapeDtypeStruct]:
     """Return the shapes of a global batch as the step takes it, for features from a bank."""
     side, count = config.model.image_px, config.optim.batch_global
     views = len(grid_windows(config.teacher.grids, config.teacher.overlap))
-    return {
+    shapes = {
         "image": jax.ShapeDtypeStruct((count, side, side, 3), np.uint8),
         "features": jax.ShapeDtypeStruct(
             (count, views, config.model.embed_dim), np.dtype(config.teacher.dtype)
         ),
     }
+    if config.objective == "clip_zss":
+        zss = config.zss
+        map_px, local = side // zss.label_stride, zss.regions_max if zss.loss_local else 0
+        shapes["fused"] = jax.ShapeDtypeStruct((count, map_px, map_px), np.int16)
+        shapes["local"] = jax.ShapeDtypeStruct((count, local, config.model.embed_dim), np.float16)
+    return shapes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,12 +49,14 @@ class Inputs:
       teacher: the frozen CLIP where features are made live, else None.
       teacher_digest: sha256 hex digest of the CLIP that made or makes the features.
       config: of the run.
+      seen_words: of CLIP-ZSS, for each seen class its synonyms.
     """
 
     source: Any
     teacher: Teacher | None
     teacher_digest: str
     config: Config
+    seen_words: list[list[str]] = dataclasses.field(default_factory=list)
 
     @property
     def images(self) -> int:
@@ -123,7 +131,8 @@ def build_inputs(
     """
     if config.data.features == "bank":
         directory = Path(config.data.bank) if config.data.bank else workdir / "bank"
-        source = bank.BankSource(directory)
+        is_zss = config.objective == "clip_zss"
+        source = regions.FusedSource(directory) if is_zss else bank.BankSource(directory)
         manifest = source.manifest
         _check_width(config, manifest["embed_dim"], f"the bank {directory}")
         wanted = {
@@ -134,7 +143,8 @@ def build_inputs(
         if teacher is not None:
             wanted["teacher"] = teacher.digest
         bank.check_manifest(manifest, wanted)
-        return Inputs(source, None, manifest["teacher"], config)
+        words = _check_regions(config, source.regions_manifest) if is_zss else []
+        return Inputs(source, None, manifest["teacher"], config, words)
     if teacher is None:
         raise ValueError("data.features: live features need a teacher; set teacher.directory.")
     _check_width(config, teacher.embed_dim, f"the teacher {config.teacher.directory}")
@@ -147,6 +157,20 @@ def build_inputs(
     for reason in source.skipped:
         log(f"skipped {reason}")
     return Inputs(source, teacher, teacher.digest, config)
+
+
+def _check_regions(config: Config, manifest: dict[str, Any]) -> list[list[str]]:
+    """Refuse regions of other settings; return the seen words."""
+    wanted = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in dataclasses.asdict(config.zss).items()
+        if name in manifest
+    }
+    wanted["dense_px"] = wanted["dense_px"] or config.model.image_px
+    # Without the local term the views are not looked at, whether they are there or not.
+    wanted["local_view"] = config.zss.local_view if config.zss.loss_local else None
+    bank.check_manifest(manifest, {k: v for k, v in wanted.items() if v is not None})
+    return manifest["seen_words"]
 
 
 def _check_width(config: Config, width: int, origin: str) -> None:

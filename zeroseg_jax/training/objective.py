@@ -14,6 +14,7 @@ from zeroseg_jax.config import Config, grid_windows
 from zeroseg_jax.models import student as students
 from zeroseg_jax.models.layers import to_patches
 from zeroseg_jax.teacher import Teacher
+from zeroseg_jax.training import objective_zss
 from zeroseg_jax.training.inputs import Inputs
 
 Batch = dict[str, jax.Array]
@@ -42,11 +43,25 @@ def build_objective(config: Config, teacher: Teacher, inputs: Inputs) -> Objecti
     """Build what a run of `config` learns.
 
     Raises:
-      ValueError: a teacher to start from that does not fit the config.
+      ValueError: a teacher, words or weights to start from that do not fit the config.
     """
+    if config.objective == "clip_zss":
+        parts = objective_zss.build(config, teacher, inputs.seen_words)
+        return Objective(parts.init_params, parts.loss_fn, parts.init_memory, parts.remember)
     feature_mean = inputs.feature_mean() if config.loss.centre else None
     tower = teacher.vision_params if config.model.encoder.init == "teacher" else None
     return build_zeroseg(config, feature_mean=feature_mean, vision_params=tower)
+
+
+def build_abstract(config: Config) -> Objective:
+    """Build what a run learns for its shapes alone: no teacher, no words, no weights to read.
+
+    CLIP-ZSS is given as many seen classes as the largest published split has.
+    """
+    if config.objective == "clip_zss":
+        parts = objective_zss.build_abstract(config)
+        return Objective(parts.init_params, parts.loss_fn, parts.init_memory, parts.remember)
+    return build_zeroseg(config)
 
 
 def build_zeroseg(

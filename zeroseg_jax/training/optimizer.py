@@ -11,6 +11,8 @@ from zeroseg_jax.config import Config
 # First match wins; 1-D leaves are never decayed, whatever their name.
 _DECAY_RULES = ((r"token|positions", False), (r".*", True))
 
+_POLY_POWER = 0.9
+
 
 def count_steps(config: Config, images: int) -> int:
     """Return the steps of the run: optim.steps, or its epochs over `images`."""
@@ -19,10 +21,13 @@ def count_steps(config: Config, images: int) -> int:
 
 
 def build_schedule(config: Config, steps: int) -> optax.Schedule:
-    """Return the learning rate at each step: warm-up from 0, then a half cosine to 0."""
+    """Return the learning rate at each step: warm-up from 0, then a fall to 0."""
     optim = config.optim
     peak = optim.base_rate * optim.batch_global / 256
     warmup = int(optim.warmup_fraction * steps)
+    if optim.schedule == "poly":
+        fall = optax.polynomial_schedule(peak, 0.0, _POLY_POWER, max(steps - warmup, 1))
+        return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), fall], [warmup])
     return optax.warmup_cosine_decay_schedule(0.0 if warmup else peak, peak, warmup, steps)
 
 

@@ -25,8 +25,11 @@ def build_painter(config: Config, source: Any) -> Callable[[Any], dict[str, np.n
       source: random access to dicts with "image" uint8 (image_px, image_px, 3).
 
     Returns:
-      A function from params to {"segments/I": uint8 (image_px, 2 * image_px, 3)}.
+      A function from params to {"segments/I": uint8 (image_px, 2 * image_px, 3)}; of CLIP-ZSS
+      {"labels/I": ...}, the given and the latent labels that it is taught, by id.
     """
+    if config.objective == "clip_zss":
+        return lambda params: _paint_labels(source)
     student = students.build_student(config.model)
     mean, std = np.float32(config.data.mean), np.float32(config.data.std)
     side = config.model.image_px // config.model.encoder.patch_px
@@ -49,3 +52,20 @@ def build_painter(config: Config, source: Any) -> Callable[[Any], dict[str, np.n
         return {f"segments/{i}": both[i] for i in shown}
 
     return paint
+
+
+def _paint_labels(source: Any) -> dict[str, np.ndarray]:
+    painted = {}
+    for i in range(min(_IMAGES, len(source))):
+        record = source[i]
+        image, fused = record["image"], record["fused"]
+        count = max(int(fused.max()) + 2, 2)
+        # Neighbouring ids get distant hues; what has no label stays as it is.
+        hues = [0.618 * k % 1 for k in range(count)]
+        colours = np.array([colorsys.hsv_to_rgb(hue, 0.8, 1.0) for hue in hues]) * 255
+        at = np.arange(len(image)) * len(fused) // len(image)
+        ids = fused[at[:, None], at]
+        mixed = (1 - _OPACITY) * image + _OPACITY * colours[np.maximum(ids, 0)]
+        shown = np.where(ids[..., None] >= 0, mixed, image).astype(np.uint8)
+        painted[f"labels/{i}"] = np.concatenate([image, shown], axis=1)
+    return painted

@@ -15,7 +15,7 @@ from zeroseg_jax.config import Config
 from zeroseg_jax.training import costs, sharding
 from zeroseg_jax.training.chips import Chip, parse_topology
 from zeroseg_jax.training.inputs import describe_batch
-from zeroseg_jax.training.objective import build_zeroseg
+from zeroseg_jax.training.objective import build_abstract
 from zeroseg_jax.training.optimizer import build_optimizer, count_steps
 from zeroseg_jax.training.state import TrainState, init_state
 from zeroseg_jax.training.step import build_step
@@ -125,7 +125,7 @@ def plan_step(config: Config, topology: str, given: Assumptions) -> dict[str, An
 
 def _trace_step(config: Config, mesh: jax.sharding.Mesh, steps: int):
     """Return the jitted step with the shapes of its state and batch, laid on the mesh."""
-    objective, optimizer = build_zeroseg(config), build_optimizer(config, steps)
+    objective, optimizer = build_abstract(config), build_optimizer(config, steps)
     shapes = jax.eval_shape(lambda: init_state(config, objective, optimizer))
     state = sharding.shard_state(shapes, mesh)
     step = build_step(config, objective, optimizer, mesh, state)

@@ -21,6 +21,12 @@ from zeroseg_jax.config import Config, to_mapping
 from zeroseg_jax.training.goodput import Goodput
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+# Counts in the progress line, by the names of their metrics.
+_COUNTS = {
+    "distinct_matches": "matches",
+    "segments_used": "segments",
+    "latent_regions": "latent regions",
+}
 # What may change when a run goes on: it does not touch the numbers.
 FREE_FIELDS = frozenset(
     {
@@ -262,9 +268,7 @@ class Stopwatch:
             if name.startswith("loss")
         )
         counts = "".join(
-            f" {words} {record[name]:.1f}"
-            for name, words in (("distinct_matches", "matches"), ("segments_used", "segments"))
-            if name in record
+            f" {words} {record[name]:.1f}" for name, words in _COUNTS.items() if name in record
         )
         return (
             f"train: step {step}/{self._steps} {terms}{counts} "

@@ -1,0 +1,166 @@
+"""What GLM, PLM and the local term of CLIP-ZSS bring on playground/zss, over seeds.
+
+    python bench/clip_zss.py --workdir=runs/clip_zss
+
+Every method trains the same encoder from the same start on the same pictures for the same steps;
+scores are on scenes of EVALUATION_SEED. A seed moves the parameters drawn and the order of the
+pictures. Runs that the output holds already are not made again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+from absl import flags as absl_flags
+from absl.flags import FLAGS
+
+from configs import clip_zss
+from zeroseg_jax import flags, teacher
+from zeroseg_jax.benchmarks import get_benchmark
+from zeroseg_jax.benchmarks.splits import get_split
+from zeroseg_jax.config import Config, from_mapping
+from zeroseg_jax.evaluation import build
+from zeroseg_jax.evaluation.confusion import Confusion
+from zeroseg_jax.evaluation.presets import get_preset
+from zeroseg_jax.evaluation.runner import segment_image
+from zeroseg_jax.evaluation.segmenters import DenseStudentSegmenter
+from zeroseg_jax.prepare import bank_directory, prepare_bank
+from zeroseg_jax.pseudo_labels import prepare_regions
+from zeroseg_jax.train import use_compilation_cache
+from zeroseg_jax.training.checkpoint import load_params
+from zeroseg_jax.training.loop import Options, train
+from zeroseg_jax.training.writer import describe_machine
+
+_NO_PLM = {"latent": False, "loss_focal": 0.0, "loss_dice": 0.0, "loss_prototype": 0.0}
+# Method -> changes of config.zss.
+METHODS = {
+    "baseline": {**_NO_PLM, "loss_global": 0.0},
+    "GLM": _NO_PLM,
+    "PLM": {"loss_global": 0.0},
+    "GLM + PLM": {},
+    "GLM + PLM + local": {"loss_local": 1.0},
+}
+
+
+def define_flags() -> None:
+    """Define the command line."""
+    absl_flags.DEFINE_string("workdir", "runs/clip_zss", "holds bank and runs")
+    absl_flags.DEFINE_string("output", "docs/results/clip_zss.json", "raw results")
+    absl_flags.DEFINE_integer("steps", 300, "of each run")
+    absl_flags.DEFINE_integer("batch", 16, "images a step")
+    absl_flags.DEFINE_integer("seeds", 3, "runs a method")
+    absl_flags.DEFINE_integer("bank_images", 2048, "scenes in the bank")
+    absl_flags.DEFINE_integer("images", 200, "scenes a score is over")
+    absl_flags.DEFINE_integer("image_px", 96, "side of the student's pictures")
+    absl_flags.DEFINE_list("methods", list(METHODS), "which")
+
+
+def main(arguments: list[str]) -> None:
+    """Train and score every method with every seed, seed by seed."""
+    del arguments
+    use_compilation_cache()
+    names = ("steps", "batch", "bank_images", "images", "image_px")
+    settings = {name: FLAGS[name].value for name in names}
+    path = Path(FLAGS.output)
+    clip = teacher.load("playground")
+    results = _open_results(path, settings)
+    # The views of the local term are made with the bank; methods without it leave them alone.
+    config = _configure({"loss_local": 1.0}, 0)
+    directory = bank_directory(config, FLAGS.workdir)
+    prepare_bank(config, directory, clip)
+    results["regions"] = prepare_regions(config, directory, clip)
+    for seed in range(FLAGS.seeds):
+        for name in FLAGS.methods:
+            runs = results["methods"].setdefault(name, [])
+            if any(run["seed"] == seed for run in runs):
+                continue
+            runs.append(_run(_configure(METHODS[name], seed), clip, name, seed))
+            print(name, {k: v for k, v in runs[-1].items() if k != "per_class_iou"}, flush=True)
+            results["summary"] = _summarise(results["methods"])
+            part = path.with_suffix(".part")
+            part.write_text(json.dumps(results, indent=1) + "\n")
+            os.replace(part, path)
+
+
+def _open_results(path: Path, settings: dict) -> dict:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_file():
+        before = json.loads(path.read_text())
+        if before["settings"] != settings:
+            raise ValueError(f"{path}: made with {before['settings']}; give another --output.")
+        return before
+    command = "python bench/clip_zss.py " + " ".join(f"--{k}={v}" for k, v in settings.items())
+    return {"command": command, "settings": settings, **describe_machine(), "methods": {}}
+
+
+def _configure(changes: dict, seed: int) -> Config:
+    raw = clip_zss.get_config("playground")
+    raw.zss.update(changes)
+    raw.zss.dense_px = 96
+    raw.model.image_px = FLAGS.image_px
+    raw.data.images = FLAGS.bank_images
+    raw.data.bank = str(Path(FLAGS.workdir) / f"bank-{FLAGS.image_px}-{FLAGS.bank_images}")
+    raw.optim.update(batch_global=FLAGS.batch, base_rate=1e-3 * 256 / FLAGS.batch)
+    raw.optim.steps = FLAGS.steps
+    raw.mesh.data = 1
+    raw.run.update(seed=seed, checkpoint_every_steps=FLAGS.steps)
+    return from_mapping(raw.to_dict())
+
+
+def _run(config: Config, clip: teacher.Teacher, name: str, seed: int) -> dict:
+    begin = time.time()
+    cpu = time.process_time()
+    slug = name.replace(" ", "").replace("+", "-").lower()
+    workdir = Path(FLAGS.workdir) / f"{slug}-{seed}"
+    done = train(config, workdir, teacher=clip, options=Options(log=lambda line: None))
+    if not done["finished"]:
+        raise ValueError(f"{workdir}: stopped at step {done['step']}; run again to go on.")
+    trained = {"seed": seed, "seconds": round(time.time() - begin, 1)}
+    trained["cpu_seconds"] = round(time.process_time() - cpu, 1)
+    trained["last_losses"] = {k: v for k, v in done["record"].items() if k.startswith("loss")}
+    return {**trained, **score(load_params(workdir)[0], config, clip, FLAGS.images)}
+
+
+def score(params, config: Config, clip: teacher.Teacher, images: int) -> dict:
+    """Score a student under the preset zss: percent, and IoU by class."""
+    benchmark = get_benchmark("playground/zss", images=images)
+    preset = get_preset("zss", benchmark.name)
+    text = build.embed_words(clip, [list(words) for words in benchmark.words], preset)
+    segmenter = DenseStudentSegmenter(params, config, text, preset)
+    confusion = Confusion(len(benchmark.class_names))
+    for i in range(len(benchmark)):
+        item = benchmark[i]
+        confusion.add(item["label"], segment_image(segmenter, item["image"], preset)[0])
+    means = confusion.split_miou(list(get_split(config.zss.split).unseen))
+    iou = confusion.class_iou()
+    return {
+        **{key: round(100 * value, 2) for key, value in means.items()},
+        "pixel_accuracy": round(100 * confusion.pixel_accuracy(), 2),
+        "per_class_iou": {
+            name: round(100 * float(value), 2)
+            for name, value in zip(benchmark.class_names, iou, strict=True)
+        },
+    }
+
+
+def _summarise(methods: dict) -> dict:
+    keys = ("seen", "unseen", "harmonic", "pixel_accuracy")
+    return {
+        name: {
+            key: {
+                "mean": round(float(np.mean([run[key] for run in runs])), 2),
+                "std": round(float(np.std([run[key] for run in runs])), 2),
+                "runs": len(runs),
+            }
+            for key in keys
+        }
+        for name, runs in methods.items()
+    }
+
+
+if __name__ == "__main__":
+    flags.run(main, define_flags)

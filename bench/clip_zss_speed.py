@@ -1,0 +1,140 @@
+"""Speed of CLIP-ZSS's own parts: regions on the host, and the train step against cross-entropy.
+
+    python bench/clip_zss_speed.py
+
+Regions: a 32 x 32 grid of 512-wide tokens, wholly unannotated, the published windows' 58 seeds, 10
+iterations. The tokens are those of the Playground's CLIP on its scenes at 256 px, turned into 512
+dimensions (which changes no cosine). The step: the recipe clip_zss:playground against the same
+encoder with the pixel term alone. CPU seconds are of this process, so other work on the machine
+moves them less than wall time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import flags as absl_flags
+from absl.flags import FLAGS
+
+from configs import clip_zss
+from zeroseg_jax import flags, teacher
+from zeroseg_jax.benchmarks.splits import get_split
+from zeroseg_jax.config import Config, from_mapping
+from zeroseg_jax.data.sources import PlaygroundSource
+from zeroseg_jax.data.transforms import square_crop
+from zeroseg_jax.teacher.regions import RegionSettings, find_regions
+from zeroseg_jax.train import use_compilation_cache
+from zeroseg_jax.training import objective_zss
+from zeroseg_jax.training.writer import describe_machine
+
+_WIDTH, _SIDE, _IMAGES = 512, 256, 32
+
+
+def define_flags() -> None:
+    """Define the command line."""
+    absl_flags.DEFINE_string("output", "docs/results/clip_zss_speed.json", "raw results")
+    absl_flags.DEFINE_list("parts", ["regions", "step"], "what to measure")
+    absl_flags.DEFINE_integer("repeats", 3, "of each measurement; the best counts")
+
+
+def main(arguments: list[str]) -> None:
+    """Measure the parts asked for and write the results."""
+    del arguments
+    use_compilation_cache()
+    clip = teacher.load("playground")
+    command = f"python bench/clip_zss_speed.py --parts={','.join(FLAGS.parts)}"
+    results = {"command": command, **describe_machine()}
+    results["load_at_start"] = os.getloadavg()
+    for name, measure in (("regions", time_regions), ("step", time_step)):
+        if name in FLAGS.parts:
+            results[name] = measure(clip)
+            print(results[name], flush=True)
+    path = Path(FLAGS.output)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def time_regions(clip: teacher.Teacher) -> dict:
+    """Time find_regions on one thread a core."""
+    tokens = _draw_tokens(clip)
+    free = np.ones(tokens.shape[1:3], bool)
+    settings = RegionSettings()
+    counts = [find_regions(t, free, settings).count for t in tokens]
+    workers = os.cpu_count() or 1
+    wall, cpu = [], []
+    for _ in range(FLAGS.repeats):
+        begin, used = time.perf_counter(), time.process_time()
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(lambda t: find_regions(t, free, settings), tokens))
+        wall.append(time.perf_counter() - begin)
+        cpu.append(time.process_time() - used)
+    return {
+        "grid": list(free.shape),
+        "width": _WIDTH,
+        "seeds": 58,
+        "threads": workers,
+        "regions_per_image": round(float(np.mean(counts)), 2),
+        "wall_images_per_second": round(len(tokens) / min(wall), 1),
+        "cpu_ms_per_image": round(1000 * min(cpu) / len(tokens), 2),
+        "images_per_second_of_these_cores_alone": round(workers * len(tokens) / min(cpu), 1),
+    }
+
+
+def _draw_tokens(clip: teacher.Teacher) -> np.ndarray:
+    source = PlaygroundSource(1, _IMAGES)
+    images = np.stack([square_crop(source[i]["image"], _SIDE) for i in range(_IMAGES)])
+    pixels = (images.astype(np.float32) / 255 - np.float32(clip.mean)) / np.float32(clip.std)
+    tokens = np.concatenate([np.asarray(clip.dense(p[None], "maskclip")) for p in pixels])
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(_WIDTH, tokens.shape[-1])))[0]
+    return (tokens @ turn.T).astype(np.float32)
+
+
+def time_step(clip: teacher.Teacher) -> dict:
+    """Time loss and gradients, with all terms and with the pixel term alone."""
+    full = from_mapping(clip_zss.get_config("playground").to_dict())
+    names = ("focal", "dice", "prototype", "global")
+    alone = dataclasses.replace(full.zss, latent=False, **{f"loss_{name}": 0.0 for name in names})
+    found = {
+        name: _time_gradients(dataclasses.replace(full, zss=zss), clip)
+        for name, zss in (("cross_entropy", alone), ("clip_zss", full.zss))
+    }
+    ratio = {
+        f"ratio_{key}": round(found["clip_zss"][key] / found["cross_entropy"][key], 3)
+        for key in ("cpu_ms", "wall_ms")
+    }
+    return {**found, **ratio, "target": 1.3}
+
+
+def _time_gradients(config: Config, clip: teacher.Teacher) -> dict:
+    words = [list(names) for names in get_split("playground").seen_words]
+    parts = objective_zss.build(config, clip, words)
+    b, side = config.optim.batch_global, config.model.image_px
+    map_px, rng = side // config.zss.label_stride, np.random.default_rng(0)
+    batch = {
+        "image": rng.integers(0, 255, (b, side, side, 3), dtype=np.uint8),
+        "features": rng.normal(size=(b, 1, config.model.embed_dim)).astype(np.float16),
+        "fused": rng.integers(-1, len(words) + 2, (b, map_px, map_px)).astype(np.int16),
+        "local": np.zeros((b, 0, config.model.embed_dim), np.float16),
+    }
+    params = jax.jit(parts.init_params)(jax.random.key(0))
+    memory, key = parts.init_memory(), jax.random.key(1)
+    step = jax.jit(jax.value_and_grad(parts.loss_fn, has_aux=True))
+    jax.block_until_ready(step(params, batch, key, memory))
+    wall, cpu = [], []
+    for _ in range(FLAGS.repeats):
+        begin, used = time.perf_counter(), time.process_time()
+        jax.block_until_ready(step(params, batch, key, memory))
+        wall.append(1000 * (time.perf_counter() - begin))
+        cpu.append(1000 * (time.process_time() - used))
+    return {"cpu_ms": round(min(cpu), 1), "wall_ms": round(min(wall), 1)}
+
+
+if __name__ == "__main__":
+    flags.run(main, define_flags)

@@ -1,0 +1,33 @@
+"""ZeroSeg with free-form regions in place of square views: CLIP-ZSS's parts without any label.
+
+Paper: none; an adaptation of https://arxiv.org/abs/2310.02296 (its parts) to the task of
+       https://arxiv.org/abs/2306.00450 (no label, no text in training). Never to be reported as
+       either.
+Command: python -m zeroseg_jax.prepare --config=configs/zeroseg_regions.py --workdir=DIR
+         python -m zeroseg_jax.train --config=configs/zeroseg_regions.py --workdir=DIR
+         python -m zeroseg_jax.evaluate --workdir=DIR --benchmark=playground/full --preset=zss \
+             --output=OUT
+Variants: playground.
+Expected: docs/clip_zss.md.
+
+Every pixel is unannotated, so regions cover the picture. A dense student is taught by the class
+token of the picture (GLM), by the teacher's view of each region (the successor's local term) and
+to tell the regions of a picture apart (cosines to their prototypes). Nothing ties the prototypes
+to words, so the BCE is off.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import clip_zss, defaults
+
+VARIANTS = ("playground",)
+
+
+def get_config(variant: str = "playground") -> ConfigDict:
+    """Return the only variant."""
+    defaults.pick_variant(variant, VARIANTS, "configs/zeroseg_regions.py")
+    config = clip_zss.get_config("playground")
+    config.name = f"zeroseg_regions_{variant}"
+    config.zss.update(split="none", loss_prototype=0.0, loss_local=1.0, local_view="cropped")
+    config.zss.update(windows=(3, 6), merge_above=0.7)
+    return config

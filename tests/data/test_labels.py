@@ -1,0 +1,134 @@
+"""Labels for training: nothing about unseen classes leaves the loader but its count."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zeroseg_jax.benchmarks import splits
+from zeroseg_jax.config import from_mapping
+from zeroseg_jax.data import labels
+from zeroseg_jax.data.regions import decode_regions, encode_regions
+from zeroseg_jax.data.sources import FolderSource
+from zeroseg_jax.data.transforms import ImageError
+
+SEEN, UNSEEN = (0, 2, 3), (1, 4, 5)
+
+
+def draw_map(seed=0):
+    rng = np.random.default_rng(seed)
+    full = rng.integers(0, 6, (40, 60)).astype(np.int32)
+    full[:3] = labels.VOID
+    return full
+
+
+def load(full):
+    return labels.SeenLabelSource(lambda i, n: full, 6, SEEN, UNSEEN, 20).load(0, "a")
+
+
+@pytest.mark.parametrize("order", [(4, 5, 1), (1, 1, 1), (labels.VOID,) * 3])
+def test_permuting_unseen_labels_changes_nothing(order):
+    """Swapped, all the same, or never annotated: training gets the same bytes."""
+    full = draw_map()
+    other = full.copy()
+    for i, j in zip(UNSEEN, order, strict=True):
+        other[full == i] = j
+    assert load(full).labels.tobytes() == load(other).labels.tobytes()
+    # The truth, which only the report reads, did change.
+    assert load(full).truth.tobytes() != load(other).truth.tobytes()
+
+
+def test_seen_are_renumbered_and_hidden_are_counted():
+    full = draw_map()
+    found = load(full)
+    square = full[:, 10:50]
+    assert found.hidden.tolist() == [(square == i).sum() for i in UNSEEN]
+    small = square[1::2, 1::2]  # the pixel right of and below the middle of each cell
+    for new, old in enumerate(SEEN):
+        np.testing.assert_array_equal(found.labels == new, small == old)
+    assert set(np.unique(found.labels)) == {-1, 0, 1, 2}
+
+
+def test_a_label_out_of_range_names_the_file():
+    full = draw_map()
+    full[20, 30] = 9
+    with pytest.raises(ImageError, match=r"a: its mask holds 0..9, but classes are 0..5"):
+        load(full)
+
+
+def test_folder_of_masks(tmp_path):
+    mask = Image.fromarray(np.array([[0, 1], [2, 255]], np.uint8), "P")
+    mask.putpalette([i for k in range(256) for i in (k, 255 - k, 7)])
+    mask.save(tmp_path / "x.png")
+    as_is = labels.read_folder(str(tmp_path), False)(0, "x.jpg")
+    reduced = labels.read_folder(str(tmp_path), True)(0, "x.jpg")
+    assert as_is.tolist() == [[0, 1], [2, 255]] and reduced.tolist() == [[255, 0], [1, 255]]
+    with pytest.raises(ImageError, match="y.png: no mask that can be read"):
+        labels.read_folder(str(tmp_path), False)(0, "y.jpg")
+    Image.new("RGB", (2, 2)).save(tmp_path / "z.png")
+    with pytest.raises(ImageError, match="z.png: the mask has 3 axes"):
+        labels.read_folder(str(tmp_path), False)(0, "z.jpg")
+    with pytest.raises(ValueError, match="zss.labels: .*nowhere is not a folder"):
+        labels.read_folder(str(tmp_path / "nowhere"), False)
+
+
+def test_playground_labels_are_those_of_the_benchmark():
+    from zeroseg_jax.benchmarks import get_benchmark
+
+    benchmark = dataclasses.replace(get_benchmark("playground/zss"), seed=0)
+    full = labels.read_playground(0, 224)(3, "")
+    np.testing.assert_array_equal(full, benchmark[3]["label"])
+
+
+def test_no_split_means_no_annotated_pixel():
+    config = from_mapping(
+        {"objective": "clip_zss", "teacher": {"grids": (1,)}, "zss": {"split": "none",
+         "loss_prototype": 0.0}}
+    )  # fmt: skip
+    source = labels.build_label_source(config, 0, (), (), 224)
+    found = source.load(0, "a")
+    assert found.labels.shape == (56, 56) and (found.labels == -1).all()
+
+
+def test_splits():
+    split = splits.get_split("playground")
+    assert split.classes == 18 and len(split.seen) == 14
+    assert [w[0] for w in split.unseen_words] == ["triangle", "cross", "arrow", "hourglass"]
+    assert not set(split.seen) & set(split.unseen)
+    assert splits.get_split("none").classes == 0
+    with pytest.raises(ValueError, match="did you mean playground"):
+        splits.get_split("playgruond")
+    with pytest.raises(ValueError, match="cat would be seen and unseen at once"):
+        splits.build_split("own", (("dog",), ("cat", "Kitten"), ("kitten", "Cat")), (2,))
+    with pytest.raises(ValueError, match="class 7 is not one of 2"):
+        splits.build_split("own", (("dog",), ("cat",)), (7,))
+    sizes = {"voc": 5, "coco_stuff": 15}
+    assert {name: len(splits.UNSEEN[name].ids) for name in sizes} == sizes
+    assert all(unseen.source for unseen in splits.UNSEEN.values())
+
+
+def test_only_listed_pictures_are_taken(tmp_path):
+    for name in ("a", "b", "c"):
+        Image.new("RGB", (4, 4)).save(tmp_path / f"{name}.jpg")
+    listed = tmp_path / "train.txt"
+    listed.write_text("c\na\n")
+    assert FolderSource(str(tmp_path), stems=str(listed)).names == ["a.jpg", "c.jpg"]
+    listed.write_text("a\nq\nz\n")
+    with pytest.raises(ValueError, match="data.names: 2 of 3 pictures .* the first is q"):
+        FolderSource(str(tmp_path), stems=str(listed))
+    with pytest.raises(ValueError, match="data.names: .* is not a file"):
+        FolderSource(str(tmp_path), stems=str(tmp_path / "nothing.txt"))
+
+
+def test_record_round_trip():
+    fused = np.arange(36).reshape(6, 6).astype(np.int16) - 1
+    local = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float16)
+    found = decode_regions(encode_regions(fused, local, {"regions": 3}))
+    np.testing.assert_array_equal(found["fused"], fused)
+    np.testing.assert_array_equal(found["local"], local)
+    assert found["stats"] == {"regions": 3}
+    empty = decode_regions(encode_regions(fused, local[:0], {}))
+    assert empty["local"].shape == (0, 8)
+    with pytest.raises(ValueError, match="prepare again"):
+        decode_regions(b"ZSB1" + bytes(20))

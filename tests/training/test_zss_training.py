@@ -1,0 +1,259 @@
+"""CLIP-ZSS in the one loop: the bank of class tokens, devices, resume, leakage, refusals."""
+
+import dataclasses
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from zeroseg_jax import paths, prepare, pseudo_labels, teacher
+from zeroseg_jax.config import ConfigError, from_mapping
+from zeroseg_jax.data import labels
+from zeroseg_jax.data.regions import FusedSource
+from zeroseg_jax.evaluation.build import SHIPPED_STUDENT
+from zeroseg_jax.evaluation.presets import get_preset
+from zeroseg_jax.evaluation.runner import segment_image
+from zeroseg_jax.evaluation.segmenters import DenseStudentSegmenter
+from zeroseg_jax.models import dense_student
+from zeroseg_jax.training.checkpoint import load_params
+from zeroseg_jax.training.loop import Options, train
+
+TINY = {
+    "objective": "clip_zss",
+    "model": {
+        "image_px": 32,
+        "embed_dim": 128,
+        "encoder": {"width": 16, "depth": 1, "heads": 2, "patch_px": 8},
+    },
+    "zss": {
+        "windows": (2,), "prompts": "playground", "synthesizer_width": 16,
+        "synthesizer_heads": 2, "synthesizer_depth": 1, "regions_max": 4, "loss_local": 1.0,
+        "bank_size": 12,
+    },
+    "teacher": {"grids": (1,)},
+    "data": {"images": 24},
+    "optim": {"batch_global": 8, "base_rate": 0.02, "steps": 4, "schedule": "poly"},
+    "run": {"log_every_steps": 1, "checkpoint_every_steps": 2},
+}  # fmt: skip
+
+
+def quiet(line):
+    del line
+
+
+QUIET = Options(log=quiet)
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return teacher.load("playground")
+
+
+def build(directory, clip, config, log=quiet):
+    prepare.prepare_bank(config, directory, clip, quiet)
+    return pseudo_labels.prepare_regions(config, directory, clip, log)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory, clip):
+    directory = tmp_path_factory.mktemp("zss") / "bank"
+    lines = []
+    return directory, build(directory, clip, from_mapping(TINY), lines.append), lines
+
+
+def configure(prepared, changes=None, **optim):
+    config = from_mapping(TINY)
+    return dataclasses.replace(
+        config,
+        zss=dataclasses.replace(config.zss, **(changes or {})),
+        data=dataclasses.replace(config.data, bank=str(prepared[0])),
+        optim=dataclasses.replace(config.optim, **optim),
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, prepared, clip):
+    workdir = tmp_path_factory.mktemp("whole")
+    assert train(configure(prepared), workdir, teacher=clip, options=QUIET)["finished"]
+    return workdir
+
+
+def losses_of(workdir):
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["loss"] for line in lines]
+
+
+def test_prepare_counts_what_it_hid_and_how_good_regions_are(prepared):
+    directory, report, lines = prepared
+    assert report["images"] == 24 and 0 < report["mean_best_iou"] <= 1
+    read = labels.read_playground(0, 224)
+    hidden = sum((read(i, "") == 2).sum() for i in range(24))
+    assert report["unseen_pixels_hidden"]["triangle"] == hidden > 0
+    assert report["images_all_annotated"] + report["images_with_unseen_pixels"] >= 24
+    assert any("became ignore" in line for line in lines)
+    assert len(list((directory / "regions" / "pictures").glob("*.png"))) == 8
+    source = FusedSource(directory)
+    full = source[5]["fused"]
+    truth = labels.SeenLabelSource(read, 18, tuple(range(18)), (), 8).load(5, "").labels
+    unseen = np.isin(truth, (2, 5, 8, 11))
+    assert ((full >= 14) == unseen).all() or (full[unseen] == -1).all()
+    assert source[5]["local"].shape == (4, 128)
+
+
+def test_prepare_goes_on_where_it_was(prepared, tmp_path, clip):
+    directory = tmp_path / "bank"
+    shutil.copytree(prepared[0], directory)
+    record = directory / "regions" / "shard-00000.arrayrecord"
+    before = FusedSource(directory)[3]["fused"]
+    (directory / "regions" / "manifest.json").unlink()
+    record.unlink()
+    again = pseudo_labels.prepare_regions(from_mapping(TINY), directory, clip, quiet)
+    assert again == prepared[1]
+    np.testing.assert_array_equal(FusedSource(directory)[3]["fused"], before)
+
+
+def test_permuted_unseen_labels_train_the_same_student(
+    prepared, tmp_path, clip, whole, monkeypatch
+):
+    """From masks to parameters: what unseen classes are called makes no difference."""
+    encode = labels.encode_scene
+
+    def permuted(scene):
+        full = encode(scene)
+        other = full.copy()
+        for i, j in ((2, 11), (5, 2), (8, 8), (11, 5)):
+            other[full == i] = j
+        return other
+
+    monkeypatch.setattr(labels, "encode_scene", permuted)
+    directory = tmp_path / "bank"
+    report = build(directory, clip, from_mapping(TINY))
+    assert report["unseen_pixels_hidden"] != prepared[1]["unseen_pixels_hidden"]
+    config = configure((directory,))
+    train(config, tmp_path / "run", teacher=clip, options=QUIET)
+    assert losses_of(tmp_path / "run") == losses_of(whole)
+
+
+def test_the_bank_of_class_tokens_is_the_same_on_one_device_and_on_eight(
+    prepared, tmp_path, clip, whole
+):
+    assert jax.device_count() == 8
+    config = configure(prepared)
+    config = dataclasses.replace(config, mesh=dataclasses.replace(config.mesh, data=1))
+    train(config, tmp_path, teacher=clip, options=QUIET)
+    np.testing.assert_allclose(losses_of(tmp_path), losses_of(whole), rtol=1e-5)
+
+
+def test_a_global_batch_enters_the_bank_once(prepared, clip, tmp_path):
+    """After two steps of 8 the 12 places hold the second batch, then half of the first."""
+    from zeroseg_jax.training import objective, sharding
+    from zeroseg_jax.training.inputs import build_inputs
+    from zeroseg_jax.training.optimizer import build_optimizer
+    from zeroseg_jax.training.state import init_state
+    from zeroseg_jax.training.step import build_step
+
+    config = configure(prepared)
+    inputs = build_inputs(config, tmp_path, clip, quiet)
+    goal = objective.build_objective(config, clip, inputs)
+    optimizer = build_optimizer(config, 4)
+    mesh = sharding.build_mesh(config)
+    like = sharding.shard_state(jax.eval_shape(lambda: init_state(config, goal, optimizer)), mesh)
+    places = jax.tree.map(lambda leaf: leaf.sharding, like)
+    state = jax.jit(lambda: init_state(config, goal, optimizer), out_shardings=places)()
+    step = build_step(config, goal, optimizer, mesh, like)
+    batches = inputs.batches(0, batch_per_host=8)
+    tokens = []
+    for _ in range(2):
+        batch = dict(next(batches))
+        batch.pop("index")
+        tokens.append(batch["features"][:, 0].astype(np.float32))
+        state, _ = step(state, jax.device_put(batch, sharding.split(mesh)))
+    wanted = np.concatenate([tokens[1], tokens[0][:4]])
+    np.testing.assert_array_equal(state.memory["bank"], wanted)
+
+
+def test_the_plan_traces_the_same_loss():
+    """Without teacher, words and bank: from the config alone."""
+    from zeroseg_jax.training.inputs import describe_batch
+    from zeroseg_jax.training.objective import build_abstract
+
+    config = from_mapping(TINY)
+    goal, key = build_abstract(config), jax.random.key(0)
+    params, memory = jax.eval_shape(goal.init_params, key), jax.eval_shape(goal.init_memory)
+    loss, metrics = jax.eval_shape(goal.loss_fn, params, describe_batch(config), key, memory)
+    assert loss.shape == () and {"loss_local", "loss_global", "loss_prototype"} < set(metrics)
+
+
+def test_resumed_equals_undisturbed(prepared, tmp_path, clip, whole):
+    """The bank of class tokens is saved and restored with the rest."""
+    workdir = tmp_path / "run"
+    shutil.copytree(whole, workdir)
+    shutil.rmtree(workdir / "checkpoints" / "4")
+    lines = []
+    train(configure(prepared), workdir, teacher=clip, options=Options(log=lines.append))
+    assert any("going on from step 2" in line for line in lines)
+    one, two = (paths.flatten(load_params(directory)[0]) for directory in (whole, workdir))
+    for name in one:
+        np.testing.assert_array_equal(one[name], two[name], err_msg=name)
+
+
+def test_misfits_are_named(prepared, tmp_path, clip):
+    with pytest.raises(ValueError, match="bank: merge_above is 0.85 there but 0.5"):
+        train(configure(prepared, {"merge_above": 0.5}), tmp_path, teacher=clip, options=QUIET)
+    with pytest.raises(ValueError, match="begun with merge_above"):
+        changed = configure(prepared, {"merge_above": 0.5})
+        pseudo_labels.prepare_regions(changed, prepared[0], clip, quiet)
+    for changes, sentence in (
+        ({"label_stride": 5}, "zss.label_stride: 5"),
+        ({"encoder": "mit_b9"}, "zss.encoder: 'mit_b9'"),
+        ({"split": "none"}, "zss.split: 'none' has no seen words"),
+        ({"merge_above": 2.0}, "zss.merge_above"),
+        ({f"loss_{n}": 0.0 for n in ("pixel", "focal", "dice", "global", "prototype", "local")},
+         "every loss has weight 0"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=sentence):
+            from_mapping({**TINY, "zss": {**TINY["zss"], **changes}})
+
+
+def test_evaluation_needs_the_encoder_and_words_alone(whole):
+    params, config, _ = load_params(whole)
+    del params["synthesizer"]
+    text = np.eye(3, 128, dtype=np.float32)
+    segmenter = DenseStudentSegmenter(params, config, text, get_preset("zss", "playground/zss"))
+    image = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+    scored = segmenter.score(image[None].astype(np.float32))
+    student = dense_student.build_dense_student(config.model, config.zss)
+    pixels = (image / 255 - np.array(config.data.mean)) / np.array(config.data.std)
+    features = dense_student.apply_dense(student, params, pixels[None].astype(np.float32))
+    features = np.asarray(features).reshape(16, 128)
+    wanted = features @ text.T / np.linalg.norm(features, axis=1, keepdims=True)
+    np.testing.assert_allclose(np.asarray(scored.table)[0], wanted, atol=1e-5)
+    labels, _, _ = segment_image(segmenter, image, get_preset("zss", "playground/zss"))
+    assert labels.shape == (32, 32) and labels.max() < 3
+
+
+def test_starts(whole, clip):
+    """A dense student starts from CLIP's tower, and from a ZeroSeg student."""
+    model = {"image_px": 96, "embed_dim": 128, "encoder": {
+        "width": 128, "depth": 4, "heads": 2, "patch_px": 8, "activation": "quick_gelu",
+        "norm_eps": 1e-5, "pre_norm": True, "positions": "learned"}}  # fmt: skip
+    config = from_mapping({**TINY, "model": model})
+    student = dense_student.build_dense_student(config.model, config.zss)
+    params = jax.jit(lambda key: dense_student.init_dense_params(student, key))(jax.random.key(0))
+    from_tower = dense_student.init_dense_from_teacher(params, clip.vision_params, config.model)
+    images = np.random.default_rng(0).normal(size=(1, 96, 96, 3)).astype(np.float32)
+    ours = jax.jit(lambda p: dense_student.apply_dense(student, p, images))(from_tower)
+    np.testing.assert_allclose(ours, clip.dense(images, "raw"), rtol=1e-4, atol=1e-4)
+    shipped = SHIPPED_STUDENT
+    trained = load_params(shipped)[0]
+    started = dense_student.init_dense_from_zeroseg(params, trained, config.model)
+    np.testing.assert_array_equal(
+        started["encoder"]["blocks_0"]["mlp"]["fc1"]["kernel"],
+        trained["encoder"]["blocks_0"]["mlp"]["fc1"]["kernel"],
+    )
+    with pytest.raises(ValueError, match="zss.encoder_weights: .* model.encoder makes it"):
+        dense_student.init_dense_from_zeroseg(
+            load_params(whole)[0], trained, from_mapping(TINY).model
+        )

@@ -1,0 +1,161 @@
+"""SegFormer's encoder (MiT) and its all-MLP head, for a dense student.
+
+Letters: B images, h_i, w_i the grid of stage i (a quarter of the picture's side, then halves),
+D_i its width.
+
+Source: Xie et al., NeurIPS 2021 (arXiv 2105.15203); sizes and eps as in its released checkpoints.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from zeroseg_jax.models.layers import (
+    ACTIVATIONS,
+    LayerNorm,
+    attention_weights,
+    remat_block,
+    split_heads,
+)
+
+Array = jax.Array
+_EPS = 1e-5
+_KERNELS, _STRIDES = (7, 3, 3, 3), (4, 2, 2, 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class MitConfig:
+    """Sizes of the four stages."""
+
+    widths: tuple[int, ...]
+    depths: tuple[int, ...]
+    heads: tuple[int, ...] = (1, 2, 5, 8)
+    reductions: tuple[int, ...] = (8, 4, 2, 1)  # of the grid of keys and values, a side
+    mlp_ratio: int = 4
+
+
+_WIDE = (64, 128, 320, 512)
+MIT_SIZES: dict[str, MitConfig] = {
+    "mit_b0": MitConfig((32, 64, 160, 256), (2, 2, 2, 2)),
+    "mit_b1": MitConfig(_WIDE, (2, 2, 2, 2)),
+    "mit_b2": MitConfig(_WIDE, (3, 4, 6, 3)),
+    "mit_b3": MitConfig(_WIDE, (3, 4, 18, 3)),
+    "mit_b4": MitConfig(_WIDE, (3, 8, 27, 3)),
+    "mit_b5": MitConfig(_WIDE, (3, 6, 40, 3)),
+    # The Playground's: no published size, for pictures of 96 px.
+    "mit_tiny": MitConfig((16, 32, 64, 96), (1, 1, 1, 1), (1, 1, 2, 3), (4, 2, 1, 1)),
+}
+
+
+class MixTransformer(nn.Module):
+    """MiT: float32 (B, Hpx, Wpx, 3) to four maps (B, h_i, w_i, D_i)."""
+
+    config: MitConfig
+    dtype: Any = jnp.float32
+    remat: str = "none"
+
+    @nn.compact
+    def __call__(self, images: Array) -> list[Array]:
+        config, x, maps = self.config, images.astype(self.dtype), []
+        block = remat_block(self.remat, MixBlock)
+        for stage, width in enumerate(config.widths):
+            x = _conv(width, _KERNELS[stage], _STRIDES[stage], self.dtype, f"embedding_{stage}")(x)
+            x = LayerNorm(_EPS, name=f"embedding_norm_{stage}")(x)
+            for i in range(config.depths[stage]):
+                x = block(
+                    config.heads[stage],
+                    config.reductions[stage],
+                    config.mlp_ratio,
+                    self.dtype,
+                    name=f"stage_{stage}_block_{i}",
+                )(x)
+            x = LayerNorm(_EPS, name=f"stage_norm_{stage}")(x)
+            maps.append(x)
+        return maps
+
+
+class MixBlock(nn.Module):
+    """Attention to a reduced grid, then an MLP with a depthwise convolution: (B, h, w, D)."""
+
+    heads: int
+    reduction: int
+    mlp_ratio: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        b, h, w, width = x.shape
+        x = x + self._attend(LayerNorm(_EPS, name="norm1")(x)).reshape(b, h, w, width)
+        y = LayerNorm(_EPS, name="norm2")(x)
+        y = nn.Dense(width * self.mlp_ratio, dtype=self.dtype, name="fc1")(y)
+        y = ACTIVATIONS["gelu"](DepthwiseConv(self.dtype, name="depthwise")(y))
+        return x + nn.Dense(width, dtype=self.dtype, name="fc2")(y)
+
+    def _attend(self, x: Array) -> Array:
+        b, _, _, width = x.shape
+        keys = x
+        if self.reduction > 1:
+            r = self.reduction
+            keys = _conv(width, r, r, self.dtype, "reduction", padding=0)(x)
+            keys = LayerNorm(_EPS, name="reduction_norm")(keys)
+        x, keys = x.reshape(b, -1, width), keys.reshape(b, -1, width)
+
+        def project(name: str, y: Array) -> Array:
+            return nn.Dense(width, dtype=self.dtype, name=name)(y)
+
+        q, k, v = (
+            split_heads(project(name, y), self.heads)
+            for name, y in (("query", x), ("key", keys), ("value", keys))
+        )
+        weights = attention_weights(q, k).astype(self.dtype)
+        return project("out", jnp.einsum("bnlm,bmnd->blnd", weights, v).reshape(x.shape))
+
+
+class DepthwiseConv(nn.Module):
+    """A 3 x 3 convolution of each channel by itself, zeros around: (B, h, w, D)."""
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        width = x.shape[-1]
+        init = nn.initializers.variance_scaling(2.0, "fan_out", "normal", in_axis=2, out_axis=3)
+        kernel = self.param("kernel", init, (3, 3, 1, width)).astype(self.dtype)
+        bias = self.param("bias", nn.initializers.zeros, (width,)).astype(self.dtype)
+        h, w = x.shape[1:3]
+        padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        # Nine shifted products: XLA's grouped convolution is many times slower on a CPU.
+        shifts = [(i, j) for i in range(3) for j in range(3)]
+        return bias + sum(padded[:, i : i + h, j : j + w] * kernel[i, j, 0] for i, j in shifts)
+
+
+class AllMlpHead(nn.Module):
+    """SegFormer's head without its classifier: four maps to (B, h_0, w_0, hidden).
+
+    The batch norm of the original is, with its statistics frozen, part of `fuse`.
+    """
+
+    hidden: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, maps: list[Array]) -> Array:
+        b, h, w, _ = maps[0].shape
+        parts = []
+        for stage, x in enumerate(maps):
+            x = nn.Dense(self.hidden, dtype=self.dtype, name=f"stage_{stage}")(x)
+            parts.append(jax.image.resize(x, (b, h, w, self.hidden), "bilinear", antialias=False))
+        x = nn.Dense(self.hidden, dtype=self.dtype, name="fuse")(jnp.concatenate(parts[::-1], -1))
+        return jax.nn.relu(x)
+
+
+def _conv(width: int, kernel: int, stride: int, dtype: Any, name: str, padding: int | None = None):
+    around = kernel // 2 if padding is None else padding
+    return nn.Conv(
+        width, (kernel, kernel), (stride, stride), ((around, around),) * 2, dtype=dtype, name=name
+    )
