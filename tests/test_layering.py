@@ -27,7 +27,7 @@ RULES = {
     "benchmarks": ({"config", "data", "benchmarks", "playground"}, {"jax", "flax", "orbax"}),
     "training/step.py": ({"config", "losses", "models", "training"}, {"grain", "orbax", "absl"}),
     "training": (
-        {"config", "paths", "losses", "models", "teacher", "data", "training"},
+        {"config", "paths", "losses", "losses_zss", "models", "teacher", "data", "training"},
         {"transformers", "ml_collections"},
     ),
     # What people touch stands on what is measured; jax is left to those below.

@@ -48,7 +48,7 @@ def test_the_first_step_that_is_not_finite_is_named_and_nothing_of_it_is_saved(
     tmp_path, configure, clip
 ):
     # Logged and looked at only at step 8, long after the loss is gone.
-    config = configure(run={"log_every_steps": 8, "checkpoint_every_steps": 8}, base_rate=1e30)
+    config = configure(run={"log_every_steps": 8, "checkpoint_every_steps": 8}, base_rate=1e14)
     with pytest.raises(ValueError, match=r"training: loss_\w+ is (nan|inf) at step (\d)") as raised:
         train(config, tmp_path, teacher=clip, options=QUIET)
     path = next(tmp_path.glob("diagnostic-*.json"))

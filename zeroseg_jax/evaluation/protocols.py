@@ -80,16 +80,24 @@ _ZSS: dict[str, Any] = {
     "stride_px": 426,
     "prompts": "simple",
     "naming": "pixels",
+    "threshold_rule": "constant",
     "logit_scale": 0.0,
     "image_filter": "none",
+}
+
+_ZSS_PLAYGROUND = {
+    **_PLAYGROUND,
+    "naming": "pixels",
+    "threshold_rule": "constant",
+    "pamr_dilations": (),
 }
 
 # preset -> benchmark ("*" for all) -> fields
 PROTOCOLS: dict[str, dict[str, dict[str, Any]]] = {
     "zss": {
         "*": _ZSS,
-        "playground/zss": {**_PLAYGROUND, "naming": "pixels", "pamr_dilations": ()},
-        "playground/full": {**_PLAYGROUND, "naming": "pixels", "pamr_dilations": ()},
+        "playground/zss": _ZSS_PLAYGROUND,
+        "playground/full": _ZSS_PLAYGROUND,
     },
     "zeroseg": {
         "*": _ZEROSEG,

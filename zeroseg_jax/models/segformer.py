@@ -20,6 +20,7 @@ from zeroseg_jax.models.layers import (
     LayerNorm,
     attention_weights,
     remat_block,
+    join_heads,
     split_heads,
 )
 
@@ -113,7 +114,7 @@ class MixBlock(nn.Module):
             for name, y in (("query", x), ("key", keys), ("value", keys))
         )
         weights = attention_weights(q, k).astype(self.dtype)
-        return project("out", jnp.einsum("bnlm,bmnd->blnd", weights, v).reshape(x.shape))
+        return project("out", join_heads(weights @ v))
 
 
 class DepthwiseConv(nn.Module):

@@ -17,9 +17,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl import app, flags
+from absl import flags as absl_flags
+from absl.flags import FLAGS
 from safetensors.numpy import save_file
 
+from zeroseg_jax import flags
 from zeroseg_jax.playground import diet, probe
 from zeroseg_jax.playground.captions import describe
 from zeroseg_jax.playground.scenes import COLOURS, FILLS, SHAPES, STUFF, TRAIN_SEED, build_scene
@@ -29,23 +31,27 @@ from zeroseg_jax.teacher.slots import to_hf
 from zeroseg_jax.teacher.tensors import read_params
 from zeroseg_jax.teacher.text import load_tokenizer
 
-_OUTPUT = flags.DEFINE_string("output", "runs/playground-clip", "directory for the checkpoint")
-_STEPS = flags.DEFINE_integer("steps", 7_000, "training steps", lower_bound=1)
-_INIT = flags.DEFINE_string("init", "", "directory of an earlier stage to go on from")
-_STOP = flags.DEFINE_integer("stop", 0, "stop after so many steps of the schedule; 0: all")
-_EASY = flags.DEFINE_float(
-    "easy_share", 0.3, "share of the steps in which things grow from large and upright to any pose"
-)
-_STREAM = flags.DEFINE_integer("stream", 7, "seed of the pictures; another one for a later stage")
-_RATE = flags.DEFINE_float("rate", 1.5e-3, "peak learning rate")
-_LOG_EVERY = flags.DEFINE_integer("log_every_steps", 250, "steps between log lines", lower_bound=1)
-
 GROUPS, VIEWS = 6, 24  # pictures a step: 6 groups of 12 shapes and 24 views
 CONTEXT_TOKENS = 32
 WEIGHT_DECAY = 0.05
 WARMUP_STEPS = 300
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # CLIP's own
 STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def define_flags() -> None:
+    """Define the command line."""
+    absl_flags.DEFINE_string("output", "runs/playground-clip", "directory for the checkpoint")
+    absl_flags.DEFINE_integer("steps", 7_000, "training steps", lower_bound=1)
+    absl_flags.DEFINE_string("init", "", "directory of an earlier stage to go on from")
+    absl_flags.DEFINE_integer("stop", 0, "stop after so many steps of the schedule; 0: all")
+    absl_flags.DEFINE_float(
+        "easy_share", 0.3,
+        "share of the steps in which things grow from large and upright to any pose",
+    )  # fmt: skip
+    absl_flags.DEFINE_integer("stream", 7, "seed of the pictures; another one for a later stage")
+    absl_flags.DEFINE_float("rate", 1.5e-3, "peak learning rate")
+    absl_flags.DEFINE_integer("log_every_steps", 250, "steps between log lines", lower_bound=1)
 
 
 def build_tokenizer(directory: Path) -> int:
@@ -167,9 +173,9 @@ def save(directory: Path, params, config: ClipConfig, record: dict) -> None:
 def main(argv: list[str]) -> None:
     """Train, probe and save."""
     del argv
-    directory = Path(_OUTPUT.value)
+    directory = Path(FLAGS.output)
     directory.mkdir(parents=True, exist_ok=True)
-    first = Path(_INIT.value) if _INIT.value else None
+    first = Path(FLAGS.init) if FLAGS.init else None
     config = build_config(build_tokenizer(directory))
     if (
         first
@@ -177,7 +183,7 @@ def main(argv: list[str]) -> None:
     ):
         raise ValueError(f"--init: {first} has another tokenizer than this version makes.")
     encode = load_tokenizer(directory, config)
-    optimizer = build_optimizer(_RATE.value, _STEPS.value)
+    optimizer = build_optimizer(FLAGS.rate, FLAGS.steps)
     params = init_params(config, jax.random.key(0))
     # Words far apart from the start: with CLIP's 0.02 the texts of a group begin as one
     # point, and the towers wait for each other to tell shapes apart.
@@ -188,25 +194,25 @@ def main(argv: list[str]) -> None:
     step_fn = build_step(config, optimizer)
 
     def feed(step: int):
-        rng = np.random.default_rng((_STREAM.value, step))
+        rng = np.random.default_rng((FLAGS.stream, step))
         images, captions = diet.build_batch(
             rng,
             config.image_px,
             groups=GROUPS,
             views=VIEWS,
             seed=TRAIN_SEED,
-            difficulty=min(1.0, step / max(1.0, _EASY.value * _STEPS.value)),
+            difficulty=min(1.0, step / max(1.0, FLAGS.easy_share * FLAGS.steps)),
         )
         return images, _trim(encode(captions), config.end_token)
 
-    last = _STOP.value or _STEPS.value
+    last = FLAGS.stop or FLAGS.steps
     log, begin = [], time.time()
     recipe = {
-        "steps": _STEPS.value,
+        "steps": FLAGS.steps,
         "stop": last,
-        "rate": _RATE.value,
-        "easy_share": _EASY.value,
-        "stream": _STREAM.value,
+        "rate": FLAGS.rate,
+        "easy_share": FLAGS.easy_share,
+        "stream": FLAGS.stream,
         "earlier": json.loads((first / "pretrain.json").read_text()) if first else None,
     }
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -215,7 +221,7 @@ def main(argv: list[str]) -> None:
             images, ids = ahead.pop(0).result()
             ahead.append(pool.submit(feed, step + 3))
             params, state, metrics = step_fn(params, state, images, ids)
-            if (step + 1) % _LOG_EVERY.value and step + 1 != last:
+            if (step + 1) % FLAGS.log_every_steps and step + 1 != last:
                 continue
             seconds = time.time() - begin
             entry = {"step": step + 1, "images": (step + 1) * len(images), "seconds": seconds}
@@ -241,4 +247,4 @@ def _is_matrix(leaf) -> bool:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    flags.run(main, define_flags)
