@@ -19,8 +19,8 @@ from zeroseg_jax.models.layers import (
     ACTIVATIONS,
     LayerNorm,
     attention_weights,
-    remat_block,
     join_heads,
+    remat_block,
     split_heads,
 )
 
