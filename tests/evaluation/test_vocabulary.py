@@ -18,7 +18,7 @@ def test_ids_of_imagenet_are_no_words(tmp_path):
     path.write_text("n01440764; tench\nn02012849; crane\ncrane; hoist\n")
     assert vocabulary.read_vocabulary(str(path)) == [["tench"], ["crane"], ["crane", "hoist"]]
     for content, sentence in (
-        ("tench\n\ncrane\n", "line 2 has a blank word"),
+        ("tench\n\ncrane\n", "line 2: a blank line"),
         ("tench\nn02012849\n", "line 2 has an id and no word"),
     ):
         path.write_text(content)

@@ -144,8 +144,18 @@ def score_line(result: dict[str, Any]) -> str:
     """Say a score with everything it depends on."""
     return (
         f"{result['benchmark']}: mIoU {_say(result['miou'])} over {say_mean(result)} and "
-        f"{result['images']} images | {say_protocol(result)} | checkpoint {result['checkpoint']}"
+        f"{say_images(result)} | {say_protocol(result)} | checkpoint {result['checkpoint']}"
     )
+
+
+def say_images(result: dict[str, Any]) -> str:
+    """Say over how many images a score is, and which options read them."""
+    images, official = result["images"], result["official_images"]
+    told = f"{images} images"
+    if official and images not in official:
+        told = f"{images} of {' or '.join(map(str, official))} images"
+    options = ", ".join(f"{name} {value}" for name, value in result["options"].items())
+    return f"{told} ({options})" if options else told
 
 
 def say_mean(result: dict[str, Any]) -> str:

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from zeroseg_jax.benchmarks.vocabulary import IMAGENET, WORDS, read_words
 from zeroseg_jax.evaluation import canvas, naming, ranking, report, stream, windows
 from zeroseg_jax.evaluation.presets import Preset
 from zeroseg_jax.evaluation.segmenters import Segmenter
-from zeroseg_jax.evaluation.words import WORDS, read_words
 
-IMAGENET = "imagenet"
+_SHIPPED = "imagenet"
 _WNID = re.compile(r"n\d{8}")
 _LEAST_SHARE = 0.01
 
@@ -29,10 +29,10 @@ def read_vocabulary(path: str) -> list[list[str]]:
     "crane" does in ImageNet.
 
     Raises:
-      ValueError: see words.read_words, or a line with an id alone.
+      ValueError: see benchmarks.vocabulary.read_words, or a line with an id alone.
     """
-    source = WORDS / "imagenet1k.txt" if path == IMAGENET else Path(path)
-    rows = read_words(source)
+    source = WORDS / f"{IMAGENET}.txt" if path == _SHIPPED else Path(path)
+    rows = [list(names) for names in read_words(source, distinct=False)]
     words = [names[1:] if _WNID.fullmatch(names[0]) else names for names in rows]
     for number, names in enumerate(words, 1):
         if not names:
