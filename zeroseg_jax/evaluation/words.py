@@ -18,7 +18,7 @@ def choose_words(preset: Preset, benchmark: Any) -> tuple[list[list[str]], Prese
 
     Returns:
       The synonyms of each class but background; and the preset, with the background's line of
-      the file as its background_words where it scores pixels and names none itself.
+      the file as its background_words where classes go by their best name and it has none itself.
 
     Raises:
       ValueError: no such file, a wrong number of lines, a background rule without a background
@@ -40,7 +40,8 @@ def choose_words(preset: Preset, benchmark: Any) -> tuple[list[list[str]], Prese
         words = [list(names) for names in rows]
         if benchmark.has_background:
             first, *words = words
-            if preset.naming == "pixels" and not preset.background_words:
+            # TCL and GroupViT leave the line away: their background is a threshold alone.
+            if preset.names == "best" and not preset.background_words:
                 preset = dataclasses.replace(preset, background_words=tuple(first))
     _check_background(preset, benchmark)
     expected = len(benchmark.class_names) - int(benchmark.has_background)
