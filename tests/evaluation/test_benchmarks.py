@@ -1,5 +1,6 @@
 """Every benchmark from its official layout to a score, through the evaluate command."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -10,9 +11,12 @@ import layouts
 import numpy as np
 import pytest
 from absl.flags import FLAGS
+from absl.testing import flagsaver
 from PIL import Image
 
 from zeroseg_jax import evaluate
+from zeroseg_jax.benchmarks import get_benchmark
+from zeroseg_jax.evaluation.presets import get_preset
 
 ROOT = Path(__file__).parent.parent.parent
 # What each raw value of the fixtures becomes; None where no score counts it. The masks of
@@ -45,8 +49,9 @@ def run_evaluate():
     evaluate.define_flags()
 
     def run(output, *arguments):
-        FLAGS(["evaluate", f"--output={output}", *arguments])
-        evaluate.main([])
+        with flagsaver.flagsaver():  # no call inherits what another was told
+            FLAGS(["evaluate", f"--output={output}", *arguments])
+            evaluate.main([])
         return json.loads((output / "report.json").read_text())
 
     yield run
@@ -139,6 +144,32 @@ def test_the_teacher_itself_with_a_background(tmp_path, run_evaluate, capsys):
     assert again["miou"] == result["miou"] and 0 <= result["miou"] < 100
 
 
+def test_the_shipped_student_scores_a_folder_as_it_scores_the_playground(tmp_path, run_evaluate):
+    data, scenes = tmp_path / "data", get_benchmark("playground/things", images=2)
+    for scene in (scenes[0], scenes[1]):
+        layouts.save(scene["image"], data / "images" / f"{scene['name']}.png")
+        layouts.save(scene["label"].astype(np.uint8), data / "masks" / f"{scene['name']}.png")
+    words = ["background", *("; ".join(names) for names in scenes.words)]
+    (data / "words.txt").write_text("\n".join(words) + "\n")
+    plain = {"pamr_dilations": ""}
+    ours, usual = (
+        dataclasses.asdict(get_preset("zeroseg", name, plain))
+        for name in ("playground/things", "folder")
+    )
+    changes = [
+        f"{field}={';'.join(value) if isinstance(value, tuple) else value}"
+        for field, value in ours.items()
+        if value != usual[field]
+    ]
+    shared = ("--workdir=playground", "--pictures=0")
+    known = run_evaluate(tmp_path / "a", *shared, "--benchmark=playground/things", "--images=2",
+                         "--set=pamr_dilations=")  # fmt: skip
+    found = run_evaluate(tmp_path / "b", *shared, "--benchmark=folder", f"--data_dir={data}",
+                         f"--set={','.join(changes)}")  # fmt: skip
+    assert found["preset"] == known["preset"] and found["words"] == known["words"]
+    assert found["per_class_iou"] == known["per_class_iou"] and known["miou"] > 20
+
+
 def test_flags_of_a_folder_reach_it_and_no_other(tmp_path, run_evaluate):
     layouts.write_folder(tmp_path / "data", values=(0, 1, 2, 3, 9))
     write_maps({f"p{i}": np.zeros(layouts.SIZE) for i in range(2)}, tmp_path / "maps")
@@ -158,6 +189,10 @@ def test_flags_of_a_folder_reach_it_and_no_other(tmp_path, run_evaluate):
     assert result["pixel_accuracy"] == pytest.approx(
         100 * counts[1] / counts[1:4].sum(), abs=0.0051
     )
+    (tmp_path / "maps" / "p1.png").unlink()
+    with pytest.raises(ValueError, match=r"maps: p1.png is missing \(1 of 2 are\)"):
+        run_evaluate(tmp_path / "no", model, "--benchmark=folder", "--ignore=9", "--reduce_zero",
+                     f"--data_dir={tmp_path / 'data'}")  # fmt: skip
     for other in ("playground/things", "voc21"):
         with pytest.raises(ValueError, match=f"are of the benchmark folder, not of {other}"):
             run_evaluate(tmp_path / "no", model, f"--benchmark={other}", "--reduce_zero",

@@ -75,6 +75,11 @@ class FileBenchmark:
     absent_as_zero: bool = False
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all pictures, known without reading any."""
+        return tuple(pair.name for pair in self.listing.pairs)
+
     def __len__(self) -> int:
         return len(self.listing.pairs)
 

@@ -54,10 +54,10 @@ def overlay(
 def add_legend(image: np.ndarray, entries: list[tuple[str, tuple[int, int, int]]]) -> Image.Image:
     """Put swatches with names under a picture, in as many rows as they need."""
     font = _font(15)
-    width = max(image.shape[1], 240)
+    widths = [22 + int(font.getlength(name)) + 16 for name, _ in entries]
+    width = max(image.shape[1], 240, *(_MARGIN_PX + wide for wide in widths))
     places, x, row = [], _MARGIN_PX, 0
-    for name, colour in entries:
-        wide = 22 + int(font.getlength(name)) + 16
+    for (name, colour), wide in zip(entries, widths, strict=True):
         if x + wide > width and x > _MARGIN_PX:
             x, row = _MARGIN_PX, row + 1
         places.append((x, row, name, colour))

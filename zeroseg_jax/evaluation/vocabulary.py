@@ -20,6 +20,7 @@ from zeroseg_jax.evaluation.segmenters import Segmenter
 _SHIPPED = "imagenet"
 _WNID = re.compile(r"n\d{8}")
 _LEAST_SHARE = 0.01
+_DRAWN_PX, _STROKE_PX = 1024, 2
 
 
 def read_vocabulary(path: str) -> list[list[str]]:
@@ -108,19 +109,29 @@ def _mean_scores(picture: canvas.Canvas, inside: np.ndarray, rule: ranking.Rule)
 
 
 def draw_words(image: np.ndarray, ids: np.ndarray, found: list[dict[str, Any]]) -> Image.Image:
-    """Paint the segments over a picture, write the first word on each, and list all below."""
+    """Paint the segments over a picture, write the first word on each, and list all below.
+
+    A picture longer than 1024 px is drawn at that size: words stay readable, and pages small.
+    """
+    image, ids = _fit(image, ids)
     colours = report.palette([str(i) for i in range(max(len(found), 1))])
     painted = Image.fromarray(report.overlay(image, ids, colours))
     draw = ImageDraw.Draw(painted)
     font = ImageFont.load_default(size=max(12, min(image.shape[:2]) // 24))
     for number, region in enumerate(found):
         rows, columns = np.nonzero(ids == number)
+        if not rows.size:  # too thin to be seen at the size drawn
+            continue
         # The pixel of the region nearest its centre, so that the word stands on it.
         distance = (rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2
         middle = int(distance.argmin())
+        word = region["words"][0]["word"]
+        left, top, right, bottom = font.getbbox(word, anchor="mm", stroke_width=_STROKE_PX)
+        x = _keep_inside(int(columns[middle]), left, right, painted.width)
+        y = _keep_inside(int(rows[middle]), top, bottom, painted.height)
         draw.text(
-            (int(columns[middle]), int(rows[middle])), region["words"][0]["word"], font=font,
-            anchor="mm", fill=(255, 255, 255), stroke_width=2, stroke_fill=(0, 0, 0),
+            (x, y), word, font=font, anchor="mm", fill=(255, 255, 255),
+            stroke_width=_STROKE_PX, stroke_fill=(0, 0, 0),
         )  # fmt: skip
     entries = [
         (
@@ -130,3 +141,15 @@ def draw_words(image: np.ndarray, ids: np.ndarray, found: list[dict[str, Any]]) 
         for number, region in enumerate(found)
     ]
     return report.add_legend(np.asarray(painted), entries)
+
+
+def _fit(image: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    shrink = max(*ids.shape, _DRAWN_PX) / _DRAWN_PX
+    height, width = (max(1, round(side / shrink)) for side in ids.shape)
+    small = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(small), _shrink(ids, height, width)
+
+
+def _keep_inside(place: int, before: float, after: float, length: int) -> int:
+    """Move a text's anchor so that it ends inside the picture, or begins there if too long."""
+    return round(max(min(place, length - after), -before))
