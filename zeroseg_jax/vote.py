@@ -26,6 +26,7 @@ from zeroseg_jax.evaluation.presets import Preset, get_preset, parse_overrides
 from zeroseg_jax.evaluation.runner import save_png, write_text
 from zeroseg_jax.evaluation.segmenters import Segmenter
 from zeroseg_jax.evaluation.words import find_shared_words
+from zeroseg_jax.teacher.text import PROMPTS, words_cache
 
 
 def define_flags() -> None:
@@ -57,6 +58,8 @@ def main(arguments: list[str]) -> int:
     if shared := find_shared_words(words):
         print(f"vote: {len(shared)} words stand twice, among them {shared[0]!r}")
     preset = get_preset(FLAGS.preset, FLAGS.preset_of, parse_overrides(FLAGS.set))
+    names, prompts = sum(map(len, words)), len(PROMPTS[preset.prompts])
+    print(f"vote: {names} names in {prompts} prompts, kept in {words_cache()}", flush=True)
     models = [FLAGS.workdir] + [FLAGS.other] * bool(FLAGS.other)
     segmenters = [_build(model, words, preset) for model in models]
     output = Path(FLAGS.output)
