@@ -73,15 +73,16 @@ def name_segments(
     order = np.argsort(-shares, kind="stable")
     ids = np.full((height, width), -1, np.int32)
     found = []
-    for region, count in zip(regions[order], shares[order], strict=True):
-        share = count / labels.size
-        inside = small == region
-        if share < _LEAST_SHARE or not inside.any():
-            continue
+    kept = [
+        (int(region), count / labels.size)
+        for region, count in zip(regions[order], shares[order], strict=True)
+        if count / labels.size >= _LEAST_SHARE and (small == region).any()
+    ]
+    table = _mean_scores(picture, [small == region for region, _ in kept], segmenter.rule)
+    for (region, share), means in zip(kept, table, strict=True):
         ids[labels == region] = len(found)
-        means = _mean_scores(picture, inside, segmenter.rule)
         best = np.argsort(-means, kind="stable")
-        best = [int(region), *(int(b) for b in best if b != region)][:top]
+        best = [region, *(int(b) for b in best if b != region)][:top]
         words = [{"word": shown[b], "score": round(float(means[b]), 4)} for b in best]
         found.append({"share": round(float(share), 4), "words": words})
     return ids, found
@@ -92,20 +93,26 @@ def _shrink(labels: np.ndarray, height: int, width: int) -> np.ndarray:
     return labels[rows][:, windows.nearest_places(labels.shape[1], width)]
 
 
-def _mean_scores(picture: canvas.Canvas, inside: np.ndarray, rule: ranking.Rule) -> np.ndarray:
-    """Return float (labels,): a region's mean score of each label, by its best word."""
-    means = np.concatenate(
-        [
-            picture.channels(start, min(start + 16, picture.words))[inside].mean(axis=0)
-            for start in range(0, picture.words, 16)
-        ]
-    )
-    if rule.softmax_scale:
-        means = np.exp(rule.softmax_scale * (means - means.max()))
-        means /= means.sum()
-    best = np.zeros(int(rule.labels.max()) + 1)
-    np.maximum.at(best, rule.labels, means)
-    return best
+def _mean_scores(
+    picture: canvas.Canvas, insides: list[np.ndarray], rule: ranking.Rule
+) -> list[np.ndarray]:
+    """Return float (labels,) of each region: its mean score of each label, by its best word."""
+    parts: list[list[np.ndarray]] = [[] for _ in insides]
+    for start in range(0, picture.words, 16):
+        # Spelling channels out is what takes time; every region reads them once.
+        channels = picture.channels(start, min(start + 16, picture.words))
+        for part, inside in zip(parts, insides, strict=True):
+            part.append(channels[inside].mean(axis=0))
+    table = []
+    for part in parts:
+        means = np.concatenate(part)
+        if rule.softmax_scale:
+            means = np.exp(rule.softmax_scale * (means - means.max()))
+            means /= means.sum()
+        best = np.zeros(int(rule.labels.max()) + 1)
+        np.maximum.at(best, rule.labels, means)
+        table.append(best)
+    return table
 
 
 def draw_words(image: np.ndarray, ids: np.ndarray, found: list[dict[str, Any]]) -> Image.Image:
