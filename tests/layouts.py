@@ -6,6 +6,9 @@ import zlib
 import numpy as np
 from PIL import Image
 
+from zeroseg_jax.benchmarks import context, imagenet_s
+from zeroseg_jax.benchmarks.vocabulary import load_imagenet_words
+
 CONTEXT_IDS = (0, 2, 9, 18, 458)  # category ids of train ids 0, 1, 2, 3 and 59
 SIZE = (12, 17)
 
@@ -155,6 +158,20 @@ def write_folder(root, words=("cat", "dog; hound", "grass"), values=(0, 1, 2, 25
         picture(root / "images" / f"p{seed}.jpg", seed)
         save(masks[f"p{seed}"], root / "masks" / f"p{seed}.png")
     (root / "words.txt").write_text("\n".join(words) + "\n")
+    return masks
+
+
+def write(name, root, **options):
+    """Write the fixture of any benchmark, converted where it must be; return its masks."""
+    if name in imagenet_s.SPLITS:
+        folder, classes, _ = imagenet_s.SPLITS[name]
+        return write_imagenet_s(root, sorted(load_imagenet_words())[:classes], folder, **options)
+    writers = {"voc": write_voc, "context": write_context, "coco": write_coco, "ade": write_ade,
+               "cityscapes": write_cityscapes, "folder": write_folder}  # fmt: skip
+    (writer,) = (writer for start, writer in writers.items() if name.startswith(start))
+    masks = writer(root, **options)
+    if writer is write_context:
+        context.convert(root, log=lambda line: None)
     return masks
 
 

@@ -78,7 +78,9 @@ def _open_benchmark(run: comparison.Run):
     if name.startswith("playground/"):
         return get_benchmark(name, images=result["images"], seed=result["scene_seed"])
     if FLAGS.data_dir:
-        return get_benchmark(name, images=result["images"], data_dir=FLAGS.data_dir)
+        return get_benchmark(
+            name, images=result["images"], data_dir=FLAGS.data_dir, **result["options"]
+        )
     return None
 
 

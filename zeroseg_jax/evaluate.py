@@ -14,6 +14,7 @@ from absl.flags import FLAGS
 
 from zeroseg_jax import flags, teacher
 from zeroseg_jax.benchmarks import get_benchmark
+from zeroseg_jax.benchmarks.folder import IGNORE
 from zeroseg_jax.evaluation import build, runner
 from zeroseg_jax.evaluation.predictions import PredictionFolder
 from zeroseg_jax.evaluation.presets import Preset, get_preset, parse_overrides
@@ -31,6 +32,8 @@ def define_flags() -> None:
     absl_flags.DEFINE_string("teacher", "", "directory of the CLIP; empty: the run's own")
     absl_flags.DEFINE_string("benchmark", "playground/things", "one, or several with commas")
     absl_flags.DEFINE_string("data_dir", "", "directory of the data set")
+    absl_flags.DEFINE_integer("ignore", IGNORE, "of folder: label of ignored pixels; -1: none")
+    absl_flags.DEFINE_boolean("reduce_zero", False, "of folder: label 0 is ignored, 1 is class 0")
     absl_flags.DEFINE_string("preset", "zeroseg", "named protocol")
     absl_flags.DEFINE_string("set", "", "fields of the preset, for example threshold=0.4,topk=3")
     absl_flags.DEFINE_string("unseen", "", "'usual', or classes with ';': seen and unseen means")
@@ -51,9 +54,15 @@ def main(arguments: list[str]) -> None:
     if bool(FLAGS.workdir) == bool(FLAGS.model):
         raise ValueError("--workdir, --model: give one of the two.")
     names = FLAGS.benchmark.split(",")
-    options = {"data_dir": FLAGS.data_dir} if FLAGS.data_dir else {}
     for name in names:
-        benchmark = get_benchmark(name, images=FLAGS.images, seed=FLAGS.scene_seed, **options)
+        benchmark = get_benchmark(
+            name,
+            data_dir=FLAGS.data_dir,
+            images=FLAGS.images,
+            seed=FLAGS.scene_seed,
+            ignore=FLAGS.ignore,
+            reduce_zero=FLAGS.reduce_zero,
+        )
         preset = get_preset(FLAGS.preset, name, parse_overrides(FLAGS.set))
         words: list[list[str]] | None = None
         if not FLAGS.model.startswith("predictions:"):

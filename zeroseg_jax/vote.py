@@ -21,10 +21,12 @@ from PIL import Image
 from zeroseg_jax import flags, teacher
 from zeroseg_jax.data.sources import SUFFIXES
 from zeroseg_jax.data.transforms import ImageError, read_image
-from zeroseg_jax.evaluation import ballot, build, vocabulary
+from zeroseg_jax.evaluation import ballot, build, page, vocabulary
 from zeroseg_jax.evaluation.presets import Preset, get_preset, parse_overrides
 from zeroseg_jax.evaluation.runner import save_png, write_text
 from zeroseg_jax.evaluation.segmenters import Segmenter
+from zeroseg_jax.evaluation.words import find_shared_words
+from zeroseg_jax.teacher.text import PROMPTS, words_cache
 
 
 def define_flags() -> None:
@@ -53,7 +55,11 @@ def main(arguments: list[str]) -> int:
     if not paths:
         raise ValueError(f"{folder}: holds no picture ({', '.join(SUFFIXES)}).")
     words = vocabulary.read_vocabulary(FLAGS.vocabulary)
+    if shared := find_shared_words(words):
+        print(f"vote: {len(shared)} words stand twice, among them {shared[0]!r}")
     preset = get_preset(FLAGS.preset, FLAGS.preset_of, parse_overrides(FLAGS.set))
+    names, prompts = sum(map(len, words)), len(PROMPTS[preset.prompts])
+    print(f"vote: {names} names in {prompts} prompts, kept in {words_cache()}", flush=True)
     models = [FLAGS.workdir] + [FLAGS.other] * bool(FLAGS.other)
     segmenters = [_build(model, words, preset) for model in models]
     output = Path(FLAGS.output)
@@ -69,7 +75,8 @@ def main(arguments: list[str]) -> int:
         row = [_name(segmenter, image, words, preset) for segmenter in segmenters]
         for side, (picture, _) in zip("ab", row, strict=False):
             save_png(picture, output / side / f"{name}.png")
-        drawn.append((name, *(picture for picture, _ in row)))
+        if FLAGS.other:
+            drawn.append((name, *(page.embed_picture(picture) for picture, _ in row)))
         record.append({"image": name, "models": [found for _, found in row]})
         print(f"{name}: " + ", ".join(s["words"][0]["word"] for s in row[0][1]), flush=True)
     output.mkdir(parents=True, exist_ok=True)

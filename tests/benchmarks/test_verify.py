@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zeroseg_jax.benchmarks import FILES, check, context, imagenet_s, open_files
-from zeroseg_jax.benchmarks.vocabulary import load_imagenet_words
+from zeroseg_jax.benchmarks import FILES, check, open_files
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -32,25 +31,9 @@ def findings_of(name, root, **options):
     return benchmark, check.check(benchmark, log=lambda line: None)
 
 
-def write_any(name, root):
-    """Write the fixture of any benchmark."""
-    if name in imagenet_s.SPLITS:
-        folder, classes, _ = imagenet_s.SPLITS[name]
-        layouts.write_imagenet_s(root, sorted(load_imagenet_words())[:classes], folder)
-    elif name in ("context60", "context59"):
-        layouts.write_context(root)
-        context.convert(root, log=lambda line: None)
-    else:
-        write = {"voc21": layouts.write_voc, "voc20": layouts.write_voc,
-                 "coco_object": layouts.write_coco, "coco_stuff171": layouts.write_coco,
-                 "ade150": layouts.write_ade, "cityscapes19": layouts.write_cityscapes,
-                 "folder": layouts.write_folder}[name]  # fmt: skip
-        write(root)
-
-
 @pytest.mark.parametrize("name", FILES)
 def test_only_the_count_is_wrong_with_a_fixture(tmp_path, name):
-    write_any(name, tmp_path)
+    layouts.write(name, tmp_path)
     benchmark, findings = findings_of(name, tmp_path)
     assert findings.images == 2
     assert set(findings.problems) == (set() if name == "folder" else {"count"})

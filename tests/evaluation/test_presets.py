@@ -4,11 +4,12 @@ import dataclasses
 
 import pytest
 
-from zeroseg_jax.evaluation import presets
+from zeroseg_jax.benchmarks.files import Listing, build_benchmark
+from zeroseg_jax.evaluation import presets, words
 from zeroseg_jax.evaluation.protocols import PROTOCOLS
 
 SPACES = ("voc21", "voc20", "context60", "context59", "coco_object", "coco_stuff171", "ade150",
-          "cityscapes19", "imagenet_s919", "folder")  # fmt: skip
+          "cityscapes19", "imagenet_s", "folder")  # fmt: skip
 
 
 def test_preset_overrides_and_refusals():
@@ -62,6 +63,19 @@ def test_every_protocol_fits_every_benchmark(name, space):
     if name not in ("sclip", "naclip", "clearclip", "proxyclip"):
         assert preset.names_background == with_background
     assert bool(preset.threshold) == with_background
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+@pytest.mark.parametrize("space", SPACES[:-2])
+def test_every_protocol_has_words_for_every_benchmark(name, space):
+    background = space in ("voc21", "context60", "coco_object")
+    benchmark = build_benchmark(
+        space, has_background=background, listing=Listing(()), encoding=None
+    )
+    asked, preset = words.choose_words(presets.get_preset(name, space), benchmark)
+    assert len(asked) == len(benchmark.class_names) - background
+    # TCL's background is a constant alone; the line of the file is not asked.
+    assert bool(preset.background_words) == (background and preset.names == "best")
 
 
 @pytest.mark.parametrize(

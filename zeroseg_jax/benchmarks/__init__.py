@@ -65,6 +65,7 @@ def get_benchmark(
         files = open_files(name, data_dir, ignore=ignore, reduce_zero=reduce_zero)
         _check_complete(files, data_dir)
         return files.keep(images) if images else files
+    _refuse_options(name, ignore, reduce_zero)
     changes = {"images": images} if images else {}
     if seed is not None:
         changes["seed"] = seed
@@ -93,9 +94,13 @@ def open_files(
         raise ValueError(f"--data_dir: {root} is not a directory; name the one {name} lies in.")
     if name == "folder":
         return folder.build(root, ignore=ignore, reduce_zero=reduce_zero)
+    _refuse_options(name, ignore, reduce_zero)
+    return FILES[name](name, root)
+
+
+def _refuse_options(name: str, ignore: int, reduce_zero: bool) -> None:
     if ignore != folder.IGNORE or reduce_zero:
         raise ValueError(f"--ignore, --reduce_zero: are of the benchmark folder, not of {name}.")
-    return FILES[name](name, root)
 
 
 def _check_complete(benchmark: FileBenchmark, data_dir: str | Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,7 @@ class FileBenchmark:
       official_images: how many the full split has; several where several are in use, none
         where any number is right.
       absent_as_zero: the mean is over all classes, and one that never occurs counts as 0.
+      options: of get_benchmark, where it was opened with any.
     """
 
     name: str
@@ -72,6 +73,12 @@ class FileBenchmark:
     encoding: Encoding
     official_images: tuple[int, ...] = ()
     absent_as_zero: bool = False
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all pictures, known without reading any."""
+        return tuple(pair.name for pair in self.listing.pairs)
 
     def __len__(self) -> int:
         return len(self.listing.pairs)

@@ -60,6 +60,7 @@ def build(data_dir: Path, *, ignore: int = IGNORE, reduce_zero: bool = False) ->
         encoding=Encoding(
             table, hint=f"words.txt names {len(rows)} classes; --ignore is {ignore}."
         ),
+        options={"ignore": ignore, "reduce_zero": reduce_zero},
     )
 
 

@@ -11,7 +11,6 @@ import json
 from html import escape
 
 import numpy as np
-from PIL import Image
 
 from zeroseg_jax.evaluation import page
 
@@ -66,13 +65,11 @@ def draw_sides(images: int, seed: int) -> list[bool]:
     return (np.random.default_rng(seed).random(images) < 0.5).tolist()
 
 
-def write_ballot(
-    pictures: list[tuple[str, Image.Image, Image.Image]], runs: tuple[str, str], seed: int
-) -> str:
+def write_ballot(pictures: list[tuple[str, str, str]], runs: tuple[str, str], seed: int) -> str:
     """Write the page.
 
     Args:
-      pictures: name, picture of the first run, picture of the second.
+      pictures: name, and the data URL of each run's picture, from page.embed_picture.
       runs: names that the CSV records; the page does not show them.
       seed: of the sides.
     """
@@ -82,7 +79,7 @@ def write_ballot(
         left, right = (0, 1) if straight else (1, 0)
         record.append({"name": name, "left": runs[left], "right": runs[right]})
         shown = "".join(
-            f'<img alt="{side}" src="{page.embed_picture(pair[which])}">'
+            f'<img alt="{side}" src="{pair[which]}">'
             for side, which in (("left", left), ("right", right))
         )
         buttons = "".join(

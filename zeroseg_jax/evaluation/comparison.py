@@ -82,7 +82,7 @@ def check_comparable(runs: list[Run]) -> None:
     """
     first = runs[0]
     for other in runs[1:]:
-        for field in ("benchmark", "scene_seed", "mean_over"):
+        for field in ("benchmark", "scene_seed", "options", "mean_over"):
             mine, theirs = (run.result.get(field) for run in (first, other))
             if mine != theirs:
                 raise ValueError(

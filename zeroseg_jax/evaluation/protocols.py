@@ -139,7 +139,9 @@ PROTOCOLS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "voc21": {"threshold": 0.5, "words_file": "tcl"},
         "voc20": {"words_file": "tcl"},
-        "context60": {"threshold": 0.5},
+        # mmsegmentation's names, which for Context are those of SCLIP's file.
+        "context60": {"threshold": 0.5, "words_file": "sclip"},
+        "context59": {"words_file": "sclip"},
         "coco_object": {"threshold": 0.5},
         "coco_stuff171": {"words_file": "tcl"},
     },

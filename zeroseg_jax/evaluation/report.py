@@ -54,10 +54,10 @@ def overlay(
 def add_legend(image: np.ndarray, entries: list[tuple[str, tuple[int, int, int]]]) -> Image.Image:
     """Put swatches with names under a picture, in as many rows as they need."""
     font = _font(15)
-    width = max(image.shape[1], 240)
+    widths = [22 + int(font.getlength(name)) + 16 for name, _ in entries]
+    width = max(image.shape[1], 240, *(_MARGIN_PX + wide for wide in widths))
     places, x, row = [], _MARGIN_PX, 0
-    for name, colour in entries:
-        wide = 22 + int(font.getlength(name)) + 16
+    for (name, colour), wide in zip(entries, widths, strict=True):
         if x + wide > width and x > _MARGIN_PX:
             x, row = _MARGIN_PX, row + 1
         places.append((x, row, name, colour))
@@ -144,8 +144,18 @@ def score_line(result: dict[str, Any]) -> str:
     """Say a score with everything it depends on."""
     return (
         f"{result['benchmark']}: mIoU {_say(result['miou'])} over {say_mean(result)} and "
-        f"{result['images']} images | {say_protocol(result)} | checkpoint {result['checkpoint']}"
+        f"{say_images(result)} | {say_protocol(result)} | checkpoint {result['checkpoint']}"
     )
+
+
+def say_images(result: dict[str, Any]) -> str:
+    """Say over how many images a score is, and which options read them."""
+    images, official = result["images"], result["official_images"]
+    told = f"{images} images"
+    if official and images not in official:
+        told = f"{images} of {' or '.join(map(str, official))} images"
+    options = ", ".join(f"{name} {value}" for name, value in result["options"].items())
+    return f"{told} ({options})" if options else told
 
 
 def say_mean(result: dict[str, Any]) -> str:

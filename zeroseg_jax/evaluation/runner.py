@@ -133,9 +133,9 @@ def _count(benchmark: Any, records: Iterator[Record], log: Callable[[str], None]
 
 def _check_predictions(segmenter: Model, benchmark: Any) -> None:
     """Predictions that miss are told all at once, where names are known without reading."""
-    names = getattr(benchmark, "names", None)
-    if isinstance(segmenter, PredictionFolder) and names is not None:
-        missing = segmenter.find_missing(list(names))
+    names = list(getattr(benchmark, "names", ()))
+    if isinstance(segmenter, PredictionFolder):
+        missing = segmenter.find_missing(names)
         if missing:
             raise ValueError(
                 f"{segmenter.directory}: {missing[0]}.png is missing ({len(missing)} of "

@@ -46,6 +46,7 @@ class Scores:
         classes = len(benchmark.class_names)
         self.confusion, self.oracle = Confusion(classes), Confusion(classes)
         self.boundary = BoundaryIou(classes)
+        self._official = tuple(getattr(benchmark, "official_images", ()))
         self._names: list[str] = []
         self._mious: list[float] = []
         self._counts: list[tuple[np.ndarray, np.ndarray]] = []
@@ -102,6 +103,10 @@ class Scores:
     def notes(self) -> list[str]:
         """Say what was not as usual, and in how many images."""
         notes = []
+        count = len(self._names)
+        if self._official and count not in self._official:
+            either = " or ".join(map(str, self._official))
+            notes.append(f"a score on {count} of {either} images compares with no other")
         nothing = [n for n, value in zip(self._names, self._mious, strict=True) if np.isnan(value)]
         if nothing:
             notes.append(f"{nothing[0]}: no pixel counts ({len(nothing)} such images)")
@@ -123,7 +128,9 @@ class Scores:
             "present_classes": confusion.present(),
             "classes": len(names),
             "images": len(self._names),
+            "official_images": list(self._official),
             "scene_seed": getattr(self.benchmark, "seed", None),
+            "options": dict(getattr(self.benchmark, "options", {})),
             "pixel_accuracy": percent(confusion.pixel_accuracy()),
             "mean_accuracy": percent(confusion.mean_accuracy()),
             "frequency_weighted_iou": percent(confusion.frequency_weighted_iou()),

@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from zeroseg_jax.benchmarks.vocabulary import IMAGENET, WORDS, read_words
 from zeroseg_jax.evaluation import canvas, naming, ranking, report, stream, windows
 from zeroseg_jax.evaluation.presets import Preset
 from zeroseg_jax.evaluation.segmenters import Segmenter
-from zeroseg_jax.evaluation.words import WORDS, read_words
 
-IMAGENET = "imagenet"
+_SHIPPED = "imagenet"
 _WNID = re.compile(r"n\d{8}")
 _LEAST_SHARE = 0.01
+_DRAWN_PX, _STROKE_PX = 1024, 2
 
 
 def read_vocabulary(path: str) -> list[list[str]]:
@@ -29,10 +30,10 @@ def read_vocabulary(path: str) -> list[list[str]]:
     "crane" does in ImageNet.
 
     Raises:
-      ValueError: see words.read_words, or a line with an id alone.
+      ValueError: see benchmarks.vocabulary.read_words, or a line with an id alone.
     """
-    source = WORDS / "imagenet1k.txt" if path == IMAGENET else Path(path)
-    rows = read_words(source)
+    source = WORDS / f"{IMAGENET}.txt" if path == _SHIPPED else Path(path)
+    rows = [list(names) for names in read_words(source, distinct=False)]
     words = [names[1:] if _WNID.fullmatch(names[0]) else names for names in rows]
     for number, names in enumerate(words, 1):
         if not names:
@@ -72,15 +73,16 @@ def name_segments(
     order = np.argsort(-shares, kind="stable")
     ids = np.full((height, width), -1, np.int32)
     found = []
-    for region, count in zip(regions[order], shares[order], strict=True):
-        share = count / labels.size
-        inside = small == region
-        if share < _LEAST_SHARE or not inside.any():
-            continue
+    kept = [
+        (int(region), count / labels.size)
+        for region, count in zip(regions[order], shares[order], strict=True)
+        if count / labels.size >= _LEAST_SHARE and (small == region).any()
+    ]
+    table = _mean_scores(picture, [small == region for region, _ in kept], segmenter.rule)
+    for (region, share), means in zip(kept, table, strict=True):
         ids[labels == region] = len(found)
-        means = _mean_scores(picture, inside, segmenter.rule)
         best = np.argsort(-means, kind="stable")
-        best = [int(region), *(int(b) for b in best if b != region)][:top]
+        best = [region, *(int(b) for b in best if b != region)][:top]
         words = [{"word": shown[b], "score": round(float(means[b]), 4)} for b in best]
         found.append({"share": round(float(share), 4), "words": words})
     return ids, found
@@ -91,36 +93,52 @@ def _shrink(labels: np.ndarray, height: int, width: int) -> np.ndarray:
     return labels[rows][:, windows.nearest_places(labels.shape[1], width)]
 
 
-def _mean_scores(picture: canvas.Canvas, inside: np.ndarray, rule: ranking.Rule) -> np.ndarray:
-    """Return float (labels,): a region's mean score of each label, by its best word."""
-    means = np.concatenate(
-        [
-            picture.channels(start, min(start + 16, picture.words))[inside].mean(axis=0)
-            for start in range(0, picture.words, 16)
-        ]
-    )
-    if rule.softmax_scale:
-        means = np.exp(rule.softmax_scale * (means - means.max()))
-        means /= means.sum()
-    best = np.zeros(int(rule.labels.max()) + 1)
-    np.maximum.at(best, rule.labels, means)
-    return best
+def _mean_scores(
+    picture: canvas.Canvas, insides: list[np.ndarray], rule: ranking.Rule
+) -> list[np.ndarray]:
+    """Return float (labels,) of each region: its mean score of each label, by its best word."""
+    parts: list[list[np.ndarray]] = [[] for _ in insides]
+    for start in range(0, picture.words, 16):
+        # Spelling channels out is what takes time; every region reads them once.
+        channels = picture.channels(start, min(start + 16, picture.words))
+        for part, inside in zip(parts, insides, strict=True):
+            part.append(channels[inside].mean(axis=0))
+    table = []
+    for part in parts:
+        means = np.concatenate(part)
+        if rule.softmax_scale:
+            means = np.exp(rule.softmax_scale * (means - means.max()))
+            means /= means.sum()
+        best = np.zeros(int(rule.labels.max()) + 1)
+        np.maximum.at(best, rule.labels, means)
+        table.append(best)
+    return table
 
 
 def draw_words(image: np.ndarray, ids: np.ndarray, found: list[dict[str, Any]]) -> Image.Image:
-    """Paint the segments over a picture, write the first word on each, and list all below."""
+    """Paint the segments over a picture, write the first word on each, and list all below.
+
+    A picture longer than 1024 px is drawn at that size: words stay readable, and pages small.
+    """
+    image, ids = _fit(image, ids)
     colours = report.palette([str(i) for i in range(max(len(found), 1))])
     painted = Image.fromarray(report.overlay(image, ids, colours))
     draw = ImageDraw.Draw(painted)
     font = ImageFont.load_default(size=max(12, min(image.shape[:2]) // 24))
     for number, region in enumerate(found):
         rows, columns = np.nonzero(ids == number)
+        if not rows.size:  # too thin to be seen at the size drawn
+            continue
         # The pixel of the region nearest its centre, so that the word stands on it.
         distance = (rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2
         middle = int(distance.argmin())
+        word = region["words"][0]["word"]
+        left, top, right, bottom = font.getbbox(word, anchor="mm", stroke_width=_STROKE_PX)
+        x = _keep_inside(int(columns[middle]), left, right, painted.width)
+        y = _keep_inside(int(rows[middle]), top, bottom, painted.height)
         draw.text(
-            (int(columns[middle]), int(rows[middle])), region["words"][0]["word"], font=font,
-            anchor="mm", fill=(255, 255, 255), stroke_width=2, stroke_fill=(0, 0, 0),
+            (x, y), word, font=font, anchor="mm", fill=(255, 255, 255),
+            stroke_width=_STROKE_PX, stroke_fill=(0, 0, 0),
         )  # fmt: skip
     entries = [
         (
@@ -130,3 +148,15 @@ def draw_words(image: np.ndarray, ids: np.ndarray, found: list[dict[str, Any]]) 
         for number, region in enumerate(found)
     ]
     return report.add_legend(np.asarray(painted), entries)
+
+
+def _fit(image: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    shrink = max(*ids.shape, _DRAWN_PX) / _DRAWN_PX
+    height, width = (max(1, round(side / shrink)) for side in ids.shape)
+    small = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(small), _shrink(ids, height, width)
+
+
+def _keep_inside(place: int, before: float, after: float, length: int) -> int:
+    """Move a text's anchor so that it ends inside the picture, or begins there if too long."""
+    return round(max(min(place, length - after), -before))
