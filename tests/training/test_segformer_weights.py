@@ -81,7 +81,7 @@ def test_published_parameter_counts(name):
     model = segformer.MixTransformer(segformer.MIT_SIZES[name])
     shapes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 64, 64, 3)))
     count = sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
-    assert abs(count / 1e6 - millions[name]) < 0.06
+    assert abs(count / 1e6 - millions[name]) < 0.1  # printed to one digit, some cut off
 
 
 def test_what_does_not_fit_is_one_sentence(saved, tmp_path):

@@ -90,6 +90,8 @@ def test_every_mesh_gives_the_losses_of_one_device(mesh, one, born_whole):
     np.testing.assert_allclose(losses, one[0], rtol=1e-5)
     before, after = paths.flatten(one[1].params), paths.flatten(state.params)
     for name in before:
+        if name.endswith("attention/key/bias"):
+            continue  # softmax does not see it: its gradient is rounding, which Adam scales up
         np.testing.assert_allclose(before[name], after[name], atol=2e-4, err_msg=name)
 
 

@@ -99,7 +99,7 @@ def open_workdir(
       ValueError: the directory cannot be written, its disk cannot hold a checkpoint, or it
         belongs to another config: names every differing field.
     """
-    if "://" in str(workdir):
+    if workdir.parts and workdir.parts[0].endswith(":"):  # a path holds gs:// as gs:/
         raise ValueError(
             f"--workdir: {workdir} is an address; mount the bucket (gcsfuse) and give the path."
         )
