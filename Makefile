@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := .setup-done
 
-.PHONY: setup demo test lint clean playground-clip playground-student playground-table
+.PHONY: setup demo test lint people clean playground-clip playground-student playground-table zss-table
 
 setup: $(STAMP)
 
@@ -26,13 +26,19 @@ demo:
 test: setup
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null && \
 	  { $(BIN)/python -c 'import torch' 2>/dev/null || \
-	    $(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 || \
+	    $(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 && \
+	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	      torchmetrics==1.9.0 lightning-utilities==0.15.3 || \
 	    echo "torch could not be installed: the parity tests will skip"; } || true
-	@JAX_PLATFORMS=cpu $(BIN)/python -m pytest
+	@JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n 2 --dist=loadfile
 
 lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+
+# What takes longer: the site, a wheel in a clean environment, notebooks, the readme's commands.
+people: setup
+	@PYTHON=$(BIN)/python .ci/people
 
 PRETRAIN := $(BIN)/python -m zeroseg_jax.playground.pretrain
 LATER := --rate=1e-3 --easy_share=0
@@ -55,5 +61,8 @@ playground-table: setup demo
 	$(BIN)/python bench/playground_clip.py
 	$(BIN)/python bench/playground_terms.py --output=docs/results/playground_terms.json
 
+zss-table: setup
+	$(BIN)/python bench/clip_zss.py
+
 clean:
-	rm -rf $(VENV) $(STAMP) runs build dist *.egg-info
+	rm -rf $(VENV) $(STAMP) runs segmented build dist *.egg-info
