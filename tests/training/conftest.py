@@ -98,4 +98,5 @@ def start(tmp_path, bank_dir):
     yield run
     for process in running:
         process.kill()
-        process.communicate()
+        process.wait()
+        process.stdout.close()
