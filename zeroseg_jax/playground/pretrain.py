@@ -84,7 +84,16 @@ def build_config(vocabulary: int) -> ClipConfig:
     """Return the size of the Playground's CLIP."""
     vision = TowerConfig(128, 4, 2, 512, "quick_gelu", 1e-5)
     text = TowerConfig(128, 2, 2, 512, "quick_gelu", 1e-5)
-    return ClipConfig(vision, text, 128, 48, 8, vocabulary, CONTEXT_TOKENS, vocabulary - 1)
+    return ClipConfig(
+        vision=vision,
+        text=text,
+        embed_dim=128,
+        image_px=48,
+        patch_px=8,
+        vocabulary=vocabulary,
+        context_tokens=CONTEXT_TOKENS,
+        end_token=vocabulary - 1,
+    )
 
 
 def build_step(config: ClipConfig, optimizer: optax.GradientTransformation):
