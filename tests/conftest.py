@@ -6,8 +6,10 @@ import socket
 import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
+# Compiling takes most of the time of tests; without LLVM's optimization it takes half.
 os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+    os.environ.get("XLA_FLAGS", "")
+    + " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
 )
 
 # Runs in new processes compile the same programs again; keep them.
@@ -16,7 +18,8 @@ os.environ.setdefault(
 )
 
 # Words that tests embed stay out of the user's cache.
-os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="zeroseg-tests-")
+_cache = tempfile.TemporaryDirectory(prefix="zeroseg-tests-")
+os.environ["XDG_CACHE_HOME"] = _cache.name
 
 import pytest  # noqa: E402
 from absl import flags, logging  # noqa: E402

@@ -33,6 +33,10 @@ VERBS: dict[str, tuple[str, str]] = {
         f"zeroseg evaluate {_WORKDIR} --benchmark=playground/things --output=report",
     ),
     "compare": ("put several reports side by side", "zeroseg compare --help"),
+    "vote": (
+        "name a folder's segments with 1,000 words, and a page for human votes",
+        "zeroseg vote FOLDER --output=votes",
+    ),
     "verify": ("check a data set on disk", "zeroseg verify --help"),
     "export": (
         "write a student for others, or as StableHLO",

@@ -99,7 +99,7 @@ def test_splits():
     assert splits.get_split("none").classes == 0
     with pytest.raises(ValueError, match="did you mean playground"):
         splits.get_split("playgruond")
-    with pytest.raises(ValueError, match="cat would be seen and unseen at once"):
+    with pytest.raises(ValueError, match="cat, kitten would be seen and unseen at once"):
         splits.build_split("own", (("dog",), ("cat", "Kitten"), ("kitten", "Cat")), (2,))
     with pytest.raises(ValueError, match="class 7 is not one of 2"):
         splits.build_split("own", (("dog",), ("cat",)), (7,))

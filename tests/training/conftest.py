@@ -90,7 +90,8 @@ def start(tmp_path, bank_dir):
              f"--workdir={workdir}", f"--config.data.bank={bank_dir}", *arguments],
             cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             env={**os.environ,
-                 "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", **environment},
+                 "XLA_FLAGS": "--xla_backend_optimization_level=0 "
+                 f"--xla_force_host_platform_device_count={devices}", **environment},
         )  # fmt: skip
         running.append(process)
         return process

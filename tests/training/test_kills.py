@@ -81,10 +81,10 @@ def test_a_truncated_checkpoint_falls_back_to_the_one_before(tmp_path, configure
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """Return a directory on a file system of its own of 1 MB."""
+    """Return a directory on a file system of its own of 4 MB."""
     directory = tmp_path / "disk"
     directory.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(directory)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(directory)]
     if subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("mounting needs privileges")
     yield directory

@@ -37,7 +37,8 @@ ENTRY %main.2 (p0: f32[8,4]) -> f32[8,4] {
 def test_operations_equal_those_that_xla_counts_where_nothing_is_a_loop():
     def fn(x, a, b):
         hidden = jnp.einsum("bld,dm->blm", x, a)
-        return jnp.einsum("blm,bkm->blk", hidden, jnp.einsum("bld,dm->blm", x, b)).sum()
+        scores = jnp.einsum("blm,bkm->blk", hidden, jnp.einsum("bld,dm->blm", x, b))
+        return (scores * scores).sum()  # so that the gradient needs them
 
     shapes = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((4, 32, 64), (64, 128), (64, 128))]
     counted = costs.count_flops(jax.grad(fn, argnums=(1, 2)), *shapes)

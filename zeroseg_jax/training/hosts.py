@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
 from pathlib import Path
 
 import jax
 
 _START_SECONDS = 300
+_GRACE_SECONDS = 60
 
 
 def join_hosts(
@@ -23,23 +26,43 @@ def join_hosts(
       timeout_seconds: how long to wait for the others.
 
     Raises:
-      ValueError: other processes than said, or no way to find them.
+      ValueError: other processes than said, or no way to find them. Where a host does not come
+        in time the process ends with a sentence and exit code 2: JAX leaves no other way.
     """
     if count < 1 or not 0 <= index < count:
         raise ValueError(f"--host_index: {index} is not below --host_count {count}.")
     if count == 1:
         return
     named = {"coordinator_address": coordinator, "num_processes": count, "process_id": index}
+    advice = "start as many, or name --coordinator=HOST:PORT and --host_index on each."
+
+    def give_up() -> None:
+        # JAX would abort the process with its stack where a host does not come; nothing of the
+        # run has begun, so leaving at once loses nothing.
+        print(
+            f"error: --host_count: {count} processes could not be joined within "
+            f"{timeout_seconds} s; {advice}",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(2)
+
+    watch = threading.Timer(timeout_seconds, give_up)
+    watch.daemon = True
+    watch.start()
     try:
         jax.distributed.initialize(
-            **(named if coordinator else {}), initialization_timeout=timeout_seconds
+            **(named if coordinator else {}),
+            initialization_timeout=timeout_seconds + _GRACE_SECONDS,
         )
     except (ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
             f"--host_count: {count} processes could not be joined within {timeout_seconds} s "
-            f"({reason}); start as many, or name --coordinator=HOST:PORT and --host_index on each."
+            f"({reason}); {advice}"
         ) from error
+    finally:
+        watch.cancel()
     if jax.process_count() != count:
         raise ValueError(
             f"--host_count: {count} said, but the cluster runs {jax.process_count()} processes; "
@@ -57,8 +80,8 @@ def check_accelerator() -> None:
     wanted = os.environ.get("JAX_PLATFORMS", "")
     try:
         found = jax.default_backend()
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0]
+    except (RuntimeError, AssertionError) as error:  # the latter where no plug-in serves the name
+        reason = next(iter(str(error).strip().splitlines()), "no plug-in for it")
         raise ValueError(
             f"JAX_PLATFORMS={wanted}: JAX cannot start it ({reason}); install the wheel for this "
             "machine (README.md, Two commands) or unset JAX_PLATFORMS."
