@@ -30,13 +30,13 @@ test: setup
 	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
 	      torchmetrics==1.9.0 lightning-utilities==0.15.3 || \
 	    echo "torch could not be installed: the parity tests will skip"; } || true
-	@JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n 2 --dist=loadfile
+	@JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n 2 --dist=loadfile --no-loadscope-reorder
 
 lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 
-# What takes longer: the site, a wheel in a clean environment, notebooks, the readme's commands.
+# What takes longer: tests marked slow, the site, a wheel in a clean environment, notebooks, the readme's commands.
 people: setup
 	@PYTHON=$(BIN)/python .ci/people
 

@@ -6,10 +6,9 @@ import socket
 import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Compiling takes most of the time of tests; without LLVM's optimization it takes half.
+# Compiling takes most of the time of tests; without optimization it takes half.
 os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "")
-    + " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
 )
 
 # Runs in new processes compile the same programs again; keep them.
@@ -36,6 +35,11 @@ def _local_only(self, address):
     if host not in ("unix", "localhost", "::1") and not str(host).startswith("127."):
         raise OSError(f"tests stay on this machine: refused to connect to {host}")
     return _connect(self, address)
+
+
+def pytest_collection_modifyitems(items):
+    """Put the files with the longest tests first, so that all workers end together."""
+    items.sort(key=lambda item: "tests/training/" not in item.nodeid)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -22,7 +22,7 @@ def run(*arguments):
         cwd=ROOT,
         capture_output=True,
         text=True,
-        env={**os.environ, "XLA_FLAGS": ""},
+        env={**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"},
     )
 
 

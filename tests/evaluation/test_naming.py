@@ -1,5 +1,6 @@
 """A picture's scores to labels against the plain way: every class at every pixel, in float64."""
 
+import os
 import subprocess
 import sys
 
@@ -148,7 +149,7 @@ def test_pictures_refined_and_not_have_the_same_rule():
 
 
 MEMORY = """
-import resource, numpy as np
+import numpy as np
 from zeroseg_jax.evaluation import naming, presets, ranking, stream
 from zeroseg_jax.evaluation.canvas import Scored
 kind, dilations = {kind!r}, {dilations!r}
@@ -173,16 +174,25 @@ model = Model()
 cut, = stream.score_windows(model, [stream.cut_picture(image, preset, model)], 8)
 labels = naming.name_pixels(model, cut, image, preset).labels
 assert labels.shape == (1024, 2048) and len(np.unique(labels)) > 100
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+# Not ru_maxrss: a new process takes over that of the one that started it.
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
 
 
 @pytest.mark.parametrize(
-    ("kind", "dilations"), [("segments", ""), ("patches", ""), ("segments", "8;16")]
+    ("kind", "dilations"),
+    [
+        ("patches", ""),
+        pytest.param("segments", "", marks=pytest.mark.slow),
+        pytest.param("segments", "8", marks=pytest.mark.slow),
+    ],
 )
 def test_a_large_picture_of_171_classes_stays_under_two_gigabytes(kind, dilations):
     code = MEMORY.format(kind=kind, dilations=dilations)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True,
+        env={**os.environ, "XLA_FLAGS": ""},  # the memory of the code that users run
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 2_000_000  # KiB, everything that is loaded included
 

@@ -113,10 +113,10 @@ def test_masked_reconstruction_equals_torch():
             noise=torch.from_numpy(noise),
         )
     student = students.build_student(MODEL)
-    start = students.init_params(student, jax.random.key(0))
+    start = jax.jit(lambda: students.init_params(student, jax.random.key(0)))()
     params = from_torch(model, start)
     assert jax.tree.map(jnp.shape, start) == jax.tree.map(jnp.shape, params)
-    outputs = student.apply({"params": params}, images, noise, None)
+    outputs = jax.jit(student.apply)({"params": params}, images, noise, None)
     np.testing.assert_array_equal(outputs.mask, expected.mask.numpy())
     np.testing.assert_allclose(outputs.pixels, expected.logits.numpy(), rtol=1e-5, atol=1e-5)
     loss = reconstruction_loss(

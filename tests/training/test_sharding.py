@@ -120,7 +120,7 @@ def test_pieces_of_a_batch_add_up_where_nothing_is_drawn(born_whole):
     np.testing.assert_allclose(pieces, whole, rtol=1e-5)
 
 
-@pytest.mark.parametrize("remat", ["dots", "full"])
+@pytest.mark.parametrize("remat", [pytest.param("dots", marks=pytest.mark.slow), "full"])
 def test_remat_changes_no_number_and_no_name(remat, one, born_whole):
     losses, state = run(configure(run={"remat": remat}), born_whole)
     np.testing.assert_allclose(losses, one[0], rtol=1e-5)
