@@ -21,10 +21,10 @@ def get_config(variant: str = "default") -> ConfigDict:
     defaults.pick_variant(variant, VARIANTS, "configs/playground.py")
     config = defaults.get_config("playground")
     config.name = f"playground_{variant}"
-    config.data.images = 2048
+    config.data.images = 1024
     config.optim.batch_global = 32
     config.optim.base_rate = 8e-3  # times 32 / 256: 1e-3
-    config.optim.steps = 400
+    config.optim.steps = 160
     config.optim.warmup_fraction = 0.1
     config.optim.clip_norm = 1.0
     config.run.log_every_steps = 20
