@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> None:
     seconds: dict[str, float] = {}
     if FLAGS.began:
         seconds["setup"] = round(time.time() - FLAGS.began, 1)
-        print(f"demo: installed in {seconds['setup']:.0f} s; about nine minutes to go", flush=True)
+        print(f"demo: installed in {seconds['setup']:.0f} s; 13 minutes to go", flush=True)
     config = from_mapping(recipe.get_config("default").to_dict())
     if FLAGS.steps:
         optim = dataclasses.replace(config.optim, steps=FLAGS.steps)
