@@ -36,7 +36,8 @@ lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 
-# What takes longer: tests marked slow, the site, a wheel in a clean environment, notebooks, the readme's commands.
+# What takes longer: tests marked slow, the site, a wheel in a clean environment, notebooks, the
+# readme's commands.
 people: setup
 	@PYTHON=$(BIN)/python .ci/people
 

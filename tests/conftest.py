@@ -8,7 +8,8 @@ import tempfile
 os.environ["JAX_PLATFORMS"] = "cpu"
 # Compiling takes most of the time of tests; without optimization it takes half.
 os.environ["XLA_FLAGS"] = (
-    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+    os.environ.get("XLA_FLAGS", "")
+    + " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
 )
 
 # Runs in new processes compile the same programs again; keep them.

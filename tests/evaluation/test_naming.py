@@ -184,7 +184,7 @@ print(next(line.split()[1] for line in open("/proc/self/status") if line.startsw
     [
         ("patches", ""),
         pytest.param("segments", "", marks=pytest.mark.slow),
-        pytest.param("segments", "8", marks=pytest.mark.slow),
+        pytest.param("segments", "8;16", marks=pytest.mark.slow),
     ],
 )
 def test_a_large_picture_of_171_classes_stays_under_two_gigabytes(kind, dilations):

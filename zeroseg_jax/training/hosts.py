@@ -34,17 +34,13 @@ def join_hosts(
     if count == 1:
         return
     named = {"coordinator_address": coordinator, "num_processes": count, "process_id": index}
+    failed = f"--host_count: {count} processes could not be joined within {timeout_seconds} s"
     advice = "start as many, or name --coordinator=HOST:PORT and --host_index on each."
 
     def give_up() -> None:
         # JAX would abort the process with its stack where a host does not come; nothing of the
         # run has begun, so leaving at once loses nothing.
-        print(
-            f"error: --host_count: {count} processes could not be joined within "
-            f"{timeout_seconds} s; {advice}",
-            file=sys.stderr,
-            flush=True,
-        )
+        print(f"error: {failed}; {advice}", file=sys.stderr, flush=True)
         os._exit(2)
 
     watch = threading.Timer(timeout_seconds, give_up)
@@ -57,10 +53,7 @@ def join_hosts(
         )
     except (ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ValueError(
-            f"--host_count: {count} processes could not be joined within {timeout_seconds} s "
-            f"({reason}); {advice}"
-        ) from error
+        raise ValueError(f"{failed} ({reason}); {advice}") from error
     finally:
         watch.cancel()
     if jax.process_count() != count:
