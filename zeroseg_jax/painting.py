@@ -70,6 +70,7 @@ def follow_edges(scores: np.ndarray, guide: np.ndarray, preset: Preset) -> np.nd
     upright = guide.shape[0] > guide.shape[1]
     if upright:
         scores, guide = scores.swapaxes(0, 1), guide.swapaxes(0, 1)
+    weights = refine.weigh_neighbours(guide.astype(np.float32), preset.pamr_dilations)
     refined = np.empty_like(scores)
     for start in range(0, scores.shape[-1], _WORDS_AT_ONCE):
         part = scores[..., start : start + _WORDS_AT_ONCE]
@@ -78,7 +79,7 @@ def follow_edges(scores: np.ndarray, guide: np.ndarray, preset: Preset) -> np.nd
         padded = np.pad(part, ((0, 0), (0, 0), (0, _WORDS_AT_ONCE - count)))
         followed = refine.refine_scores(
             padded,
-            guide.astype(np.float32),
+            weights,
             dilations=preset.pamr_dilations,
             iterations=preset.pamr_iterations,
         )

@@ -37,9 +37,8 @@ def refine_slowly(scores, image, dilations, iterations):
 def test_equals_the_sum_written_out():
     rng = np.random.default_rng(0)
     image, scores = rng.random((7, 9, 3)), rng.random((7, 9, 4))
-    found = refine.refine_scores(
-        scores.astype(np.float32), image.astype(np.float32), dilations=(1, 3), iterations=2
-    )
+    weights = refine.weigh_neighbours(image.astype(np.float32), (1, 3))
+    found = refine.refine_scores(scores.astype(np.float32), weights, dilations=(1, 3), iterations=2)
     expected = refine_slowly(scores, image, (1, 3), 2)
     # Weights are exponentials of float32 differences over a tenth of a deviation.
     np.testing.assert_allclose(found, expected, atol=2e-5)

@@ -47,12 +47,12 @@ def name_pixels(segmenter: Segmenter, cut: Cut, image: np.ndarray, preset: Prese
     """
     height, width = image.shape[:2]
     picture = canvas.build_canvas(cut.grid, cut.scored, segmenter.patch_px)
-    guide = _guide(image, preset) if preset.pamr_dilations else None
+    weights = _weigh(image, preset) if preset.pamr_dilations else None
 
     def label(rule: Rule) -> tuple[np.ndarray, np.ndarray]:
-        if guide is None:
+        if weights is None:
             return picture.label(height, width, rule)
-        return _label_refined(picture, guide, height, width, rule, preset)
+        return _label_refined(picture, weights, height, width, rule, preset)
 
     labels, scores = label(segmenter.rule)
     if preset.area_threshold and preset.names_background:
@@ -68,16 +68,17 @@ def name_pixels(segmenter: Segmenter, cut: Cut, image: np.ndarray, preset: Prese
     return Named(labels, scores, segments)
 
 
-def _guide(image: np.ndarray, preset: Preset) -> jax.Array:
+def _weigh(image: np.ndarray, preset: Preset) -> jax.Array:
     height, width = image.shape[:2]
     if preset.pamr_short_px and min(height, width) > preset.pamr_short_px:
         height, width = windows.resized_size(height, width, preset.pamr_short_px)
-    return jnp.asarray(windows.resize_image(image, height, width, "antialiased"))
+    guide = jnp.asarray(windows.resize_image(image, height, width, "antialiased"))
+    return refine.weigh_neighbours(guide, preset.pamr_dilations)
 
 
 def _label_refined(
     picture: canvas.Canvas,
-    guide: jax.Array,
+    weights: jax.Array,
     height: int,
     width: int,
     rule: Rule,
@@ -86,12 +87,12 @@ def _label_refined(
     ranking = Ranking(rule, height * width)
     for start in range(0, picture.words, _CHANNELS_AT_ONCE):
         stop = min(start + _CHANNELS_AT_ONCE, picture.words)
-        scores = windows.resize_floats(picture.channels(start, stop), *guide.shape[:2])
+        scores = windows.resize_floats(picture.channels(start, stop), *weights.shape[1:3])
         # Channels do not touch each other; one number of them compiles once.
         empty = _CHANNELS_AT_ONCE - (stop - start)
         padded = np.pad(scores, ((0, 0), (0, 0), (0, empty)))
         refined = refine.refine_scores(
-            padded, guide, dilations=preset.pamr_dilations, iterations=preset.pamr_iterations
+            padded, weights, dilations=preset.pamr_dilations, iterations=preset.pamr_iterations
         )
         refined = np.asarray(refined)[..., : stop - start]
         refined = windows.resize_floats(refined, height, width)

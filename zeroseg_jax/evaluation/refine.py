@@ -19,17 +19,16 @@ _STD_EPS = 1e-8
 
 @functools.partial(jax.jit, static_argnames=("dilations", "iterations"))
 def refine_scores(
-    scores: Array, image: Array, *, dilations: tuple[int, ...], iterations: int
+    scores: Array, weights: Array, *, dilations: tuple[int, ...], iterations: int
 ) -> Array:
     """Replace each pixel's scores by a mean over its neighbours, again and again.
 
-    A neighbour counts the more, the nearer its colour is to the pixel's own, measured in the
-    standard deviation of the colours around; the weights sum to 1. Channels do not touch each
-    other, so they can be refined a few at a time.
+    Channels do not touch each other, so they can be refined a few at a time, with the weights
+    of their picture worked out once.
 
     Args:
       scores: float32 (H, W, C).
-      image: float32 (H, W, 3), any linear scale.
+      weights: of the picture, from weigh_neighbours with the same distances.
       dilations: distances in pixels of the rings of 8 neighbours; beyond the border, the
         border repeats.
       iterations: how often.
@@ -37,7 +36,6 @@ def refine_scores(
     Returns:
       float32 (H, W, C); a pixel's sum over C is that of a weighted mean of its neighbours'.
     """
-    weights = weigh_neighbours(image, dilations)
 
     def average(_, current):
         shifted = _neighbours(current, dilations)
@@ -46,8 +44,20 @@ def refine_scores(
     return jax.lax.fori_loop(0, iterations, average, scores)
 
 
+@functools.partial(jax.jit, static_argnames="dilations")
 def weigh_neighbours(image: Array, dilations: tuple[int, ...]) -> Array:
-    """Return float32 (8 * distances, H, W, 1): what each neighbour counts, summing to 1."""
+    """Say what each neighbour of a pixel counts.
+
+    The more, the nearer its colour is to the pixel's own, measured in the standard deviation of
+    the colours around.
+
+    Args:
+      image: float32 (H, W, 3), any linear scale.
+      dilations: see refine_scores.
+
+    Returns:
+      float32 (8 * distances, H, W, 1), summing to 1 over the neighbours.
+    """
     # Centred at the pixel itself, so that sums of squares lose no digits to a bright picture.
     differences = [other - image for other in _neighbours(image, dilations)]
     count = len(differences) + 1
