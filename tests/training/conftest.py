@@ -12,7 +12,7 @@ import pytest
 from tests.training.tiny import QUIET, TINY
 from zeroseg_jax import teacher
 from zeroseg_jax.config import MeshConfig, from_mapping, to_mapping
-from zeroseg_jax.data import bank
+from zeroseg_jax.data import bank, sources
 from zeroseg_jax.training.loop import train
 
 ROOT = Path(__file__).parent.parent.parent
@@ -33,6 +33,8 @@ def bank_dir(tmp_path_factory, clip):
         "grids": [1, 2],
         "overlap": False,
         "image_px": 32,
+        "dtype": "float16",
+        "source": sources.describe_source(from_mapping(TINY)),
     }
     bank.begin_bank(directory, settings)
     records = [

@@ -139,7 +139,11 @@ def build_inputs(
             "grids": list(config.teacher.grids),
             "overlap": config.teacher.overlap,
             "image_px": config.model.image_px,
+            "dtype": config.teacher.dtype,
         }
+        if not config.data.bank:
+            # A bank that the config names may come from elsewhere; the run's own may not.
+            wanted["source"] = sources.describe_source(config)
         if teacher is not None:
             wanted["teacher"] = teacher.digest
         bank.check_manifest(manifest, wanted)
