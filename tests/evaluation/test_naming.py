@@ -74,8 +74,11 @@ def test_labels_equal_those_of_the_whole_array(grid, size, kind):
     clear = expected.max(axis=-1) - second > 1e-5
     assert clear.mean() > 0.99
     np.testing.assert_array_equal(labels[clear], expected.argmax(axis=-1)[clear])
-    whole = picture.channels(2, 5)
-    np.testing.assert_allclose(whole, spell_out(grid, scored, *picture.size)[..., 2:5], atol=2e-6)
+    whole = spell_out(grid, scored, *picture.size)
+    np.testing.assert_allclose(picture.channels(2, 5), whole[..., 2:5], atol=2e-6)
+    inside = np.random.default_rng(5).random(picture.size) < 0.3
+    means = picture.mean_scores(inside)
+    np.testing.assert_allclose(means, whole[inside].mean(axis=0), atol=2e-6)
 
 
 def test_small_budget_changes_nothing(monkeypatch):

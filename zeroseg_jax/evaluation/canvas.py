@@ -46,6 +46,9 @@ class Canvas(Protocol):
     def channels(self, start: int, stop: int) -> np.ndarray:
         """Spell out float32 (H, W, stop - start)."""
 
+    def mean_scores(self, inside: np.ndarray) -> np.ndarray:
+        """Average over the pixels of a region, bool (H, W), not empty: float32 (K,)."""
+
 
 class Grid(NamedTuple):
     """Where the windows of a picture lie: window i is at (tops[i // n], lefts[i % n])."""
@@ -99,6 +102,11 @@ class SegmentCanvas:
         """See Canvas."""
         return self._table[:, start:stop][self._ids]
 
+    def mean_scores(self, inside: np.ndarray) -> np.ndarray:
+        """See Canvas."""
+        pixels = np.bincount(self._ids[inside], minlength=len(self._table)).astype(np.float32)
+        return pixels @ self._table / pixels.sum()
+
     def label(self, height: int, width: int, rule: Rule) -> tuple[np.ndarray, np.ndarray]:
         """See Canvas. A pixel between four of one row has that row's scores."""
         row_labels, row_best = rank(self._table, rule)
@@ -151,6 +159,12 @@ class PatchCanvas:
         """See Canvas."""
         return _spread(self._rows, self._patches[..., start:stop], self._columns)
 
+    def mean_scores(self, inside: np.ndarray) -> np.ndarray:
+        """See Canvas."""
+        # What each patch counts in the region; spelling pixels out is not needed for a mean.
+        shares = self._rows.T @ inside.astype(np.float32) @ self._columns / inside.sum()
+        return np.tensordot(shares, self._patches, axes=2)
+
     def label(self, height: int, width: int, rule: Rule) -> tuple[np.ndarray, np.ndarray]:
         """See Canvas."""
         rows = windows.bilinear_matrix(self.size[0], height) @ self._rows
@@ -178,7 +192,9 @@ def _spread(rows: np.ndarray, patches: np.ndarray, columns: np.ndarray) -> np.nd
     """Multiply (n, P) by (P, Q, K) by (W, Q): float32 (n, W, K)."""
     p, q, k = patches.shape
     lines = (rows @ patches.reshape(p, q * k)).reshape(len(rows), q, k)
-    return np.matmul(columns, lines)
+    # One product of matrices: a stack of small ones takes up to fifty times as long.
+    wide = columns @ lines.transpose(1, 0, 2).reshape(q, len(rows) * k)
+    return wide.reshape(len(columns), len(rows), k).transpose(1, 0, 2)
 
 
 def spread_segments(grid: Grid, scored: list[Scored], height: int, width: int) -> np.ndarray:

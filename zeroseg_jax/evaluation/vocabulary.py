@@ -78,8 +78,8 @@ def name_segments(
         for region, count in zip(regions[order], shares[order], strict=True)
         if count / labels.size >= _LEAST_SHARE and (small == region).any()
     ]
-    table = _mean_scores(picture, [small == region for region, _ in kept], segmenter.rule)
-    for (region, share), means in zip(kept, table, strict=True):
+    for region, share in kept:
+        means = _mean_scores(picture, small == region, segmenter.rule)
         ids[labels == region] = len(found)
         best = np.argsort(-means, kind="stable")
         best = [region, *(int(b) for b in best if b != region)][:top]
@@ -93,26 +93,15 @@ def _shrink(labels: np.ndarray, height: int, width: int) -> np.ndarray:
     return labels[rows][:, windows.nearest_places(labels.shape[1], width)]
 
 
-def _mean_scores(
-    picture: canvas.Canvas, insides: list[np.ndarray], rule: ranking.Rule
-) -> list[np.ndarray]:
-    """Return float (labels,) of each region: its mean score of each label, by its best word."""
-    parts: list[list[np.ndarray]] = [[] for _ in insides]
-    for start in range(0, picture.words, 16):
-        # Spelling channels out is what takes time; every region reads them once.
-        channels = picture.channels(start, min(start + 16, picture.words))
-        for part, inside in zip(parts, insides, strict=True):
-            part.append(channels[inside].mean(axis=0))
-    table = []
-    for part in parts:
-        means = np.concatenate(part)
-        if rule.softmax_scale:
-            means = np.exp(rule.softmax_scale * (means - means.max()))
-            means /= means.sum()
-        best = np.zeros(int(rule.labels.max()) + 1)
-        np.maximum.at(best, rule.labels, means)
-        table.append(best)
-    return table
+def _mean_scores(picture: canvas.Canvas, inside: np.ndarray, rule: ranking.Rule) -> np.ndarray:
+    """Return float (labels,): a region's mean score of each label, by its best word."""
+    means = picture.mean_scores(inside)
+    if rule.softmax_scale:
+        means = np.exp(rule.softmax_scale * (means - means.max()))
+        means /= means.sum()
+    best = np.zeros(int(rule.labels.max()) + 1)
+    np.maximum.at(best, rule.labels, means)
+    return best
 
 
 def draw_words(image: np.ndarray, ids: np.ndarray, found: list[dict[str, Any]]) -> Image.Image:
@@ -125,17 +114,15 @@ def draw_words(image: np.ndarray, ids: np.ndarray, found: list[dict[str, Any]]) 
     painted = Image.fromarray(report.overlay(image, ids, colours))
     draw = ImageDraw.Draw(painted)
     font = ImageFont.load_default(size=max(12, min(image.shape[:2]) // 24))
+    taken: list[tuple[int, int, int, int]] = []
     for number, region in enumerate(found):
         rows, columns = np.nonzero(ids == number)
         if not rows.size:  # too thin to be seen at the size drawn
             continue
-        # The pixel of the region nearest its centre, so that the word stands on it.
-        distance = (rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2
-        middle = int(distance.argmin())
         word = region["words"][0]["word"]
-        left, top, right, bottom = font.getbbox(word, anchor="mm", stroke_width=_STROKE_PX)
-        x = _keep_inside(int(columns[middle]), left, right, painted.width)
-        y = _keep_inside(int(rows[middle]), top, bottom, painted.height)
+        box = font.getbbox(word, anchor="mm", stroke_width=_STROKE_PX)
+        x, y = _place_word(rows, columns, box, painted.size, taken)
+        taken.append((x + box[0], y + box[1], x + box[2], y + box[3]))
         draw.text(
             (x, y), word, font=font, anchor="mm", fill=(255, 255, 255),
             stroke_width=_STROKE_PX, stroke_fill=(0, 0, 0),
@@ -157,6 +144,25 @@ def _fit(image: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(small), _shrink(ids, height, width)
 
 
-def _keep_inside(place: int, before: float, after: float, length: int) -> int:
-    """Move a text's anchor so that it ends inside the picture, or begins there if too long."""
-    return round(max(min(place, length - after), -before))
+def _place_word(
+    rows: np.ndarray,
+    columns: np.ndarray,
+    box: tuple[float, float, float, float],
+    size: tuple[int, int],
+    taken: list[tuple[int, int, int, int]],
+) -> tuple[int, int]:
+    """Choose a pixel of a region for its word: near its centre, and clear of words that stand.
+
+    Where every place touches another word, the place nearest the centre is taken after all.
+    """
+    left, top, right, bottom = box
+    order = np.argsort((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2, kind="stable")
+    # Words larger than the picture begin at its edge.
+    x = np.maximum(np.minimum(columns[order], size[0] - right), -left).round().astype(int)
+    y = np.maximum(np.minimum(rows[order], size[1] - bottom), -top).round().astype(int)
+    free = np.ones(len(order), bool)
+    for left_px, top_px, right_px, bottom_px in taken:
+        beside = (x + right <= left_px) | (x + left >= right_px)
+        free &= beside | (y + bottom <= top_px) | (y + top >= bottom_px)
+    best = int(free.argmax()) if free.any() else 0
+    return int(x[best]), int(y[best])
