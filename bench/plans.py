@@ -1,0 +1,97 @@
+"""What the paper's recipe takes on slices of TPUs, from 4 to 256 chips.
+
+    pip install "zeroseg_jax[plan]"
+    python bench/plans.py
+
+Each slice is planned by python -m zeroseg_jax.plan, one after the other: nothing is run on a
+chip. The batch of 4096 goes through in as many pieces as leave a device ROWS of a piece at most.
+An interrupted run goes on behind the last slice that its output holds; the table of
+docs/scaling.md is what it prints at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from absl import flags as absl_flags
+from absl.flags import FLAGS
+
+from zeroseg_jax import flags
+from zeroseg_jax.training.writer import describe_machine
+
+# Topology -> devices of it.
+SLICES = {
+    "v5e:2x2": 4, "v5e:8x8": 64, "v5e:16x16": 256,
+    "v6e:2x2": 4, "v6e:8x8": 64,
+    "v4:4x4x4": 128,
+    "v5p:2x2x1": 4, "v5p:4x4x4": 64, "v5p:4x8x8": 256,
+    "tpu7x:2x2x1": 8, "tpu7x:4x8x8": 512,
+}  # fmt: skip
+BATCH, ROWS = 4096, 64
+
+
+def define_flags() -> None:
+    """Define the command line."""
+    absl_flags.DEFINE_string("config", "configs/imagenet.py", "recipe")
+    absl_flags.DEFINE_string("output", "docs/results/plans.json", "raw results")
+    absl_flags.DEFINE_list("slices", list(SLICES), "which")
+
+
+def main(arguments: list[str]) -> None:
+    """Plan every slice; results are written after each."""
+    del arguments
+    path = Path(FLAGS.output)
+    results = {"command": "python bench/plans.py", **describe_machine(), "plans": {}}
+    if path.is_file():
+        results["plans"] = json.loads(path.read_text())["plans"]
+    for topology in FLAGS.slices:
+        if topology in results["plans"]:
+            continue
+        results["plans"][topology] = _plan(topology)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(path.name + ".part")
+        part.write_text(json.dumps(results, indent=1) + "\n")
+        os.replace(part, path)
+    print(write_table(results["plans"]))
+
+
+def _plan(topology: str) -> dict:
+    pieces = max(1, BATCH // (SLICES[topology] * ROWS))
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "plan.json"
+        command = [
+            sys.executable, "-m", "zeroseg_jax.plan", f"--config={FLAGS.config}",
+            f"--topology={topology}", f"--config.optim.batch_global={BATCH}",
+            f"--config.optim.accumulate_steps={pieces}", f"--json={output}",
+        ]  # fmt: skip
+        subprocess.run(command, check=True)
+        return json.loads(output.read_text())
+
+
+def write_table(plans: dict[str, dict]) -> str:
+    """Write the plans as a Markdown table."""
+    lines = [
+        "| slice | chips | pieces | GB a chip | bound | step, s | images/s | hours | chip-hours |",
+        "|---|---:|---:|---:|---|---:|---:|---:|---:|",
+    ]
+    for topology, plan in plans.items():
+        memory = (
+            f"{plan['peak_bytes_per_chip'] / 1e9:.1f} of {plan['hbm_bytes_per_chip'] / 1e9:.0f}"
+        )
+        if not plan["fits"]:
+            memory += ", too much"
+        lines.append(
+            f"| {topology} | {plan['chips']} | {plan['accumulate_steps']} | {memory} | "
+            f"{plan['bound']} | {plan['estimated_step_seconds']:.3f} | "
+            f"{plan['images_per_second']:,.0f} | {plan['hours']:.1f} | {plan['chip_hours']:,.0f} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    flags.run(main, define_flags)
