@@ -32,14 +32,16 @@ SLICES = {
     "v5p:2x2x1": 4, "v5p:4x4x4": 64, "v5p:4x8x8": 256,
     "tpu7x:2x2x1": 8, "tpu7x:4x8x8": 512,
 }  # fmt: skip
+LARGE_SLICES = ("v5e:16x16", "v5p:2x2x1", "v5p:4x8x8")
+PLANS = [f"vit_b16 {topology}" for topology in SLICES]
+PLANS += [f"vit_l16 {topology}" for topology in LARGE_SLICES]
 BATCH, ROWS = 4096, 64
 
 
 def define_flags() -> None:
     """Define the command line."""
-    absl_flags.DEFINE_string("config", "configs/imagenet.py", "recipe")
     absl_flags.DEFINE_string("output", "docs/results/plans.json", "raw results")
-    absl_flags.DEFINE_list("slices", list(SLICES), "which")
+    absl_flags.DEFINE_list("plans", PLANS, "which, as RECIPE TOPOLOGY")
 
 
 def main(arguments: list[str]) -> None:
@@ -49,10 +51,10 @@ def main(arguments: list[str]) -> None:
     results = {"command": "python bench/plans.py", **describe_machine(), "plans": {}}
     if path.is_file():
         results["plans"] = json.loads(path.read_text())["plans"]
-    for topology in FLAGS.slices:
-        if topology in results["plans"]:
+    for name in FLAGS.plans:
+        if name in results["plans"]:
             continue
-        results["plans"][topology] = _plan(topology)
+        results["plans"][name] = _plan(*name.split())
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(path.name + ".part")
         part.write_text(json.dumps(results, indent=1) + "\n")
@@ -60,12 +62,12 @@ def main(arguments: list[str]) -> None:
     print(write_table(results["plans"]))
 
 
-def _plan(topology: str) -> dict:
+def _plan(recipe: str, topology: str) -> dict:
     pieces = max(1, BATCH // (SLICES[topology] * ROWS))
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "plan.json"
         command = [
-            sys.executable, "-m", "zeroseg_jax.plan", f"--config={FLAGS.config}",
+            sys.executable, "-m", "zeroseg_jax.plan", f"--config=configs/imagenet.py:{recipe}",
             f"--topology={topology}", f"--config.optim.batch_global={BATCH}",
             f"--config.optim.accumulate_steps={pieces}", f"--json={output}",
         ]  # fmt: skip
@@ -76,19 +78,20 @@ def _plan(topology: str) -> dict:
 def write_table(plans: dict[str, dict]) -> str:
     """Write the plans as a Markdown table."""
     lines = [
-        "| slice | chips | pieces | GB a chip | bound | step, s | images/s | hours | chip-hours |",
+        "| slice | chips | pieces | GB a chip | bound | MB sent | step, s | images/s | chip-hours |",
         "|---|---:|---:|---:|---|---:|---:|---:|---:|",
     ]
-    for topology, plan in plans.items():
+    for name, plan in plans.items():
         memory = (
             f"{plan['peak_bytes_per_chip'] / 1e9:.1f} of {plan['hbm_bytes_per_chip'] / 1e9:.0f}"
         )
         if not plan["fits"]:
             memory += ", too much"
         lines.append(
-            f"| {topology} | {plan['chips']} | {plan['accumulate_steps']} | {memory} | "
-            f"{plan['bound']} | {plan['estimated_step_seconds']:.3f} | "
-            f"{plan['images_per_second']:,.0f} | {plan['hours']:.1f} | {plan['chip_hours']:,.0f} |"
+            f"| {name} | {plan['chips']} | {plan['accumulate_steps']} | {memory} | "
+            f"{plan['bound']} | {plan['collective_bytes_per_step'] / 1e6:,.0f} | "
+            f"{plan['estimated_step_seconds']:.3f} | {plan['images_per_second']:,.0f} | "
+            f"{plan['chip_hours']:,.0f} |"
         )
     return "\n".join(lines)
 
