@@ -78,7 +78,7 @@ def _plan(recipe: str, topology: str) -> dict:
 def write_table(plans: dict[str, dict]) -> str:
     """Write the plans as a Markdown table."""
     lines = [
-        "| slice | chips | pieces | GB a chip | bound | MB sent | step, s | images/s | chip-hours |",
+        "| slice | chips | pieces | GB a chip | bound | MB sent | step s | images/s | chip-hours |",
         "|---|---:|---:|---:|---|---:|---:|---:|---:|",
     ]
     for name, plan in plans.items():
