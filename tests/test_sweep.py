@@ -50,7 +50,10 @@ def test_runs_what_is_left_and_a_failure_stops_nothing(tmp_path):
     finish(sweep / "000", 2)
     body = "yield from ({'run.seed': s, 'data.images': n} for s, n in ((0, 16), (1, 4), (2, 16)))"
     given = ("--config.optim.steps=2", "--config.run.keep_checkpoints=1",
-             "--config.model.encoder.depth=1", "--config.model.decoder.depth=1")  # fmt: skip
+             "--config.model.encoder.depth=1", "--config.model.decoder.depth=1",
+             "--evaluate=playground/full", "--evaluate_with=--images=2 --pictures=0")  # fmt: skip
+    (sweep / "000" / "reports" / "playground" / "full").mkdir(parents=True)
+    (sweep / "000" / "reports" / "playground" / "full" / "report.json").write_text("{}")
     done = run(tmp_path, *given, body=body)
     assert done.returncode == 1, done.stderr
     assert "point 0 is finished" in done.stdout and "2 of 3 points finished" in done.stdout
@@ -62,6 +65,8 @@ def test_runs_what_is_left_and_a_failure_stops_nothing(tmp_path):
     assert (sweep / "002" / "checkpoints" / "2").is_dir()
     done = run(tmp_path, *given, "--collect", body=body)
     assert "1 of 3 points" in done.stdout and "| 16 |" in done.stdout
+    report = sweep / "002" / "reports" / "playground" / "full" / "report.json"
+    assert json.loads(report.read_text())["images"] == 2
 
 
 @pytest.mark.parametrize("kind", ["commands", "slurm", "jobset"])
@@ -79,7 +84,21 @@ def test_prints_what_another_engine_runs(tmp_path, kind):
     else:
         jobs = yaml.safe_load(done.stdout)["spec"]["replicatedJobs"]
         command = jobs[1]["template"]["spec"]["template"]["spec"]["containers"][0]["command"]
-        assert command[0] == "python" and command[-1] == "--config.run.seed=1"
+        assert command[:2] == ["sh", "-c"] and command[2].startswith("python -m zeroseg_jax.train")
+        assert command[2].endswith("--config.run.seed=1")
+
+
+def test_points_are_scored_where_benchmarks_are_named(tmp_path):
+    done = run(
+        tmp_path, "--print=commands", "--evaluate=playground/things,playground/full",
+        "--evaluate_with=--images=4 --pictures=0",
+    )  # fmt: skip
+    train, things, full = done.stdout.strip().split(" && ")
+    place = tmp_path / "sweep" / "000"
+    assert "zeroseg_jax.train" in train
+    for command, name in ((things, "playground/things"), (full, "playground/full")):
+        assert f"zeroseg_jax.evaluate --workdir={place} --benchmark={name} " in command
+        assert command.endswith(f"--output={place}/reports/{name} --images=4 --pictures=0")
 
 
 @pytest.mark.parametrize(
@@ -107,7 +126,7 @@ def ran(tmp_path):
         loss = 10 * point["optim.base_rate"] + point["run.seed"]
         lines = [{"step": 1, "loss": 99.0}, {"step": 2, "loss": loss}]
         (place / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in lines))
-        report = {"miou": loss / 2, "benchmark": "full"}
+        report = {"miou": loss / 2, "benchmark": "full", "diagnostics": {"oracle_miou": loss}}
         (place / "reports" / "full" / "report.json").write_text(json.dumps(report))
     return tmp_path
 
@@ -120,6 +139,8 @@ def test_collect_tells_mean_and_spread_over_seeds(ran):
     assert len(rows) == 6 and rows[0].startswith("point,optim.base_rate,run.seed,step,loss")
     table = collect(ran, POINTS, metric="reports/full/miou", against="run.seed")
     assert table.count("\n| 0") == 5
+    table = collect(ran, POINTS, metric="reports/full/diagnostics/oracle_miou", against="")
+    assert "| 0.1 | 1.5 | 0.7071 | 2 |" in table
     with pytest.raises(ValueError, match="--metric: no point has 'mIoU'; there are step, loss"):
         collect(ran, POINTS, metric="mIoU", against="")
     with pytest.raises(ValueError, match="--against: 'name' is not swept"):

@@ -1,6 +1,7 @@
 """Run a config's sweep() and collect it: python -m zeroseg_jax.sweep --config=... --workdir=DIR.
 
-Point NNN trains in WORKDIR/NNN from the bank WORKDIR/bank, unless data.bank is set.
+Point NNN trains in WORKDIR/NNN from the bank WORKDIR/bank, unless data.bank is set; with
+--evaluate=BENCHMARKS each is scored too, into WORKDIR/NNN/reports/BENCHMARK.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ Point = dict[str, Any]
 def define_flags() -> None:
     """Define the command line."""
     flags.define_config()
+    absl_flags.DEFINE_string("evaluate", "", "score each point on these, with commas")
+    absl_flags.DEFINE_string("evaluate_with", "", "more flags of evaluate, as one string")
     absl_flags.DEFINE_integer("jobs", 1, "points that run at a time", lower_bound=1)
     absl_flags.DEFINE_enum(
         "print", "", ["", "commands", "slurm", "jobset"], "print instead of running"
@@ -46,7 +49,7 @@ def main(arguments: list[str]) -> int:
     if FLAGS.collect:
         print(collect(workdir, points, metric=FLAGS.metric, against=FLAGS.against))
         return 0
-    commands = [build_command(workdir, number, point) for number, point in enumerate(points)]
+    commands = [build_commands(workdir, number, point) for number, point in enumerate(points)]
     if FLAGS.print:
         print(_PRINTERS[FLAGS.print](workdir, commands))
         return 0
@@ -91,19 +94,37 @@ def _override(tree: dict[str, Any], point: Point) -> dict[str, Any]:
     return tree
 
 
-def build_command(workdir: Path, number: int, point: Point) -> list[str]:
-    """Return the command line of a point; fields given to the sweep itself go along."""
+def build_commands(workdir: Path, number: int, point: Point) -> list[list[str]]:
+    """Return the command lines of a point; fields given to the sweep itself go along."""
     given = [a for a in sys.argv[1:] if a.startswith("--config.")]
     swept = [f"--config.{name}={value}" for name, value in point.items()]
     bank = [] if FLAGS.config.data.bank else [f"--config.data.bank={workdir / 'bank'}"]
     recipe = config_flags.get_config_filename(FLAGS["config"])
-    return [
+    place = _place(workdir, number)
+    train = [
         sys.executable, "-m", "zeroseg_jax.train", f"--config={recipe}",
-        f"--workdir={_place(workdir, number)}", *bank, *given, *swept,
+        f"--workdir={place}", *bank, *given, *swept,
     ]  # fmt: skip
+    evaluate = [
+        [
+            sys.executable, "-m", "zeroseg_jax.evaluate", f"--workdir={place}",
+            f"--benchmark={name}", f"--output={_report(place, name)}",
+            *shlex.split(FLAGS.evaluate_with),
+        ]
+        for name in _benchmarks()
+    ]  # fmt: skip
+    return [train, *evaluate]
 
 
-def run_points(workdir: Path, points: list[Point], commands: list[list[str]]) -> int:
+def _benchmarks() -> list[str]:
+    return [name for name in FLAGS.evaluate.split(",") if name]
+
+
+def _report(place: Path, benchmark: str) -> Path:
+    return place / "reports" / benchmark
+
+
+def run_points(workdir: Path, points: list[Point], commands: list[list[list[str]]]) -> int:
     """Run what is not finished, --jobs at a time; a failed point does not stop the others.
 
     Returns:
@@ -113,16 +134,22 @@ def run_points(workdir: Path, points: list[Point], commands: list[list[str]]) ->
 
     def run(number: int) -> None:
         place = _place(workdir, number)
-        if is_finished(place):
+        finished = [is_finished(place)]
+        finished += [(_report(place, name) / "report.json").is_file() for name in _benchmarks()]
+        if all(finished):
             print(f"sweep: point {number} is finished", flush=True)
             return
         place.mkdir(parents=True, exist_ok=True)
         print(f"sweep: point {number} of {len(points)}: {points[number]}", flush=True)
-        with open(place / "log.txt", "a", encoding="utf-8") as log:
-            done = subprocess.run(commands[number], stdout=log, stderr=log, check=False)
-        if done.returncode:
-            failed.append(number)
-            print(f"sweep: point {number} failed; see {place / 'log.txt'}", flush=True)
+        for command, there in zip(commands[number], finished, strict=True):
+            if there:
+                continue
+            with open(place / "log.txt", "a", encoding="utf-8") as log:
+                done = subprocess.run(command, stdout=log, stderr=log, check=False)
+            if done.returncode:
+                failed.append(number)
+                print(f"sweep: point {number} failed; see {place / 'log.txt'}", flush=True)
+                return
 
     with concurrent.futures.ThreadPoolExecutor(FLAGS.jobs) as pool:
         list(pool.map(run, range(len(points))))
@@ -143,13 +170,17 @@ def _place(workdir: Path, number: int) -> Path:
     return workdir / f"{number:03d}"
 
 
-def _print_commands(workdir: Path, commands: list[list[str]]) -> str:
+def _join(commands: list[list[str]]) -> str:
+    return " && ".join(map(shlex.join, commands))
+
+
+def _print_commands(workdir: Path, commands: list[list[list[str]]]) -> str:
     del workdir
-    return "\n".join(map(shlex.join, commands))
+    return "\n".join(map(_join, commands))
 
 
-def _print_slurm(workdir: Path, commands: list[list[str]]) -> str:
-    cases = "\n".join(f"  {i}) {shlex.join(command)} ;;" for i, command in enumerate(commands))
+def _print_slurm(workdir: Path, commands: list[list[list[str]]]) -> str:
+    cases = "\n".join(f"  {i}) {_join(point)} ;;" for i, point in enumerate(commands))
     return (
         f"#!/usr/bin/env bash\n#SBATCH --job-name=sweep\n#SBATCH --array=0-{len(commands) - 1}\n"
         f"#SBATCH --gpus-per-node=1\n#SBATCH --requeue\n#SBATCH --output={workdir}/slurm-%a.log\n"
@@ -157,13 +188,14 @@ def _print_slurm(workdir: Path, commands: list[list[str]]) -> str:
     )
 
 
-def _print_jobset(workdir: Path, commands: list[list[str]]) -> str:
+def _print_jobset(workdir: Path, commands: list[list[list[str]]]) -> str:
     """Return a JobSet with one job a point; JSON is YAML, so that nothing needs quoting."""
     del workdir
     image = os.environ.get("IMAGE", "REGISTRY/zeroseg_jax:latest")
 
-    def job(number: int, command: list[str]) -> dict[str, Any]:
-        container = {"name": "train", "image": image, "command": ["python", *command[1:]]}
+    def job(number: int, point: list[list[str]]) -> dict[str, Any]:
+        line = _join([["python", *command[1:]] for command in point])
+        container = {"name": "train", "image": image, "command": ["sh", "-c", line]}
         pod = {"restartPolicy": "Never", "containers": [container]}
         return {"name": f"p{number}", "template": {"spec": {"template": {"spec": pod}}}}
 

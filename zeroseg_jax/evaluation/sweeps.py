@@ -21,7 +21,8 @@ def collect(workdir: Path, points: list[Point], *, metric: str, against: str) ->
     Args:
       workdir: of the sweep; point i is in WORKDIR/00i.
       points: overrides by dotted name, the same names in each.
-      metric: of the last logged record, or REPORT/NAME of a report.json below the point.
+      metric: of the last logged record, or REPORT/NAME or REPORT/diagnostics/NAME of a
+        report.json below the point.
       against: the field to plot against; empty for the first.
 
     Returns:
@@ -65,6 +66,7 @@ def _read_metrics(place: Path) -> dict[str, Any]:
     for report in sorted(place.rglob("report.json")):
         where = report.parent.relative_to(place).as_posix()
         content = json.loads(report.read_text())
+        content |= {f"diagnostics/{k}": v for k, v in content.get("diagnostics", {}).items()}
         metrics |= {f"{where}/{k}": v for k, v in content.items() if isinstance(v, int | float)}
     return metrics
 
