@@ -96,7 +96,8 @@ def test_defaults_stay_few():
         ({"model": {"encoder": {"activation": "relu"}}}, "model.encoder.activation: 'relu'"),
         ({"model": {"head": {"stage_depths": (2, 2)}}}, "model.head.stage_depths"),
         ({"teacher": {"grids": (2, 3)}}, "teacher.grids: .* begin with 1"),
-        ({"teacher": {"grids": (1, 1)}}, "teacher.grids"),
+        ({"teacher": {"grids": (1, 1)}}, "teacher.grids: .* holds a grid twice"),
+        ({"teacher": {"grids": (1,)}}, "teacher.grids: .* needs a second grid"),
         ({"teacher": {"grids": (1, 500)}}, "teacher.grids: 500 cells"),
         ({"data": {"source": "folder"}}, "data.directory: empty"),
         ({"data": {"source": "zip"}}, "data.source: 'zip' is not one of playground, folder"),
@@ -132,3 +133,16 @@ def test_the_papers_size():
     assert model.head.segment_tokens == (32, 8) and sum(model.head.stage_depths) == 5
     assert model.decoder.depth == 8 and model.mask_ratio == 0.6
     assert config.optim.base_rate * config.optim.batch_global / 256 == pytest.approx(2.4e-3)
+
+
+def test_every_point_of_the_reproduction_can_be():
+    module = importlib.import_module("configs.reproduction")
+    for variant in module.VARIANTS:
+        base = expand("reproduction", variant)
+        fields = [list(point) for point in module.sweep(variant)]
+        assert len(fields) % len(module.SEEDS) == 0 and all(f == fields[0] for f in fields)
+        for point in module.sweep(variant):
+            config = module.get_config(variant)
+            config.update_from_flattened_dict(point)
+            changed = from_mapping(config.to_dict())
+            assert changed.model.encoder == base.model.encoder

@@ -185,3 +185,32 @@ def test_inside_takes_the_view_that_shows_the_segment_whole_and_large():
     empty[0, 0] = 1 / 16
     loss = losses.inside_loss(segments, empty, features, weights, channels="mean")
     np.testing.assert_allclose(loss, [0.0])
+
+
+def _outputs(views):
+    return StudentOutputs(
+        pixels=draw(2, 4, 6), mask=np.ones((2, 4), np.float32), segments=draw(2, 3, 5, seed=1),
+        global_feature=draw(2, 5, seed=2), assignment=np.full((2, 3, 4), 1 / 3, np.float32),
+        patch_features=None,
+    ), draw(2, 4, 6, seed=3), draw(2, views, 5, seed=4)  # fmt: skip
+
+
+def test_z_may_follow_the_whole_image_alone():
+    outputs, target, features = _outputs(5)
+    for views, followed in (("all", features), ("whole", features[:, :1])):
+        config = LossConfig(distil_views=views)
+        _, parts = losses.total_loss(outputs, target, features, config, windows=WINDOWS)
+        expected = np.abs(outputs.global_feature[:, None] - followed).mean(axis=(1, 2))
+        np.testing.assert_allclose(parts["loss_distillation"], expected, rtol=1e-6)
+
+
+def test_one_view_alone_has_nothing_to_match_and_still_teaches_z():
+    outputs, target, features = _outputs(1)
+    config = LossConfig(matching=0.0)
+    loss, parts = losses.total_loss(
+        outputs, target, features, config, windows=grid_windows((1,), False)
+    )
+    np.testing.assert_allclose(
+        loss, parts["loss_reconstruction"] + parts["loss_distillation"], rtol=1e-6
+    )
+    np.testing.assert_array_equal(parts["distinct_matches"], 1)

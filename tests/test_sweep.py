@@ -88,6 +88,22 @@ def test_prints_what_another_engine_runs(tmp_path, kind):
         assert command[2].endswith("--config.run.seed=1")
 
 
+def test_a_config_may_have_a_sweep_for_each_variant(tmp_path):
+    recipe = tmp_path / "recipe.py"
+    recipe.write_text(
+        "from configs import debug\n\n\ndef get_config(variant='a'):\n"
+        "    return debug.get_config()\n\n\ndef sweep(variant='a'):\n"
+        "    yield {'run.seed': len(variant)}\n"
+    )
+    for named, seed in (("", 1), (":long", 4)):
+        done = subprocess.run(
+            [sys.executable, "-m", "zeroseg_jax.sweep", f"--config={recipe}{named}",
+             f"--workdir={tmp_path / 'sweep'}", "--print=commands"],
+            cwd=ROOT, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.stdout.strip().endswith(f"--config.run.seed={seed}"), done.stderr
+
+
 def test_points_are_scored_where_benchmarks_are_named(tmp_path):
     done = run(
         tmp_path, "--print=commands", "--evaluate=playground/things,playground/full",

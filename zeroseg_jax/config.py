@@ -97,6 +97,7 @@ class LossConfig:
     features: str = "raw"  # raw | unit (L2-normalise student and teacher features)
     channels: str = "mean"  # mean | sum over the E channels of an L1 distance
     terms: str = "mean"  # mean | sum over the V views and the S2 tokens
+    distil_views: str = "all"  # z follows all views (multi-scale) | whole (the whole image alone)
     matching_mode: str = "nearest"  # nearest (paper) | coverage (own: also each view to a token)
 
 
@@ -261,6 +262,7 @@ _CHOICES = {
     "loss.features": ("raw", "unit"),
     "loss.channels": ("mean", "sum"),
     "loss.terms": ("mean", "sum"),
+    "loss.distil_views": ("all", "whole"),
     "loss.matching_mode": ("nearest", "coverage"),
     "optim.schedule": ("cosine", "poly"),
     "zss.encoder": ("vit", *(f"mit_b{i}" for i in range(6)), "mit_tiny"),
@@ -345,9 +347,12 @@ def validate(config: Config) -> None:
         raise ConfigError(
             f"teacher.grids: {grids} does not begin with 1, but the first view is the whole image."
         )
-    least = 1 if config.objective == "clip_zss" else 2
-    if len(set(grids)) != len(grids) or len(grids) < least:
-        raise ConfigError(f"teacher.grids: {grids} needs at least two different grids.")
+    if len(set(grids)) != len(grids):
+        raise ConfigError(f"teacher.grids: {grids} holds a grid twice.")
+    if len(grids) == 1 and config.objective == "zeroseg" and config.loss.matching:
+        raise ConfigError(
+            f"teacher.grids: {grids} needs a second grid, as loss.matching has no region else."
+        )
     if max(grids) > config.model.image_px:
         raise ConfigError(
             f"teacher.grids: {max(grids)} cells do not fit a side of {config.model.image_px} px."

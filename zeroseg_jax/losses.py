@@ -222,9 +222,12 @@ def total_loss(
     if config.features == "unit":
         patches = None if patches is None else _unit(patches)
         features, segments, global_feature = map(_unit, (features, segments, global_feature))
-    distances = matching_distances(segments, features[:, 1:], config.channels)
+    # Where the whole image is the only view, its distances are told in place of the regions'.
+    regions = features[:, 1:] if features.shape[1] > 1 else features
+    distances = matching_distances(segments, regions, config.channels)
     side = int(round(target.shape[1] ** 0.5))
     reductions = {"channels": config.channels, "terms": config.terms}
+    followed = features if config.distil_views == "all" else features[:, :1]
     weights = jnp.asarray(cell_weights(side, windows))
     segment_terms = {
         "segments": segments,
@@ -241,7 +244,7 @@ def total_loss(
             normalise=config.normalise_patches,
             masked_only=config.masked_only,
         ),
-        "distillation": lambda: distillation_loss(global_feature, features, **reductions),
+        "distillation": lambda: distillation_loss(global_feature, followed, **reductions),
         "matching": lambda: matching_loss(distances, mode=config.matching_mode, terms=config.terms),
         "patch": lambda: patch_loss(
             patches, 1 - outputs.mask, features, weights, channels=config.channels

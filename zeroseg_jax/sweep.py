@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import importlib.util
+import inspect
 import json
 import os
 import shlex
@@ -63,13 +64,15 @@ def read_points() -> list[Point]:
       ValueError: the config has no sweep(), an empty one, points of different fields, or an
         override that cannot be.
     """
-    file = config_flags.get_config_filename(FLAGS["config"]).partition(":")[0]
+    file, _, variant = config_flags.get_config_filename(FLAGS["config"]).partition(":")
     spec = importlib.util.spec_from_file_location("sweep_config", file)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     if not hasattr(module, "sweep"):
         raise ValueError(f"--config: {file} has no sweep(); write one that yields overrides.")
-    points = list(module.sweep())
+    # A config with a sweep for each variant takes the variant's name.
+    asked = (variant,) if variant and inspect.signature(module.sweep).parameters else ()
+    points = list(module.sweep(*asked))
     if not points:
         raise ValueError(f"--config: sweep() of {file} yields nothing.")
     for number, point in enumerate(points):

@@ -1,0 +1,30 @@
+"""Beyond the paper: the same encoder, steps and label-free data, with the project's own terms.
+
+Paper: none; what is added to https://arxiv.org/abs/2306.00450 is in docs/playground.md, each part
+       with its table. Never to be reported as ZeroSeg.
+Command: python -m zeroseg_jax.prepare --config=configs/zeroseg_plus.py:VARIANT --workdir=DIR
+         python -m zeroseg_jax.train --config=configs/zeroseg_plus.py:VARIANT --workdir=DIR
+Variants: playground (the Playground's default), imagenet (ViT-B/16; not run yet).
+Expected: docs/reproduction.md; imagenet: no number yet.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import defaults, imagenet, playground
+
+VARIANTS = ("playground", "imagenet")
+
+
+def get_config(variant: str = "playground") -> ConfigDict:
+    """Return a variant."""
+    defaults.pick_variant(variant, VARIANTS, "configs/zeroseg_plus.py")
+    config = playground.get_config("default")
+    if variant == "imagenet":
+        own, config = config, imagenet.get_config("vit_b16")
+        config.loss = own.loss
+        config.teacher.overlap = True
+        config.model.mask_ratio = own.model.mask_ratio
+        config.model.decoder.depth = own.model.decoder.depth
+        config.model.head.update(grouping="clustered", all_levels=True, region_readout=True)
+    config.name = f"zeroseg_plus_{variant}"
+    return config
