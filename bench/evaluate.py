@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from absl import flags as absl_flags
 from absl.flags import FLAGS
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import GroupViTVisionConfig, GroupViTVisionModel
 
 from configs import imagenet
@@ -32,6 +33,7 @@ from zeroseg_jax.evaluation.presets import get_preset
 from zeroseg_jax.evaluation.scores import Scores
 from zeroseg_jax.evaluation.segmenters import StudentSegmenter
 from zeroseg_jax.models.student import build_student, init_params
+from zeroseg_jax.training.costs import count_flops
 from zeroseg_jax.training.writer import describe_machine
 
 _WINDOW_PX = 448
@@ -85,7 +87,7 @@ def main(arguments: list[str]) -> None:
             begin = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - begin)
-    result = _summarise(seconds)
+    result = {**_summarise(seconds), "gflop_a_window": _count_work(segmenter, tower)}
     path = Path(FLAGS.output)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")
@@ -150,6 +152,17 @@ def _list_parts(segmenter, tower, photos: Photos, preset) -> dict[str, Callable[
             Scores.measure(photos, item, n.labels, n.segments)
             for item, n in zip(items, named, strict=True)
         ],
+    }
+
+
+def _count_work(segmenter: StudentSegmenter, tower) -> dict[str, float]:
+    """Count products and additions of matrix products: speed is this over the machine's rate."""
+    shape = (1, _WINDOW_PX, _WINDOW_PX, 3)
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        tower(pixel_values=torch.zeros(1, 3, _WINDOW_PX, _WINDOW_PX))
+    return {
+        "student": round(count_flops(segmenter.score, np.zeros(shape, np.float32)) / 1e9, 1),
+        "torch_groupvit": round(counter.get_total_flops() / 1e9, 1),
     }
 
 
