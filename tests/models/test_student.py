@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from zeroseg_jax.config import from_mapping
@@ -31,3 +32,40 @@ def test_no_two_parameters_share_a_buffer(grouping, region_readout):
     buffers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(params)]
     assert len(set(buffers)) == len(buffers)
     assert mean.unsafe_buffer_pointer() not in buffers
+
+
+@pytest.mark.parametrize("remat", ["none", "dots"])
+def test_a_loop_over_the_blocks_changes_no_number(remat):
+    model = from_mapping(
+        {
+            "model": {
+                "image_px": 32,
+                "embed_dim": 8,
+                "encoder": {"width": 16, "depth": 3, "heads": 2, "patch_px": 8},
+                "decoder": {"width": 16, "depth": 2, "heads": 2},
+                "head": {
+                    "width": 16, "heads": 2, "z_hidden": 16, "segment_tokens": (4, 2),
+                    "grouping": "clustered", "all_levels": True,
+                },
+            }
+        }
+    ).model  # fmt: skip
+    params = students.init_params(students.build_student(model), jax.random.key(0))
+    images = jax.random.normal(jax.random.key(1), (2, 32, 32, 3))
+
+    def differentiate(**how):
+        student = students.build_student(model, **how)
+
+        def loss(params):
+            out = students.apply_train(student, params, images, key=jax.random.key(2))
+            return sum(jnp.square(leaf).mean() for leaf in jax.tree.leaves(out))
+
+        return jax.jit(jax.value_and_grad(loss))(params)
+
+    plain, looped = differentiate(), differentiate(remat=remat, scan=True)
+    assert jax.tree.structure(plain) == jax.tree.structure(looped)
+    # The same operations; XLA fuses and adds in another order. Gradients that are nothing but
+    # rounding, as a key's bias has, are measured by the largest.
+    largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(plain))
+    for one, two in zip(jax.tree.leaves(plain), jax.tree.leaves(looped), strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-6 * largest)

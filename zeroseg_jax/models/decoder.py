@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from zeroseg_jax.config import DecoderConfig
-from zeroseg_jax.models.layers import LayerNorm, remat_block, sincos_positions
+from zeroseg_jax.models.layers import LayerNorm, remat_block, run_stack, sincos_positions
 from zeroseg_jax.models.masking import restore_patches
 
 Array = jax.Array
@@ -23,6 +23,7 @@ class Decoder(nn.Module):
     norm_eps: float
     dtype: Any = jnp.float32
     remat: str = "none"
+    scan: bool = False  # see layers.run_stack
 
     @nn.compact
     def __call__(self, tokens: Array, restore: Array) -> Array:
@@ -43,8 +44,11 @@ class Decoder(nn.Module):
         patches = patches + jnp.asarray(sincos_positions(side, side, config.width), x.dtype)
         x = jnp.concatenate([x[:, :1], patches], axis=1)
         block = remat_block(self.remat)
-        for i in range(config.depth):
-            x = block(config.heads, eps=self.norm_eps, dtype=self.dtype, name=f"blocks_{i}")(x)
+        blocks = [
+            block(config.heads, eps=self.norm_eps, dtype=self.dtype, name=f"blocks_{i}")
+            for i in range(config.depth)
+        ]
+        x, _ = run_stack(blocks, x, scan=self.scan)
         x = LayerNorm(self.norm_eps, name="post_norm")(x)
         pixels = nn.Dense(self.patch_px**2 * 3, dtype=self.dtype, name="projection")(x)
         return pixels[:, 1:].astype(jnp.float32)

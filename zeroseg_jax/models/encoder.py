@@ -14,6 +14,7 @@ from zeroseg_jax.models.layers import (
     PatchEmbedding,
     remat_block,
     resize_positions,
+    run_stack,
     sincos_positions,
 )
 from zeroseg_jax.models.masking import gather_patches
@@ -33,6 +34,7 @@ class Encoder(nn.Module):
     image_px: int
     dtype: Any = jnp.float32
     remat: str = "none"
+    scan: bool = False  # see layers.run_stack
 
     def setup(self):
         config = self.config
@@ -80,10 +82,8 @@ class Encoder(nn.Module):
         tokens = jnp.concatenate([first, patches], axis=1)
         if config.pre_norm:
             tokens = self.pre_norm(tokens)
-        inputs = []
-        for block in self.blocks:
-            inputs.append(tokens)
-            tokens = block(tokens)
+        # At test time nothing is gained by it, and stacking costs a copy of the parameters.
+        tokens, inputs = run_stack(self.blocks, tokens, scan=self.scan and keep is not None)
         return self.post_norm(tokens), inputs
 
     def read_regions(self, inputs: list[Array], assignment: Array) -> Array:

@@ -61,12 +61,14 @@ class Student(nn.Module):
     config: ModelConfig
     dtype: Any = jnp.float32
     remat: str = "none"
+    scan: bool = False
 
     def setup(self):
         config = self.config
         eps = config.encoder.norm_eps
-        self.encoder = Encoder(config.encoder, config.image_px, self.dtype, self.remat)
-        self.decoder = Decoder(config.decoder, config.encoder.patch_px, eps, self.dtype, self.remat)
+        how = {"dtype": self.dtype, "remat": self.remat, "scan": self.scan}
+        self.encoder = Encoder(config.encoder, config.image_px, **how)
+        self.decoder = Decoder(config.decoder, config.encoder.patch_px, eps, **how)
         self.head = SegmentationHead(config.head, config.embed_dim, eps, self.dtype, self.remat)
         if config.head.region_readout:
             self.region_projection = nn.Dense(config.embed_dim, dtype=self.dtype)
@@ -122,9 +124,18 @@ class Student(nn.Module):
         return resize_positions(table, h, w)
 
 
-def build_student(model: ModelConfig, dtype: Any = jnp.float32, *, remat: str = "none") -> Student:
-    """Build the module; `dtype` is that of the matrix products, `remat` see remat_block."""
-    return Student(model, dtype, remat)
+def build_student(
+    model: ModelConfig, dtype: Any = jnp.float32, *, remat: str = "none", scan: bool = False
+) -> Student:
+    """Build the module.
+
+    Args:
+      model: sizes.
+      dtype: of the matrix products.
+      remat: see layers.remat_block.
+      scan: whether training loops over the blocks, see layers.run_stack.
+    """
+    return Student(model, dtype, remat, scan)
 
 
 def count_patches(model: ModelConfig) -> int:

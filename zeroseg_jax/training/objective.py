@@ -70,7 +70,7 @@ def build_zeroseg(
     """Build ZeroSeg.
 
     Args:
-      config: sizes, losses, normalisation, grids, compute dtype, remat.
+      config: sizes, losses, normalisation, grids, compute dtype, remat, scan_blocks.
       feature_mean: float32 (E,), where loss.centre.
       vision_params: the teacher's tower, where encoder.init is "teacher".
 
@@ -78,7 +78,10 @@ def build_zeroseg(
       The objective; a batch has "image" uint8 (B, Hpx, Wpx, 3) and "features" (B, V, E).
     """
     student = students.build_student(
-        config.model, jnp.dtype(config.run.dtype), remat=config.run.remat
+        config.model,
+        jnp.dtype(config.run.dtype),
+        remat=config.run.remat,
+        scan=config.run.scan_blocks,
     )
     mean = jnp.array(config.data.mean, jnp.float32)
     std = jnp.array(config.data.std, jnp.float32)

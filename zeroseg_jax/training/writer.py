@@ -35,6 +35,7 @@ FREE_FIELDS = frozenset(
         "run.keep_checkpoints",
         "run.pictures_every_steps",
         "run.remat",
+        "run.scan_blocks",
         "mesh.data",
         "mesh.fsdp",
         "mesh.tensor",
