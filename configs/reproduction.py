@@ -48,8 +48,6 @@ def get_config(variant: str = "table4") -> ConfigDict:
     config.update_from_flattened_dict(_SETTINGS)
     config.teacher.overlap = False
     config.loss.update(reconstruction=1.0, distillation=1.0, cell=0.0, inside=0.0, patch=0.0)
-    # Grids differ between points, so that no bank serves all.
-    config.data.features = "live"
     config.optim.update(batch_global=16, base_rate=1.6e-2, steps=80)
     config.mesh.data = 1
     config.run.checkpoint_every_steps = 80

@@ -108,15 +108,16 @@ def build_commands(workdir: Path, number: int, point: Point) -> list[list[str]]:
         sys.executable, "-m", "zeroseg_jax.train", f"--config={recipe}",
         f"--workdir={place}", *bank, *given, *swept,
     ]  # fmt: skip
+    names = _benchmarks()
+    if not names:
+        return [train]
+    # Of several benchmarks each has a folder of its own below --output.
+    output = place / "reports" if len(names) > 1 else _report(place, names[0])
     evaluate = [
-        [
-            sys.executable, "-m", "zeroseg_jax.evaluate", f"--workdir={place}",
-            f"--benchmark={name}", f"--output={_report(place, name)}",
-            *shlex.split(FLAGS.evaluate_with),
-        ]
-        for name in _benchmarks()
+        sys.executable, "-m", "zeroseg_jax.evaluate", f"--workdir={place}",
+        f"--benchmark={FLAGS.evaluate}", f"--output={output}", *shlex.split(FLAGS.evaluate_with),
     ]  # fmt: skip
-    return [train, *evaluate]
+    return [train, evaluate]
 
 
 def _benchmarks() -> list[str]:
@@ -137,14 +138,14 @@ def run_points(workdir: Path, points: list[Point], commands: list[list[list[str]
 
     def run(number: int) -> None:
         place = _place(workdir, number)
-        finished = [is_finished(place)]
-        finished += [(_report(place, name) / "report.json").is_file() for name in _benchmarks()]
+        reports = [_report(place, name) / "report.json" for name in _benchmarks()]
+        finished = [is_finished(place), all(path.is_file() for path in reports)]
         if all(finished):
             print(f"sweep: point {number} is finished", flush=True)
             return
         place.mkdir(parents=True, exist_ok=True)
         print(f"sweep: point {number} of {len(points)}: {points[number]}", flush=True)
-        for command, there in zip(commands[number], finished, strict=True):
+        for command, there in zip(commands[number], finished, strict=False):
             if there:
                 continue
             with open(place / "log.txt", "a", encoding="utf-8") as log:

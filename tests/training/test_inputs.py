@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 
+import numpy as np
 import pytest
 
 from zeroseg_jax.data.bank import BankError
@@ -34,6 +35,23 @@ def test_a_bank_of_other_settings_is_refused_by_name(tmp_path, configure, field,
     with pytest.raises(BankError) as error:
         inputs.build_inputs(other, tmp_path, None, print)
     assert words in str(error.value)
+
+
+def test_a_bank_serves_fewer_grids_and_images(tmp_path, configure):
+    config = configure()
+    whole = inputs.build_inputs(config, tmp_path, None, print).source
+    one = dataclasses.replace(
+        config,
+        teacher=dataclasses.replace(config.teacher, grids=(1,)),
+        loss=dataclasses.replace(config.loss, matching=0.0),
+        data=dataclasses.replace(config.data, images=10),
+    )
+    part = inputs.build_inputs(one, tmp_path, None, print).source
+    assert len(part) == 10 and part[9]["features"].shape == (1, 128)
+    np.testing.assert_array_equal(part[9]["features"], whole[9]["features"][:1])
+    np.testing.assert_array_equal(part[9]["image"], whole[9]["image"])
+    batch = next(inputs.build_inputs(one, tmp_path, None, print).batches(0, batch_per_host=8))
+    assert batch["features"].shape == (8, 1, 128) and batch["index"].max() < 10
 
 
 def test_a_runs_own_bank_must_be_of_its_source(tmp_path, own_bank):

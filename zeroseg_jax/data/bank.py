@@ -193,5 +193,26 @@ class BankSource:
         return self._decode(self._records[index])
 
 
+class BankPart:
+    """The first records of a bank, with some of its views.
+
+    Args:
+      source: the bank.
+      images: records, at most as many as there are.
+      rows: of the features, in the order wanted.
+    """
+
+    def __init__(self, source: Any, images: int, rows: list[int] | slice):
+        self.manifest = source.manifest
+        self._source, self._images, self._rows = source, images, rows
+
+    def __len__(self) -> int:
+        return self._images
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        record = self._source[index]
+        return {**record, "features": record["features"][self._rows]}
+
+
 def _shard_path(directory: Path, shard: int) -> Path:
     return directory / f"shard-{shard:05d}.arrayrecord"

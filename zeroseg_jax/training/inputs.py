@@ -126,7 +126,8 @@ def build_inputs(
       Inputs.
 
     Raises:
-      ValueError: no bank, a bank of other settings or of another teacher, an empty source, or a
+      ValueError: no bank, a bank of other settings (it may have more grids, and where the
+        config names it more images) or of another teacher, an empty source, or a
         teacher whose width is not the student's.
     """
     if config.data.features == "bank":
@@ -146,7 +147,12 @@ def build_inputs(
             wanted["source"] = sources.describe_source(config)
         if teacher is not None:
             wanted["teacher"] = teacher.digest
+        if not is_zss and set(config.teacher.grids) < set(manifest["grids"]):
+            source = _take_grids(source, config)
+            wanted["grids"] = manifest["grids"]
         bank.check_manifest(manifest, wanted)
+        if not is_zss and config.data.bank and 0 < config.data.images < len(source):
+            source = bank.BankPart(source, config.data.images, slice(None))
         words = _check_regions(config, source.regions_manifest) if is_zss else []
         return Inputs(source, None, manifest["teacher"], config, words)
     if teacher is None:
@@ -161,6 +167,16 @@ def build_inputs(
     for reason in source.skipped:
         log(f"skipped {reason}")
     return Inputs(source, teacher, teacher.digest, config)
+
+
+def _take_grids(source: bank.BankSource, config: Config) -> bank.BankPart:
+    """Take the views of the config's grids out of a bank that has more."""
+    start, rows = 0, {}
+    for grid in source.manifest["grids"]:
+        stop = start + len(grid_windows((grid,), config.teacher.overlap))
+        rows[grid], start = list(range(start, stop)), stop
+    wanted = [row for grid in config.teacher.grids for row in rows[grid]]
+    return bank.BankPart(source, len(source), wanted)
 
 
 def _check_regions(config: Config, manifest: dict[str, Any]) -> list[list[str]]:
