@@ -209,7 +209,7 @@ class RunConfig:
     dtype: str = "float32"  # compute dtype: float32 | bfloat16
     # what a block computes again on the way back: none | dots (all but matrix products) | full
     remat: str = "none"
-    # One compiled loop over the blocks of encoder and decoder, see models/layers.py: run_stack.
+    # ZeroSeg's encoder and decoder as one compiled loop, see models/layers.py: run_stack.
     scan_blocks: bool = False
     log_every_steps: int = 50
     checkpoint_every_steps: int = 500

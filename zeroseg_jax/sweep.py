@@ -1,7 +1,8 @@
 """Run a config's sweep() and collect it: python -m zeroseg_jax.sweep --config=... --workdir=DIR.
 
 Point NNN trains in WORKDIR/NNN from the bank WORKDIR/bank, unless data.bank is set; with
---evaluate=BENCHMARKS each is scored too, into WORKDIR/NNN/reports/BENCHMARK.
+--evaluate=BENCHMARKS each is scored too, into WORKDIR/NNN/reports/BENCHMARK; what is trained and
+has its reports is left as it is.
 """
 
 from __future__ import annotations

@@ -152,6 +152,7 @@ def build_inputs(
             wanted["grids"] = manifest["grids"]
         bank.check_manifest(manifest, wanted)
         if not is_zss and config.data.bank and 0 < config.data.images < len(source):
+            log(f"train: the first {config.data.images} of {len(source)} records (data.images)")
             source = bank.BankPart(source, config.data.images, slice(None))
         words = _check_regions(config, source.regions_manifest) if is_zss else []
         return Inputs(source, None, manifest["teacher"], config, words)
