@@ -22,6 +22,7 @@ import jax
 import numpy as np
 from absl import flags as absl_flags
 from absl.flags import FLAGS
+from threadpoolctl import threadpool_limits
 
 from configs import clip_zss
 from zeroseg_jax import flags, teacher
@@ -71,7 +72,7 @@ def time_regions(clip: teacher.Teacher) -> dict:
     wall, cpu = [], []
     for _ in range(FLAGS.repeats):
         begin, used = time.perf_counter(), time.process_time()
-        with ThreadPoolExecutor(workers) as pool:
+        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
             list(pool.map(lambda t: find_regions(t, free, settings), tokens))
         wall.append(time.perf_counter() - begin)
         cpu.append(time.process_time() - used)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from threadpoolctl import threadpool_limits
 
 from zeroseg_jax.benchmarks.splits import Split, get_split
 from zeroseg_jax.config import Config
@@ -93,7 +94,12 @@ def prepare_regions(
     mine = [i for i in range(host_index, len(bounds), host_count) if not bank.has_shard(folder, i)]
     begin = last = time.time()
     total, done = sum(bounds[i][1] - bounds[i][0] for i in mine), 0
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    # A thread a core does images side by side; products that start threads of their own would only
+    # get in each other's way.
+    with (
+        threadpool_limits(1, user_api="blas"),
+        concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool,
+    ):
         for shard in mine:
             records: list[bytes] = []
             for start in range(*bounds[shard], _BATCH):
