@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -66,12 +67,12 @@ def build_mesh(config: Config, devices: Sequence[jax.Device] | None = None) -> M
             f"mesh.tensor: {wanted.tensor} does not divide the {jax.local_device_count()} devices "
             "of a host, and a batch row must not be split between hosts; use a divisor."
         )
-    return jax.make_mesh(
-        (data, wanted.fsdp, wanted.tensor),
-        AXES,
-        axis_types=(AxisType.Auto,) * len(AXES),
-        devices=mesh[:count],
-    )
+    shape, types = (data, wanted.fsdp, wanted.tensor), (AxisType.Auto,) * len(AXES)
+    used = mesh[:count]
+    if used[0].device_kind == "TPU v4" and any(device.core_on_chip for device in used):
+        # Topologies list two devices a chip, which jax does not arrange; real slices have one.
+        return Mesh(np.array(used).reshape(shape), AXES, axis_types=types)
+    return jax.make_mesh(shape, AXES, axis_types=types, devices=used)
 
 
 def split(mesh: Mesh) -> NamedSharding:
