@@ -72,10 +72,9 @@ def main(arguments: list[str]) -> None:
     """Run what is not finished, record it, write the page."""
     del arguments
     output = Path(FLAGS.workdir) / "short.json" if FLAGS.short else Path(FLAGS.output)
-    results = {"command": "python bench/reproduction.py", **describe_machine()}
-    if output.is_file():
-        results = json.loads(output.read_text())
+    results = json.loads(output.read_text()) if output.is_file() else {}
     if not FLAGS.write_only:
+        results |= {"command": "python bench/reproduction.py", **describe_machine()}
         for variant in FLAGS.variants:
             _run(variant)
             results[_key(variant)] = results.get(_key(variant), {}) | {variant: _collect(variant)}
@@ -235,7 +234,10 @@ def _plot(path: Path, labels: tuple[str, ...], points: list[dict]) -> None:
     for name in ("things", "full"):
         values = [point["miou"][name] for point in points]
         means = [statistics.fmean(v) for v in values]
-        reach = [(m - min(v), max(v) - m) for m, v in zip(means, values, strict=True)]
+        # A mean of equal numbers may be off by a rounding.
+        reach = [
+            (max(m - min(v), 0), max(max(v) - m, 0)) for m, v in zip(means, values, strict=True)
+        ]
         axes.errorbar(labels, means, yerr=list(zip(*reach, strict=True)), marker="o", capsize=3,
                       label=f"{name}, ours")  # fmt: skip
     if points[0]["paper"] is not None:
@@ -264,8 +266,7 @@ there, `--short` runs every table at four steps. mIoU in percent, mean ± half t
 seeds; 80 steps of 16 images (configs/reproduction.py), scored on 48 tune scenes of the Playground,
 preset `zeroseg` without PAMR. The paper's numbers are of ViT-B on ImageNet and VOC: what can agree
 is the order. "Named by truth" gives each segment its true majority: what grouping alone would
-allow. "Matches" counts the different views that an image's eight segments choose.
-"""
+allow. "Matches" counts the different views that an image's eight segments choose."""
 
 
 if __name__ == "__main__":
