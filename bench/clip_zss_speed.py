@@ -15,14 +15,12 @@ import dataclasses
 import json
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
 import numpy as np
 from absl import flags as absl_flags
 from absl.flags import FLAGS
-from threadpoolctl import threadpool_limits
 
 from configs import clip_zss
 from zeroseg_jax import flags, teacher
@@ -30,6 +28,7 @@ from zeroseg_jax.benchmarks.splits import get_split
 from zeroseg_jax.config import Config, from_mapping
 from zeroseg_jax.data.sources import PlaygroundSource
 from zeroseg_jax.data.transforms import square_crop
+from zeroseg_jax.pseudo_labels import region_threads
 from zeroseg_jax.teacher.regions import RegionSettings, find_regions
 from zeroseg_jax.train import use_compilation_cache
 from zeroseg_jax.training import objective_zss
@@ -72,7 +71,7 @@ def time_regions(clip: teacher.Teacher) -> dict:
     wall, cpu = [], []
     for _ in range(FLAGS.repeats):
         begin, used = time.perf_counter(), time.process_time()
-        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
+        with region_threads() as pool:
             list(pool.map(lambda t: find_regions(t, free, settings), tokens))
         wall.append(time.perf_counter() - begin)
         cpu.append(time.process_time() - used)

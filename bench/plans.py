@@ -12,7 +12,6 @@ docs/scaling.md is what it prints at the end.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -22,16 +21,14 @@ from absl import flags as absl_flags
 from absl.flags import FLAGS
 
 from zeroseg_jax import flags
+from zeroseg_jax.data.bank import write_json
+from zeroseg_jax.training.chips import parse_topology
 from zeroseg_jax.training.writer import describe_machine
 
-# Topology -> devices of it.
-SLICES = {
-    "v5e:2x2": 4, "v5e:8x8": 64, "v5e:16x16": 256,
-    "v6e:2x2": 4, "v6e:8x8": 64,
-    "v4:4x4x4": 128,
-    "v5p:2x2x1": 4, "v5p:4x4x4": 64, "v5p:4x8x8": 256,
-    "tpu7x:2x2x1": 8, "tpu7x:4x8x8": 512,
-}  # fmt: skip
+SLICES = (
+    "v5e:2x2", "v5e:8x8", "v5e:16x16", "v6e:2x2", "v6e:8x8", "v4:4x4x4",
+    "v5p:2x2x1", "v5p:4x4x4", "v5p:4x8x8", "tpu7x:2x2x1", "tpu7x:4x8x8",
+)  # fmt: skip
 LARGE_SLICES = ("v5e:16x16", "v5p:2x2x1", "v5p:4x8x8")
 PLANS = [f"vit_b16 {topology}" for topology in SLICES]
 PLANS += [f"vit_l16 {topology}" for topology in LARGE_SLICES]
@@ -56,14 +53,13 @@ def main(arguments: list[str]) -> None:
             continue
         results["plans"][name] = _plan(*name.split())
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
-        part.write_text(json.dumps(results, indent=1) + "\n")
-        os.replace(part, path)
+        write_json(path, results)
     print(write_table(results["plans"]))
 
 
 def _plan(recipe: str, topology: str) -> dict:
-    pieces = max(1, BATCH // (SLICES[topology] * ROWS))
+    chip, chips = parse_topology(topology)
+    pieces = max(1, BATCH // (chips * chip.devices * ROWS))
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "plan.json"
         command = [

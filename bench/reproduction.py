@@ -24,6 +24,8 @@ from absl.flags import FLAGS
 
 from configs import reproduction
 from zeroseg_jax import flags
+from zeroseg_jax.data.bank import write_json
+from zeroseg_jax.evaluation.runner import write_text
 from zeroseg_jax.playground.scenes import TUNE_SEED
 from zeroseg_jax.training.writer import describe_machine
 
@@ -74,14 +76,15 @@ def main(arguments: list[str]) -> None:
     output = Path(FLAGS.workdir) / "short.json" if FLAGS.short else Path(FLAGS.output)
     results = json.loads(output.read_text()) if output.is_file() else {}
     if not FLAGS.write_only:
+        output.parent.mkdir(parents=True, exist_ok=True)
         results |= {"command": "python bench/reproduction.py", **describe_machine()}
         for variant in FLAGS.variants:
             _run(variant)
             results[_key(variant)] = results.get(_key(variant), {}) | {variant: _collect(variant)}
-            _write(output, json.dumps(results, indent=1) + "\n")
+            write_json(output, results)
         if set(FLAGS.variants) & PLUS.keys():
             results["plus"] |= {name: _score_readout(name) for name in READOUTS}
-            _write(output, json.dumps(results, indent=1) + "\n")
+            write_json(output, results)
     if not FLAGS.short:
         write_page(results)
 
@@ -166,7 +169,7 @@ def write_page(results: dict) -> None:
     if "plus" in results:
         parts.append(_write_plus(results["plus"]))
     below = PAGE.read_text().split(END, 1)[1] if PAGE.is_file() else "\n"
-    _write(PAGE, "\n\n".join(parts) + f"\n\n{END}" + below)
+    write_text(PAGE, "\n\n".join(parts) + f"\n\n{END}" + below)
 
 
 def _write_table(title: str, variant: str, points: list[dict]) -> str:
@@ -248,13 +251,6 @@ def _plot(path: Path, labels: tuple[str, ...], points: list[dict]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     figure.savefig(part, format="png", dpi=110)
-    os.replace(part, path)
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text)
     os.replace(part, path)
 
 

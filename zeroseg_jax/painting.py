@@ -15,7 +15,7 @@ from zeroseg_jax.evaluation import refine
 from zeroseg_jax.evaluation.presets import Preset
 
 MOST_WORDS = 32  # that can win a pixel: those with the highest score anywhere
-_GRID_PX, _WORDS_AT_ONCE = 32, 8
+_GRID_PX = 32
 _STRIPE_VALUES = 8_000_000  # enlarged at once, float32
 
 
@@ -72,18 +72,14 @@ def follow_edges(scores: np.ndarray, guide: np.ndarray, preset: Preset) -> np.nd
         scores, guide = scores.swapaxes(0, 1), guide.swapaxes(0, 1)
     weights = refine.weigh_neighbours(guide.astype(np.float32), preset.pamr_dilations)
     refined = np.empty_like(scores)
-    for start in range(0, scores.shape[-1], _WORDS_AT_ONCE):
-        part = scores[..., start : start + _WORDS_AT_ONCE]
-        count = part.shape[-1]
-        # Words are refined independently of each other: empty ones change nothing.
-        padded = np.pad(part, ((0, 0), (0, 0), (0, _WORDS_AT_ONCE - count)))
-        followed = refine.refine_scores(
-            padded,
+    for start in range(0, scores.shape[-1], refine.CHANNELS_AT_ONCE):
+        part = np.s_[..., start : start + refine.CHANNELS_AT_ONCE]
+        refined[part] = refine.refine_part(
+            scores[part],
             weights,
             dilations=preset.pamr_dilations,
             iterations=preset.pamr_iterations,
         )
-        refined[..., start : start + count] = np.asarray(followed)[..., :count]
     return refined.swapaxes(0, 1) if upright else refined
 
 

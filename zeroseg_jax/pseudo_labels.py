@@ -7,10 +7,11 @@ one fused label map an image (data/regions.py), statistics, and pictures to beli
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -94,12 +95,7 @@ def prepare_regions(
     mine = [i for i in range(host_index, len(bounds), host_count) if not bank.has_shard(folder, i)]
     begin = last = time.time()
     total, done = sum(bounds[i][1] - bounds[i][0] for i in mine), 0
-    # A thread a core does images side by side; products that start threads of their own would only
-    # get in each other's way.
-    with (
-        threadpool_limits(1, user_api="blas"),
-        concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool,
-    ):
+    with region_threads() as pool:
         for shard in mine:
             records: list[bytes] = []
             for start in range(*bounds[shard], _BATCH):
@@ -117,6 +113,19 @@ def prepare_regions(
         return None
     bank.finish_bank(folder, len(bounds), settings)
     return write_report(directory, split, log)
+
+
+@contextlib.contextmanager
+def region_threads() -> Iterator[concurrent.futures.ThreadPoolExecutor]:
+    """Give a pool of a thread a core, for images side by side.
+
+    Products that start threads of their own would only get in each other's way.
+    """
+    with (
+        threadpool_limits(1, user_api="blas"),
+        concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool,
+    ):
+        yield pool
 
 
 def _shard_bounds(directory: Path, shards: int) -> list[tuple[int, int]]:

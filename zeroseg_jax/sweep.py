@@ -140,13 +140,15 @@ def run_points(workdir: Path, points: list[Point], commands: list[list[list[str]
     def run(number: int) -> None:
         place = _place(workdir, number)
         reports = [_report(place, name) / "report.json" for name in _benchmarks()]
-        finished = [is_finished(place), all(path.is_file() for path in reports)]
+        finished = [is_finished(place)]
+        if reports:
+            finished.append(all(path.is_file() for path in reports))
         if all(finished):
             print(f"sweep: point {number} is finished", flush=True)
             return
         place.mkdir(parents=True, exist_ok=True)
         print(f"sweep: point {number} of {len(points)}: {points[number]}", flush=True)
-        for command, there in zip(commands[number], finished, strict=False):
+        for command, there in zip(commands[number], finished, strict=True):
             if there:
                 continue
             with open(place / "log.txt", "a", encoding="utf-8") as log:

@@ -9,24 +9,29 @@ from zeroseg_jax.config import from_mapping
 from zeroseg_jax.models import student as students
 
 
-@pytest.mark.parametrize(("grouping", "region_readout"), [("learned", False), ("clustered", True)])
-def test_no_two_parameters_share_a_buffer(grouping, region_readout):
-    # A training step donates its state, and XLA refuses to be given one buffer twice.
-    config = from_mapping(
+def small_model(image_px, width, heads, depths, **head):
+    encoder_depth, decoder_depth = depths
+    return from_mapping(
         {
             "model": {
-                "image_px": 16,
+                "image_px": image_px,
                 "embed_dim": 8,
-                "encoder": {"width": 8, "depth": 1, "heads": 1, "patch_px": 8},
-                "decoder": {"width": 8, "depth": 1, "heads": 1},
+                "encoder": {"width": width, "depth": encoder_depth, "heads": heads, "patch_px": 8},
+                "decoder": {"width": width, "depth": decoder_depth, "heads": heads},
                 "head": {
-                    "width": 8, "heads": 1, "z_hidden": 8, "segment_tokens": (4, 2),
-                    "grouping": grouping, "region_readout": region_readout,
+                    "width": width, "heads": heads, "z_hidden": width, "segment_tokens": (4, 2),
+                    **head,
                 },
             }
         }
-    )  # fmt: skip
-    params = students.init_params(students.build_student(config.model), jax.random.key(0))
+    ).model  # fmt: skip
+
+
+@pytest.mark.parametrize(("grouping", "region_readout"), [("learned", False), ("clustered", True)])
+def test_no_two_parameters_share_a_buffer(grouping, region_readout):
+    # A training step donates its state, and XLA refuses to be given one buffer twice.
+    model = small_model(16, 8, 1, (1, 1), grouping=grouping, region_readout=region_readout)
+    params = students.init_params(students.build_student(model), jax.random.key(0))
     mean = jnp.arange(8.0)
     params = students.set_feature_mean(params, mean)
     buffers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(params)]
@@ -36,20 +41,7 @@ def test_no_two_parameters_share_a_buffer(grouping, region_readout):
 
 @pytest.mark.parametrize("remat", ["none", "dots"])
 def test_a_loop_over_the_blocks_changes_no_number(remat):
-    model = from_mapping(
-        {
-            "model": {
-                "image_px": 32,
-                "embed_dim": 8,
-                "encoder": {"width": 16, "depth": 3, "heads": 2, "patch_px": 8},
-                "decoder": {"width": 16, "depth": 2, "heads": 2},
-                "head": {
-                    "width": 16, "heads": 2, "z_hidden": 16, "segment_tokens": (4, 2),
-                    "grouping": "clustered", "all_levels": True,
-                },
-            }
-        }
-    ).model  # fmt: skip
+    model = small_model(32, 16, 2, (3, 2), grouping="clustered", all_levels=True)
     params = students.init_params(students.build_student(model), jax.random.key(0))
     images = jax.random.normal(jax.random.key(1), (2, 32, 32, 3))
 

@@ -202,7 +202,7 @@ class BankPart:
       rows: of the features, in the order wanted.
     """
 
-    def __init__(self, source: Any, images: int, rows: list[int] | slice):
+    def __init__(self, source: BankSource, images: int, rows: list[int]):
         self.manifest = source.manifest
         self._source, self._images, self._rows = source, images, rows
 

@@ -15,8 +15,6 @@ from zeroseg_jax.evaluation.ranking import Ranking, Rule, drop_small
 from zeroseg_jax.evaluation.segmenters import Segmenter
 from zeroseg_jax.evaluation.stream import Cut
 
-_CHANNELS_AT_ONCE = 8
-
 
 class Named(NamedTuple):
     """What a model makes of a picture, at its own size.
@@ -85,16 +83,12 @@ def _label_refined(
     preset: Preset,
 ) -> tuple[np.ndarray, np.ndarray]:
     ranking = Ranking(rule, height * width)
-    for start in range(0, picture.words, _CHANNELS_AT_ONCE):
-        stop = min(start + _CHANNELS_AT_ONCE, picture.words)
+    for start in range(0, picture.words, refine.CHANNELS_AT_ONCE):
+        stop = min(start + refine.CHANNELS_AT_ONCE, picture.words)
         scores = windows.resize_floats(picture.channels(start, stop), *weights.shape[1:3])
-        # Channels do not touch each other; one number of them compiles once.
-        empty = _CHANNELS_AT_ONCE - (stop - start)
-        padded = np.pad(scores, ((0, 0), (0, 0), (0, empty)))
-        refined = refine.refine_scores(
-            padded, weights, dilations=preset.pamr_dilations, iterations=preset.pamr_iterations
+        refined = refine.refine_part(
+            scores, weights, dilations=preset.pamr_dilations, iterations=preset.pamr_iterations
         )
-        refined = np.asarray(refined)[..., : stop - start]
         refined = windows.resize_floats(refined, height, width)
         ranking.add(refined.reshape(height * width, -1), start)
     labels, best = ranking.finish()

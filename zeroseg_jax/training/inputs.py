@@ -148,12 +148,10 @@ def build_inputs(
         if teacher is not None:
             wanted["teacher"] = teacher.digest
         if not is_zss and set(config.teacher.grids) < set(manifest["grids"]):
-            source = _take_grids(source, config)
             wanted["grids"] = manifest["grids"]
         bank.check_manifest(manifest, wanted)
-        if not is_zss and config.data.bank and 0 < config.data.images < len(source):
-            log(f"train: the first {config.data.images} of {len(source)} records (data.images)")
-            source = bank.BankPart(source, config.data.images, slice(None))
+        if not is_zss:
+            source = _take_part(source, config, log)
         words = _check_regions(config, source.regions_manifest) if is_zss else []
         return Inputs(source, None, manifest["teacher"], config, words)
     if teacher is None:
@@ -170,14 +168,22 @@ def build_inputs(
     return Inputs(source, teacher, teacher.digest, config)
 
 
-def _take_grids(source: bank.BankSource, config: Config) -> bank.BankPart:
-    """Take the views of the config's grids out of a bank that has more."""
+def _take_part(
+    source: bank.BankSource, config: Config, log: Callable[[str], None]
+) -> bank.BankSource | bank.BankPart:
+    """Take what the config wants of a bank that may have more grids, or more images if named."""
     start, rows = 0, {}
     for grid in source.manifest["grids"]:
         stop = start + len(grid_windows((grid,), config.teacher.overlap))
         rows[grid], start = list(range(start, stop)), stop
     wanted = [row for grid in config.teacher.grids for row in rows[grid]]
-    return bank.BankPart(source, len(source), wanted)
+    images = len(source)
+    if config.data.bank and 0 < config.data.images < images:
+        log(f"train: the first {config.data.images} of {images} records (data.images)")
+        images = config.data.images
+    if (images, len(wanted)) == (len(source), start):
+        return source
+    return bank.BankPart(source, images, wanted)
 
 
 def _check_regions(config: Config, manifest: dict[str, Any]) -> list[list[str]]:
