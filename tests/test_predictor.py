@@ -82,12 +82,35 @@ def test_any_size_comes_back_at_its_own(predictor, size):
     assert sum(result.areas.values()) == pytest.approx(1, abs=1e-4)
 
 
-def test_one_program_for_all_sizes_and_words(predictor, scene):
-    for size in (160, 96, 131):
-        for count in (1, 3, 5):
-            predictor.segment(scene[:size], WORDS[:count], refine=False)
+def test_a_program_for_a_shape_and_not_for_a_size_or_words():
+    predictor = Predictor.from_pretrained()
     program = predictor._cutter.run_student.func
-    assert program._cache_size() == 1
+    large = scenes.render(scenes.build_scene(2, 5), 400)[0]
+    # All squares are one shape, so are pictures of 4:3, and long ones are cut into squares.
+    for shapes, programs in (
+        (((160, 160), (96, 96), (399, 400)), 1),
+        (((300, 400), (60, 80), (151, 200)), 2),
+        (((80, 400), (400, 90)), 2),
+        (((400, 300),), 3),
+    ):
+        for height, width in shapes:
+            for count in (1, 3):
+                predictor.segment(large[:height, :width], WORDS[:count], refine=False)
+        assert program._cache_size() == programs
+
+
+def test_a_wide_picture_is_seen_whole_and_detail_still_cuts_it_up(predictor, scene):
+    wide = scene[:120]
+    (cut,) = predictor._cutter.cut([wide])
+    assert cut.corners == ((0, 0),) and cut.laid_px == cut.owners.shape[1:] == (80, 112)
+    assert predictor._cutter.cut([wide], detail=2)[0].owners.shape[1:] == (96, 96)
+    windows = Predictor.from_pretrained(settings={"window_px": "0"})
+    assert len(windows._cutter.cut([wide])[0].corners) == 2
+    # A list of several shapes keeps its order.
+    pictures = [wide, scene, scene[:, :120], wide[:, ::-1]]
+    together = predictor.segment(pictures, WORDS, refine=False)
+    for picture, result in zip(pictures, together, strict=True):
+        assert (predictor.segment(picture, WORDS, refine=False).mask == result.mask).all()
 
 
 def test_words_and_cuts_are_kept(predictor, scene, monkeypatch):

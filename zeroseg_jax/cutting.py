@@ -15,10 +15,11 @@ import numpy as np
 
 from zeroseg_jax import painting
 from zeroseg_jax.evaluation import assign, build, windows
-from zeroseg_jax.evaluation.presets import Preset
+from zeroseg_jax.evaluation.presets import WHOLE_PICTURE, Preset
 from zeroseg_jax.models import student as students
 
 _MOST_DETAIL_PX = 2048  # of the short side: what windows are laid over stays in memory
+_LONGEST = 2.0  # times as long as wide: up to here a picture is seen whole
 _ACCELERATOR_BATCH = 16
 _KEPT_CUTS = 32
 
@@ -32,7 +33,7 @@ class Cut:
       laid_px: (h, w) that windows are laid over.
       corners: (top, left) of each of n windows.
       segments, global_feature: float32 (n, S, E) and (n, E), of the student.
-      owners: uint8 (n, window, window), the segment of each pixel; int32 past 256 segments.
+      owners: uint8 (n, wh, ww), the segment of each pixel of a window; int32 past 256 segments.
       guide: uint8 (gh, gw, 3), the picture at the size at which scores follow its edges.
     """
 
@@ -46,7 +47,12 @@ class Cut:
 
 
 class Cutter:
-    """Cuts pictures with one student under one preset; each program compiles once, when needed.
+    """Cuts pictures with one student under one preset.
+
+    A picture is seen whole, at its own aspect and as many patches as the student was trained on,
+    where the preset's window is WHOLE_PICTURE, the picture is no longer than twice its width and
+    no detail is asked for; else square windows are laid over it. A program compiles at the first
+    picture of its shape, and there are few shapes, as sides are multiples of the patch.
 
     Args:
       student: with its teacher.
@@ -56,9 +62,9 @@ class Cutter:
       ValueError: a window that does not fit the patch or the short side.
 
     Attributes:
-      window_px: side of a window.
-      run_student: windows (B, window, window, 3) of levels in [0, 255] to segments (B, S, E),
-        global_feature (B, E) and owners uint8 (B, window, window).
+      window_px: side of a square window.
+      run_student: windows (B, wh, ww, 3) of levels in [0, 255] to segments (B, S, E),
+        global_feature (B, E) and owners uint8 (B, wh, ww).
       score_segments: segments, global_feature, text (C, E) and how many of the last classes are
         background to scores (B, S, C).
     """
@@ -66,6 +72,7 @@ class Cutter:
     def __init__(self, student: build.TrainedStudent, preset: Preset):
         self._preset, self._native_px = preset, student.config.model.image_px
         self.window_px = _check_window(preset, student)
+        self._patch_px = student.config.model.encoder.patch_px
         self._kept = Kept(_KEPT_CUTS)
         self._batch = 1 if jax.default_backend() == "cpu" else _ACCELERATOR_BATCH
         self.run_student, self.score_segments = _build_programs(student, preset)
@@ -103,30 +110,23 @@ class Cutter:
         keys = [_digest(picture, detail) for picture in pictures]
         found = [self._kept.get(key) for key in keys]
         missing = [i for i, cut in enumerate(found) if cut is None]
-        made = self._cut_all([pictures[i] for i in missing], native * detail)
+        made = self._cut_all([pictures[i] for i in missing], detail)
         for i, cut in zip(missing, made, strict=True):
             found[i] = cut
             self._kept.put(keys[i], cut)
         return found
 
-    def _cut_all(self, pictures: list[np.ndarray], short: int) -> list[Cut]:
-        window = self.window_px
-        stride = self._preset.stride_px or window // 2
+    def _cut_all(self, pictures: list[np.ndarray], detail: int) -> list[Cut]:
         laid, tiles = [], []
         for picture in pictures:
-            size = windows.resized_size(*picture.shape[:2], short)
+            size, window, corners = self._lay(*picture.shape[:2], detail)
             levels = windows.resize_image(picture, *size, self._preset.resize)
-            corners = tuple(
-                (top, left)
-                for top in windows.window_starts(size[0], window, stride)
-                for left in windows.window_starts(size[1], window, stride)
-            )
-            tiles += [levels[top : top + window, left : left + window] for top, left in corners]
+            tiles += [levels[y : y + window[0], x : x + window[1]] for y, x in corners]
             laid.append((picture, size, corners))
-        outputs = self._run(tiles)
+        rows = self._run(tiles)
         cuts, start = [], 0
         for picture, size, corners in laid:
-            own = [rows[start : start + len(corners)] for rows in outputs]
+            own = [np.stack(part) for part in zip(*rows[start : start + len(corners)], strict=True)]
             start += len(corners)
             height, width = painting.guide_size(*picture.shape[:2], self._preset)
             guide = windows.resize_image(picture, height, width, "antialiased")
@@ -134,14 +134,43 @@ class Cutter:
             cuts.append(Cut(picture.shape[:2], size, corners, *own, guide))
         return cuts
 
-    def _run(self, tiles: list[np.ndarray]) -> list[np.ndarray]:
-        """Run the student on tiles, so many at a time, always in one shape."""
-        parts = []
-        for start in range(0, len(tiles), self._batch):
-            group = tiles[start : start + self._batch]
-            padded = np.stack(group + group[-1:] * (self._batch - len(group)))
-            parts.append([np.asarray(x)[: len(group)] for x in self.run_student(padded)])
-        return [np.concatenate(rows) for rows in zip(*parts, strict=True)]
+    def _lay(
+        self, height: int, width: int, detail: int
+    ) -> tuple[tuple[int, int], tuple[int, int], tuple[tuple[int, int], ...]]:
+        """Return the size a picture is brought to, that of a window, and windows' corners."""
+        native, window = self._preset.short_side_px or self._native_px, self.window_px
+        aspect = height / width
+        if (
+            self._preset.window_px == WHOLE_PICTURE
+            and detail == 1
+            and 1 / _LONGEST <= aspect <= _LONGEST
+        ):
+            rows = max(1, round(native / self._patch_px * aspect**0.5))
+            columns = max(1, round(native / self._patch_px / aspect**0.5))
+            size = (rows * self._patch_px, columns * self._patch_px)
+            return size, size, ((0, 0),)
+        size = windows.resized_size(height, width, native * detail)
+        stride = self._preset.stride_px or window // 2
+        corners = tuple(
+            (top, left)
+            for top in windows.window_starts(size[0], window, stride)
+            for left in windows.window_starts(size[1], window, stride)
+        )
+        return size, (window, window), corners
+
+    def _run(self, tiles: list[np.ndarray]) -> list[tuple[np.ndarray, ...]]:
+        """Run the student on tiles, so many of a shape at a time, always in one batch size."""
+        found: list[Any] = [None] * len(tiles)
+        shapes = {tile.shape for tile in tiles}
+        for shape in sorted(shapes):
+            places = [i for i, tile in enumerate(tiles) if tile.shape == shape]
+            for start in range(0, len(places), self._batch):
+                group = places[start : start + self._batch]
+                padded = group + group[-1:] * (self._batch - len(group))
+                outputs = self.run_student(np.stack([tiles[i] for i in padded]))
+                for i, *row in zip(group, *map(np.asarray, outputs), strict=False):
+                    found[i] = tuple(row)
+        return found
 
 
 class Kept:
@@ -167,7 +196,7 @@ class Kept:
 def _check_window(preset: Preset, student: build.TrainedStudent) -> int:
     model = student.config.model
     short = preset.short_side_px or model.image_px
-    window = preset.window_px or short
+    window = short if preset.window_px == WHOLE_PICTURE else preset.window_px or short
     if window % model.encoder.patch_px or window > short:
         raise ValueError(
             f"--set: a window of {window} px must be a multiple of the patch of "

@@ -16,7 +16,7 @@ from zeroseg_jax.evaluation.presets import Preset
 
 MOST_WORDS = 32  # that can win a pixel: those with the highest score anywhere
 _GRID_PX = 32
-_STRIPE_VALUES = 8_000_000  # enlarged at once, float32
+_STRIPE_VALUES = 60_000  # enlarged at once, float32
 
 
 def paint_windows(
@@ -29,7 +29,7 @@ def paint_windows(
 
     Args:
       table: float32 (n, S, C), scores.
-      owners: uint8 (n, window, window), the segment of each pixel.
+      owners: uint8 (n, wh, ww), the segment of each pixel of a window.
       corners: (top, left) of each window.
       size: (h, w) that they are laid over.
 
@@ -40,9 +40,9 @@ def paint_windows(
     total = np.zeros((*size, table.shape[-1]), np.float32)
     counts = np.zeros((*size, 1), np.float32)
     ids = np.zeros(size, np.int64)
-    window = owners.shape[1]
+    high, wide = owners.shape[1:]
     for number, (top, left) in enumerate(corners):
-        area = np.s_[top : top + window, left : left + window]
+        area = np.s_[top : top + high, left : left + wide]
         total[area] += table[number][owners[number]]
         counts[area] += 1
         ids[area] = owners[number].astype(np.int64) + number * table.shape[1]
@@ -95,23 +95,28 @@ def resize_scores(scores: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def label_pixels(scores: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Enlarge (h, w, C) and take the best class, a stripe of rows at a time.
+    """Enlarge (h, w, C) and take the best class, the first of equals; a stripe at a time.
 
     Returns:
       uint8 or uint16 (height, width) classes, and float32 (height, width) their scores.
     """
     labels = np.zeros((height, width), np.uint8 if scores.shape[-1] <= 256 else np.uint16)
-    best = np.empty((height, width), np.float32)
-    low, high, share = _taps(scores.shape[0], height)
-    rows = max(1, _STRIPE_VALUES // (width * scores.shape[-1]))
+    best = np.full((height, width), -np.inf, np.float32)
+    low, high, down = _taps(scores.shape[0], height)
+    left, right, across = _taps(scores.shape[1], width)
+    # Class by class, so that a stripe of one stays in the processor's cache.
+    maps = np.ascontiguousarray(scores.transpose(2, 0, 1))
+    rows = max(1, _STRIPE_VALUES // width)
     for top in range(0, height, rows):
         part = np.s_[top : top + rows]
-        before, after = scores[low[part]], scores[high[part]]
-        stripe = before + (after - before) * share[part, None, None]
-        stripe = resize_scores(stripe, len(stripe), width)
-        winner = stripe.argmax(axis=-1)
-        labels[part] = winner
-        best[part] = np.take_along_axis(stripe, winner[..., None], axis=-1)[..., 0]
+        share = down[part, None]
+        for number, one in enumerate(maps):
+            stripe = one[low[part]]
+            stripe += (one[high[part]] - stripe) * share
+            value = stripe.take(left, axis=1)
+            value += (stripe.take(right, axis=1) - value) * across
+            np.copyto(labels[part], number, where=value > best[part], casting="unsafe")
+            np.maximum(best[part], value, out=best[part])
     return labels, best
 
 

@@ -21,7 +21,7 @@ from zeroseg_jax import painting, pretrained
 from zeroseg_jax.cutting import Cut, Cutter, Kept
 from zeroseg_jax.data.transforms import to_image
 from zeroseg_jax.evaluation import build
-from zeroseg_jax.evaluation.presets import Preset, get_preset
+from zeroseg_jax.evaluation.presets import WHOLE_PICTURE, Preset, get_preset
 from zeroseg_jax.segmentation import BACKGROUND, Segmentation, index_dtype
 from zeroseg_jax.teacher.text import embed_classes, words_cache
 from zeroseg_jax.words import check_classes, to_classes
@@ -80,7 +80,9 @@ class Predictor:
           ValueError: no model there, another teacher than the one it learned from, or a
             setting that cannot be.
         """
-        preset = get_preset("zeroseg", _PRESET_OF, settings)
+        # On square pictures this is the preset itself.
+        whole = {"window_px": str(WHOLE_PICTURE)}
+        preset = get_preset("zeroseg", _PRESET_OF, {**whole, **(settings or {})})
         if preset.threshold:
             raise ValueError("--set: threshold is for evaluation; give background=THRESHOLD here.")
         student = build.load_student(directory, pretrained.find_teacher(directory, str(teacher)))
