@@ -2,9 +2,10 @@
 
     python bench/train_kills.py --kills=20
 
-Every kill is SIGKILL, at a moment drawn evenly over the time from a start's first step to the
-end of a run that nothing disturbs; a checkpoint is saved after every step, so that many kills
-fall into a save. The end must be equal bit for bit: parameters, and the loss of every step.
+Every kill is SIGKILL, at a moment drawn evenly between a start's first step and twice the time
+that an undisturbed run takes for this kill's share of the steps left; a checkpoint is saved after
+every step, so that many kills fall into a save. The end must be equal bit for bit: parameters, and
+the loss of every step.
 """
 
 from __future__ import annotations
@@ -55,8 +56,9 @@ def main(arguments: list[str]) -> None:
             before = _last_step(killed)
             while process.poll() is None and _last_step(killed) == before:
                 time.sleep(0.002)
-            # The later the run is, the less of it is left to be killed in.
-            time.sleep(chance.uniform(0, usual * min(1.0, 3 / max(1, FLAGS.kills - kills))))
+            # On average a kill takes its share of the steps that are left, so that all find room.
+            share = (1 - before / FLAGS.steps) / (FLAGS.kills - kills + 1)
+            time.sleep(chance.uniform(0, 2 * usual * share))
             if process.poll() is None and kills < FLAGS.kills:
                 process.kill()
                 kills += 1
