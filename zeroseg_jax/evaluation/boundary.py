@@ -56,10 +56,13 @@ class BoundaryIou:
         self.intersection = np.zeros(classes, np.int64)
         self.union = np.zeros(classes, np.int64)
 
-    def add(self, truth: np.ndarray, prediction: np.ndarray) -> None:
+    def add(self, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
         """Count one image: int (H, W) both; pixels whose truth is IGNORE do not count.
 
         What is ignored is outside every class, so it has an outline too.
+
+        Returns:
+          bool (H, W), the band of the truth.
         """
         classes = len(self.union)
         distance = max(1, int(round(_SHARE_OF_DIAGONAL * np.hypot(*truth.shape))))
@@ -73,6 +76,7 @@ class BoundaryIou:
         self.union += np.bincount(true, minlength=classes) + (
             np.bincount(guessed, minlength=classes) - hit
         )
+        return there
 
     def merge(self, other: BoundaryIou) -> None:
         """Add the counts of another shard."""

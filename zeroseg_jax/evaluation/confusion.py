@@ -133,27 +133,6 @@ def mean_of_known(values: np.ndarray) -> float:
     return float(known.mean()) if known.size else float("nan")
 
 
-def name_by_truth(segments: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Give each segment its commonest true class: the upper bound that naming can reach.
-
-    Args:
-      segments: int (H, W).
-      truth: int (H, W), IGNORE ignored.
-
-    Returns:
-      int32 (H, W).
-
-    Source: own (oracle naming).
-    """
-    ids, inside = np.unique(segments, return_inverse=True)
-    inside = inside.reshape(segments.shape)
-    known = truth != IGNORE
-    classes = int(truth.max()) + 1 if known.any() else 1
-    flat = inside[known].astype(np.int64) * classes + truth[known]
-    counts = np.bincount(flat, minlength=len(ids) * classes).reshape(len(ids), classes)
-    return counts.argmax(axis=1).astype(np.int32)[inside]
-
-
 def count_segments(segments: np.ndarray, least: float = 0.01) -> int:
     """Return how many segments cover more than `least` of the pixels."""
     counts = np.unique(segments, return_counts=True)[1]

@@ -40,6 +40,10 @@ def write_page(result: dict[str, Any], panels: list[tuple[str, Image.Image]]) ->
         "frequency-weighted IoU": result["frequency_weighted_iou"],
         "boundary IoU": result["boundary_miou"],
         "oracle naming mIoU": found["oracle_naming_miou"],
+        "oracle segments mIoU": found["oracle_segments_miou"],
+        "segment purity": found["segment_purity"],
+        "segment completeness": found["segment_completeness"],
+        **{f"wrong pixels: {cause}": share for cause, share in found["wrong_pixels"].items()},
         "segments over 1 % an image": found["segments_used_per_image"],
         **{name.replace("_", " "): value for name, value in result["affected"].items()},
     }

@@ -223,8 +223,11 @@ def write_markdown(result: dict[str, Any]) -> str:
         f"{_say(result['mean_accuracy'])}, frequency-weighted IoU "
         f"{_say(result['frequency_weighted_iou'])}, boundary IoU "
         f"{_say(result['boundary_miou'])}. With each segment, unrefined, named by its commonest "
-        f"true class: {_say(found['oracle_naming_miou'])}. Segments over 1 % an image: "
-        f"{found['segments_used_per_image']:.2f}.",
+        f"true class: {_say(found['oracle_naming_miou'])}; with each true region given its "
+        f"commonest label: {_say(found['oracle_segments_miou'])}. Segments over 1 % an image: "
+        f"{found['segments_used_per_image']:.2f}, purity {_say(found['segment_purity'])}, "
+        f"completeness {_say(found['segment_completeness'])}. Wrong pixels, in percent of all, by "
+        f"cause: {', '.join(f'{k} {_say(v)}' for k, v in found['wrong_pixels'].items())}.",
         "",
     ]
     if split := result.get("split"):

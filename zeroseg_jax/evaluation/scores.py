@@ -9,13 +9,18 @@ from typing import Any
 
 import numpy as np
 
+from zeroseg_jax.evaluation.attribution import (
+    CAUSES,
+    attribute_errors,
+    measure_cut,
+    name_by_truth,
+)
 from zeroseg_jax.evaluation.boundary import BoundaryIou
 from zeroseg_jax.evaluation.confusion import (
     IGNORE,
     Confusion,
     count_pixels,
     mean_of_known,
-    name_by_truth,
 )
 
 # Shares of the image that a segment covers, as they are tabulated.
@@ -26,11 +31,14 @@ _USED = 0.01
 
 @dataclasses.dataclass
 class Record:
-    """One image: sparse counts of the prediction and of oracle naming, band sums, sizes."""
+    """One image: sparse counts of the prediction and of both oracles, band sums, sizes."""
 
     name: str
     counts: tuple[np.ndarray, np.ndarray]
-    oracle: tuple[np.ndarray, np.ndarray]
+    oracle_naming: tuple[np.ndarray, np.ndarray]
+    oracle_cut: tuple[np.ndarray, np.ndarray]
+    cut: np.ndarray
+    errors: np.ndarray
     boundary: BoundaryIou
     shares: np.ndarray
     ignored_px: int
@@ -44,7 +52,9 @@ class Scores:
     def __init__(self, benchmark: Any):
         self.benchmark = benchmark
         classes = len(benchmark.class_names)
-        self.confusion, self.oracle = Confusion(classes), Confusion(classes)
+        self.confusion = Confusion(classes)
+        self.oracle_naming, self.oracle_cut = Confusion(classes), Confusion(classes)
+        self._cut, self._errors = np.zeros(3, np.int64), np.zeros(len(CAUSES), np.int64)
         self.boundary = BoundaryIou(classes)
         self._official = tuple(getattr(benchmark, "official_images", ()))
         self._names: list[str] = []
@@ -71,12 +81,17 @@ class Scores:
             )
         counts = count_pixels(truth, labels, classes, name)
         boundary = BoundaryIou(classes)
-        boundary.add(truth, labels)
+        rim = boundary.add(truth, labels)
         named = name_by_truth(segments, truth)
         return Record(
             name=name,
             counts=counts,
-            oracle=count_pixels(truth, named, classes, name),
+            oracle_naming=count_pixels(truth, named, classes, name),
+            oracle_cut=count_pixels(truth, name_by_truth(truth, labels), classes, name),
+            cut=measure_cut(segments, truth),
+            errors=attribute_errors(
+                truth, labels, named, rim, has_background=benchmark.has_background
+            ),
             boundary=boundary,
             shares=np.unique(segments, return_counts=True)[1] / segments.size,
             ignored_px=int((truth == IGNORE).sum()),
@@ -86,7 +101,10 @@ class Scores:
     def add(self, record: Record) -> None:
         """Count an image; in the order of the benchmark."""
         self.confusion.add_counts(*record.counts)
-        self.oracle.add_counts(*record.oracle)
+        self.oracle_naming.add_counts(*record.oracle_naming)
+        self.oracle_cut.add_counts(*record.oracle_cut)
+        self._cut += record.cut
+        self._errors += record.errors
         self.boundary.merge(record.boundary)
         self._names.append(record.name)
         self._mious.append(record.miou)
@@ -140,7 +158,14 @@ class Scores:
             "per_class_boundary_iou": _by_class(names, self.boundary.class_iou()),
             "confusion_pairs": self._confusion_pairs(),
             "diagnostics": {
-                "oracle_naming_miou": percent(self.oracle.miou()),
+                "oracle_naming_miou": percent(self.oracle_naming.miou()),
+                "oracle_segments_miou": percent(self.oracle_cut.miou()),
+                "segment_purity": percent(self._cut[0] / max(self._cut[2], 1)),
+                "segment_completeness": percent(self._cut[1] / max(self._cut[2], 1)),
+                "wrong_pixels": {
+                    cause: percent(count / max(self._cut[2], 1))
+                    for cause, count in zip(CAUSES, self._errors, strict=True)
+                },
                 "segments_used_per_image": round(self._used / len(self._names), 2),
                 "segment_sizes": {
                     f"{100 * low:g} to {100 * high:g} % of the image": int(count)
