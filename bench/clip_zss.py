@@ -1,16 +1,18 @@
 """What GLM, PLM and the local term of CLIP-ZSS bring on playground/zss, over seeds.
 
-    python bench/clip_zss.py --workdir=runs/clip_zss
+    python bench/clip_zss.py                                      docs/results/clip_zss.json
+    python bench/clip_zss.py --sensitivity --steps=500 --seeds=1 \
+        --output=docs/results/clip_zss_sensitivity.json           one constant at a time
 
 Every method trains the same encoder from the same start on the same pictures for the same steps;
-scores are on scenes of EVALUATION_SEED. A seed moves the parameters drawn and the order of the
-pictures. Runs that the output holds already are not made again.
+scores are on scenes of EVALUATION_SEED, those of --sensitivity on TUNE_SEED. A seed moves the
+parameters drawn and the order of the pictures. Runs that the output holds already are not made
+again.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import time
 from pathlib import Path
 
@@ -23,11 +25,13 @@ from zeroseg_jax import flags, teacher
 from zeroseg_jax.benchmarks import get_benchmark
 from zeroseg_jax.benchmarks.splits import get_split
 from zeroseg_jax.config import Config, from_mapping
+from zeroseg_jax.data.bank import write_json
 from zeroseg_jax.evaluation import build
 from zeroseg_jax.evaluation.confusion import Confusion
 from zeroseg_jax.evaluation.presets import get_preset
 from zeroseg_jax.evaluation.runner import segment_image
 from zeroseg_jax.evaluation.segmenters import DenseStudentSegmenter
+from zeroseg_jax.playground.scenes import EVALUATION_SEED, TUNE_SEED
 from zeroseg_jax.prepare import bank_directory, prepare_bank
 from zeroseg_jax.pseudo_labels import prepare_regions
 from zeroseg_jax.train import use_compilation_cache
@@ -35,87 +39,111 @@ from zeroseg_jax.training.checkpoint import load_params
 from zeroseg_jax.training.loop import Options, train
 from zeroseg_jax.training.writer import describe_machine
 
-_NO_PLM = {"latent": False, "loss_focal": 0.0, "loss_dice": 0.0, "loss_prototype": 0.0}
-# Method -> changes of config.zss.
+_NO_PLM = {"zss.latent": False, "zss.loss_focal": 0.0, "zss.loss_dice": 0.0,
+           "zss.loss_prototype": 0.0}  # fmt: skip
+_VIEWS = {"teacher.grids": (1, 2, 3, 4)}
+# Method -> changes of the recipe; "views" and "local" are not CLIP-ZSS's own.
 METHODS = {
-    "baseline": {**_NO_PLM, "loss_global": 0.0},
+    "baseline": {**_NO_PLM, "zss.loss_global": 0.0},
     "GLM": _NO_PLM,
-    "PLM": {"loss_global": 0.0},
+    "PLM": {"zss.loss_global": 0.0},
     "GLM + PLM": {},
-    "GLM + PLM + local": {"loss_local": 1.0},
+    "GLM + PLM + local": {"zss.loss_local": 1.0},
+    "GLM over views + PLM + local": {"zss.loss_local": 1.0, **_VIEWS},
 }
+_ALL = METHODS["GLM + PLM + local"]
+# Each constant that no source gives, below and above the recipe's.
+SENSITIVITY = {
+    "the recipe": _ALL,
+    **{
+        f"{field} {value}": {**_ALL, f"zss.{field}": value}
+        for field, values in (
+            ("loss_focal", (5.0, 100.0)), ("latent_weight", (0.25, 1.0)), ("alpha", (7.0, 28.0)),
+            ("beta", (7.0, 28.0)), ("temperature", (0.03, 0.2)), ("loss_local", (0.3, 3.0)),
+            ("bank_size", (1, 96)), ("stop_gradient", (False,)),
+        )
+        for value in values
+    },
+}  # fmt: skip
 
 
 def define_flags() -> None:
     """Define the command line."""
     absl_flags.DEFINE_string("workdir", "runs/clip_zss", "holds bank and runs")
     absl_flags.DEFINE_string("output", "docs/results/clip_zss.json", "raw results")
-    absl_flags.DEFINE_integer("steps", 300, "of each run")
-    absl_flags.DEFINE_integer("batch", 16, "images a step")
+    absl_flags.DEFINE_integer("steps", 0, "of each run; 0: the recipe's")
     absl_flags.DEFINE_integer("seeds", 3, "runs a method")
-    absl_flags.DEFINE_integer("bank_images", 2048, "scenes in the bank")
-    absl_flags.DEFINE_integer("images", 200, "scenes a score is over")
-    absl_flags.DEFINE_integer("image_px", 96, "side of the student's pictures")
-    absl_flags.DEFINE_list("methods", list(METHODS), "which")
+    absl_flags.DEFINE_integer("images", 100, "scenes a score is over")
+    absl_flags.DEFINE_bool("sensitivity", False, "vary the constants, in place of the methods")
+    absl_flags.DEFINE_list("methods", [], "which; none: all")
 
 
 def main(arguments: list[str]) -> None:
     """Train and score every method with every seed, seed by seed."""
     del arguments
     use_compilation_cache()
-    names = ("steps", "batch", "bank_images", "images", "image_px")
-    settings = {name: FLAGS[name].value for name in names}
     path = Path(FLAGS.output)
     clip = teacher.load("playground")
-    results = _open_results(path, settings)
-    # The views of the local term are made with the bank; methods without it leave them alone.
-    config = _configure({"loss_local": 1.0}, 0)
+    results = _open_results(path)
+    # Views of the grids and of the regions lie in the bank; who does not want them leaves them.
+    config = _configure({"zss.loss_local": 1.0, **_VIEWS}, 0)
     directory = bank_directory(config, FLAGS.workdir)
     prepare_bank(config, directory, clip)
     results["regions"] = prepare_regions(config, directory, clip)
+    methods = SENSITIVITY if FLAGS.sensitivity else METHODS
     for seed in range(FLAGS.seeds):
-        for name in FLAGS.methods:
+        for name in FLAGS.methods or methods:
             runs = results["methods"].setdefault(name, [])
             if any(run["seed"] == seed for run in runs):
                 continue
-            runs.append(_run(_configure(METHODS[name], seed), clip, name, seed))
+            runs.append(_run(_configure(methods[name], seed), clip, name, seed))
             print(name, {k: v for k, v in runs[-1].items() if k != "per_class_iou"}, flush=True)
             results["summary"] = _summarise(results["methods"])
-            part = path.with_suffix(".part")
-            part.write_text(json.dumps(results, indent=1) + "\n")
-            os.replace(part, path)
+            write_json(path, results)
 
 
-def _open_results(path: Path, settings: dict) -> dict:
+def _open_results(path: Path) -> dict:
+    """Return what is recorded so far; settings of another run are refused."""
+    recipe = _configure({}, 0)
+    settings = {
+        "steps": recipe.optim.steps,
+        "batch": recipe.optim.batch_global,
+        "bank_images": recipe.data.images,
+        "image_px": recipe.model.image_px,
+        "images": FLAGS.images,
+        "scene_seed": _scene_seed(),
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_file():
         before = json.loads(path.read_text())
         if before["settings"] != settings:
             raise ValueError(f"{path}: made with {before['settings']}; give another --output.")
         return before
-    command = "python bench/clip_zss.py " + " ".join(f"--{k}={v}" for k, v in settings.items())
+    command = "python bench/clip_zss.py"
+    if FLAGS.sensitivity:
+        command += f" --sensitivity --steps={FLAGS.steps} --seeds={FLAGS.seeds}"
     return {"command": command, "settings": settings, **describe_machine(), "methods": {}}
+
+
+def _scene_seed() -> int:
+    return TUNE_SEED if FLAGS.sensitivity else EVALUATION_SEED
 
 
 def _configure(changes: dict, seed: int) -> Config:
     raw = clip_zss.get_config("playground")
-    raw.zss.update(changes)
-    raw.zss.dense_px = 96
-    raw.model.image_px = FLAGS.image_px
-    raw.data.images = FLAGS.bank_images
-    raw.data.bank = str(Path(FLAGS.workdir) / f"bank-{FLAGS.image_px}-{FLAGS.bank_images}")
-    raw.optim.update(batch_global=FLAGS.batch, base_rate=1e-3 * 256 / FLAGS.batch)
-    raw.optim.steps = FLAGS.steps
+    raw.data.bank = str(Path(FLAGS.workdir) / "bank")
+    raw.optim.steps = FLAGS.steps or raw.optim.steps
     raw.mesh.data = 1
-    raw.run.update(seed=seed, checkpoint_every_steps=FLAGS.steps)
+    raw.run.update(seed=seed, checkpoint_every_steps=raw.optim.steps)
+    raw.update_from_flattened_dict(changes)
     return from_mapping(raw.to_dict())
 
 
 def _run(config: Config, clip: teacher.Teacher, name: str, seed: int) -> dict:
     begin = time.time()
     cpu = time.process_time()
-    slug = name.replace(" ", "").replace("+", "-").lower()
-    workdir = Path(FLAGS.workdir) / f"{slug}-{seed}"
+    slug = "-".join(name.replace("+", "").lower().split())
+    workdir = Path(FLAGS.workdir) / f"{slug}-{config.optim.steps}-{seed}"
     done = train(config, workdir, teacher=clip, options=Options(log=lambda line: None))
     if not done["finished"]:
         raise ValueError(f"{workdir}: stopped at step {done['step']}; run again to go on.")
@@ -127,7 +155,7 @@ def _run(config: Config, clip: teacher.Teacher, name: str, seed: int) -> dict:
 
 def score(params, config: Config, clip: teacher.Teacher, images: int) -> dict:
     """Score a student under the preset zss: percent, and IoU by class."""
-    benchmark = get_benchmark("playground/zss", images=images)
+    benchmark = get_benchmark("playground/zss", images=images, seed=_scene_seed())
     preset = get_preset("zss", benchmark.name)
     text = build.embed_words(clip, [list(words) for words in benchmark.words], preset)
     segmenter = DenseStudentSegmenter(params, config, text, preset)

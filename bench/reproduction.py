@@ -25,6 +25,7 @@ from absl.flags import FLAGS
 from configs import reproduction
 from zeroseg_jax import flags
 from zeroseg_jax.data.bank import write_json
+from zeroseg_jax.evaluation.attribution import CAUSES
 from zeroseg_jax.evaluation.runner import write_text
 from zeroseg_jax.playground.scenes import TUNE_SEED
 from zeroseg_jax.training.writer import describe_machine
@@ -35,9 +36,15 @@ BENCHMARKS = ("playground/things", "playground/full")
 PLUS_BENCHMARKS = (*BENCHMARKS, "playground/held-out")
 PLUS = {
     "plus_faithful": "`faithful`: the paper's objective and wiring",
+    "plus_regions": "`zeroseg_regions`: free-form regions, an adaptation of CLIP-ZSS",
     "plus": "`zeroseg_plus`",
     "plus_supervised": "the same encoder with every label",
+    "plus_supervised_long": "the same, 640 steps",
 }
+_DIAGNOSTICS = (
+    "oracle_naming_miou", "oracle_segments_miou", "segment_purity", "segment_completeness",
+    "wrong_pixels",
+)  # fmt: skip
 READOUTS = {"raw": "the teacher's own patches", "maskclip": "the teacher by MaskCLIP"}
 # The paper's mIoU on VOC, point by point.
 PAPER = {
@@ -139,6 +146,9 @@ def _collect(variant: str) -> list[dict]:
             record["miou"].setdefault(short, []).append(report["miou"])
             oracle = record.setdefault("oracle_naming", {}).setdefault(short, [])
             oracle.append(report["diagnostics"]["oracle_naming_miou"])
+            if variant in PLUS:
+                found = record.setdefault("diagnostics", {}).setdefault(short, [])
+                found.append({name: report["diagnostics"][name] for name in _DIAGNOSTICS})
     paper = PAPER.get(_key(variant), [None] * len(points))
     return [{**p, "paper": value} for p, value in zip(points.values(), paper, strict=True)]
 
@@ -167,7 +177,7 @@ def write_page(results: dict) -> None:
         for variant, points in results.get(table, {}).items():
             parts.append(_write_table(title, variant, points))
     if "plus" in results:
-        parts.append(_write_plus(results["plus"]))
+        parts += [_write_plus(results["plus"]), _write_attribution(results["plus"])]
     below = PAGE.read_text().split(END, 1)[1] if PAGE.is_file() else "\n"
     write_text(PAGE, "\n\n".join(parts) + f"\n\n{END}" + below)
 
@@ -221,6 +231,30 @@ def _write_plus(plus: dict) -> str:
             miou = plus[variant][0]["miou"]
             cells = (miou["things"], miou["full"], miou["held-out"])
             lines.append(f"| {label} | {' | '.join(map(_spread, cells))} |")
+    return "\n".join(lines)
+
+
+def _write_attribution(plus: dict) -> str:
+    """Say where zeroseg_plus and faithful lose: bounds, cuts and wrong pixels by cause."""
+    lines = [
+        "## Where it is lost\n",
+        "Bounds: mIoU with the truth's names for the model's segments, and with the model's "
+        "commonest name for each true region. Purity and completeness of segments. Wrong pixels "
+        "in percent of all, by cause (docs/evaluation.md).\n",
+        "| | mIoU | named by truth | cut by truth | purity | completeness | "
+        "naming | background | boundaries | grouping |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for variant in ("plus_faithful", "plus"):
+        if variant not in plus:
+            continue
+        point = plus[variant][0]
+        for name, runs in point["diagnostics"].items():
+            cells = [point["miou"][name]]
+            cells += [[run[key] for run in runs] for key in _DIAGNOSTICS[:-1]]
+            cells += [[run["wrong_pixels"][cause] for run in runs] for cause in CAUSES]
+            label = f"`{variant.removeprefix('plus_')}`".replace("`plus`", "`zeroseg_plus`")
+            lines.append(f"| {label}, {name} | {' | '.join(map(_spread, cells))} |")
     return "\n".join(lines)
 
 

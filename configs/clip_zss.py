@@ -51,18 +51,20 @@ def get_config(variant: str = "playground") -> ConfigDict:
 
 
 def _on_playground(config: ConfigDict) -> ConfigDict:
-    config.data.update(images=2048, mean=CLIP_MEAN, std=CLIP_STD)
+    config.model.image_px = 72  # 9 x 9 patches
+    config.data.update(images=4096, mean=CLIP_MEAN, std=CLIP_STD)
     config.model.encoder.update(
         init="teacher", activation="quick_gelu", norm_eps=1e-5, pre_norm=True, positions="learned"
     )
-    # 12 x 12 tokens; chosen on scenes of TUNE_SEED, see docs/clip_zss.md.
+    # 12 x 12 teacher tokens; chosen on scenes of TUNE_SEED, see docs/clip_zss.md.
     config.zss.update(
-        label_stride=2, prompts="playground", readout="clearclip", windows=(6,), merge_above=0.6,
-        synthesizer_width=128, synthesizer_heads=4,
+        label_stride=2, prompts="playground", dense_px=96, readout="clearclip", windows=(6,),
+        merge_above=0.6, local_view="cropped", synthesizer_width=128, synthesizer_heads=4,
+        loss_focal=20.0,
     )  # fmt: skip
-    config.optim.update(batch_global=16, base_rate=1.6e-2, steps=300, warmup_fraction=0.1)
+    config.optim.update(batch_global=16, base_rate=1.6e-2, steps=1500, warmup_fraction=0.1)
     config.optim.clip_norm = 1.0
-    config.run.update(log_every_steps=20, checkpoint_every_steps=100)
+    config.run.update(log_every_steps=50, checkpoint_every_steps=300)
     return config
 
 

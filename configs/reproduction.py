@@ -6,8 +6,9 @@ Command: python -m zeroseg_jax.sweep --config=configs/reproduction.py:VARIANT --
          python bench/reproduction.py runs all variants and writes docs/reproduction.md.
 Variants: table3, table4, table5, table6 (the paper's objective on the Playground's grouping),
           table3_faithful, table4_faithful (the paper's grouping from scratch too);
-          plus_faithful, plus (configs/zeroseg_plus.py), plus_supervised (a dense student of the
-          same encoder with every label): the demo's length, one against the other.
+          plus_faithful, plus (configs/zeroseg_plus.py), plus_regions (configs/zeroseg_regions.py),
+          plus_supervised (a dense student of the same encoder with every label): the demo's
+          length, one against the other; plus_supervised_long: four times as long, the bound.
 Expected: docs/reproduction.md.
 
 At this size and length the paper's own grouping puts every patch into one segment, whatever the
@@ -18,10 +19,10 @@ clustered patches, region read-out, an encoder that starts as the teacher's towe
 
 from ml_collections import ConfigDict
 
-from configs import clip_zss, defaults, playground, zeroseg_plus
+from configs import clip_zss, defaults, playground, zeroseg_plus, zeroseg_regions
 
 _TABLES = ("table3", "table4", "table5", "table6")
-_PLUS = ("plus_faithful", "plus", "plus_supervised")
+_PLUS = ("plus_faithful", "plus", "plus_regions", "plus_supervised", "plus_supervised_long")
 VARIANTS = (*_TABLES, "table3_faithful", "table4_faithful", *_PLUS)
 SEEDS = range(3)
 # Every swept field, at the paper's recipe but for the mask ratio, which the Playground's things
@@ -55,15 +56,21 @@ def get_config(variant: str = "table4") -> ConfigDict:
 
 
 def _build_plus(variant: str) -> ConfigDict:
-    config = zeroseg_plus.get_config("playground")
+    plus = zeroseg_plus.get_config("playground")
+    if variant == "plus":
+        return plus
     if variant == "plus_faithful":
         return playground.get_config("faithful")
-    if variant == "plus_supervised":
-        optim, images = config.optim, config.data.images
+    if variant == "plus_regions":
+        config = zeroseg_regions.get_config("playground")
+    else:
         config = clip_zss.get_config("playground")
-        config.optim, config.data.images = optim, images
         config.zss.update(split="playground-all", latent=False)
         config.zss.update(loss_global=0.0, loss_prototype=0.0)
+    config.optim, config.data.images = plus.optim, plus.data.images
+    config.model.image_px = plus.model.image_px
+    if variant == "plus_supervised_long":
+        config.optim.steps *= 4
     return config
 
 

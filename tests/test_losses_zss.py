@@ -29,8 +29,8 @@ def sigmoid(x):
 def test_global_attention_and_infonce_with_a_bank_half_full():
     dense, token, bank = draw(3, 5, 8), draw(3, 8), draw(4, 8)
     bank[2:] = 0
-    found = zss.attend_globally(dense, token)
-    loss = zss.global_loss(found, token, bank, 0.07)
+    found = zss.attend_globally(dense, token[:, None], jnp.ones((1, 5)))[:, 0]
+    loss = zss.global_loss(found[:, None], token[:, None], bank, 0.07)
     for i in range(3):
         scores = dense[i] @ token[i] / np.sqrt(8)
         weights = np.exp(scores - scores.max())
@@ -40,6 +40,23 @@ def test_global_attention_and_infonce_with_a_bank_half_full():
         logits = unit(wanted) @ unit(keys).T / 0.07
         expected = np.log(np.exp(logits - logits.max()).sum()) + logits.max() - logits[i]
         np.testing.assert_allclose(loss[i], expected, rtol=1e-4)
+
+
+def test_a_view_looks_at_its_own_cells_and_every_other_view_is_a_negative():
+    dense, views, bank = draw(2, 6, 8), draw(2, 3, 8), draw(4, 8)
+    shares = np.zeros((3, 6), np.float32)
+    shares[0], shares[1, 2], shares[2, 3:5] = 1, 0.3, (1.0, 0.5)
+    found = np.asarray(zss.attend_globally(dense, views, jnp.asarray(shares)))
+    # One cell inside: that cell, however little of it.
+    np.testing.assert_allclose(found[:, 1], dense[:, 2], rtol=1e-6)
+    scores = np.exp(dense[:, 3:5] @ views[:, 2, :, None] / np.sqrt(8))[..., 0] * (1.0, 0.5)
+    mixed = np.einsum("bp,bpe->be", scores / scores.sum(axis=1, keepdims=True), dense[:, 3:5])
+    np.testing.assert_allclose(found[:, 2], mixed, rtol=1e-5)
+    loss = zss.global_loss(jnp.asarray(found), views, bank, 0.07)
+    keys = np.concatenate([unit(views).reshape(6, 8), unit(bank)])
+    logits = unit(found).reshape(6, 8) @ keys.T / 0.07
+    terms = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(6), np.arange(6)]
+    np.testing.assert_allclose(loss, terms.reshape(2, 3).mean(axis=1), rtol=1e-4)
 
 
 def test_the_bank_is_first_in_first_out():
@@ -151,7 +168,7 @@ def whole(config, fused):
     dense = jnp.asarray(rng.normal(size=(2, 2, 2, width)), jnp.float32)
     text = jnp.asarray(unit(rng.normal(size=(n, width))), jnp.float32)
     token = jnp.asarray(rng.normal(size=(2, width)), jnp.float32)
-    teacher = zss.TeacherView(token, jnp.zeros((3, width)), text, jnp.ones((2, k, width)))
+    teacher = zss.TeacherView(token[:, None], jnp.zeros((3, width)), text, jnp.ones((2, k, width)))
 
     return _whole(config, dense, teacher, jnp.asarray(fused))
 
@@ -163,7 +180,10 @@ def _whole(config, dense, teacher, fused):
     def loss(dense):
         members = zss.region_members(fused, 2, 2, classes)
         means, present = zss.region_means(dense.reshape(2, 4, -1), members)
-        value, metrics = zss.total_loss(dense, fused, means, present, means, teacher, config)
+        value, metrics = zss.total_loss(
+            dense, fused, means, present, means, teacher, config,
+            weights=jnp.ones((1, 4)), turned=jnp.array([True, False]),
+        )  # fmt: skip
         return value.mean(), metrics
 
     (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(dense)

@@ -25,13 +25,13 @@ class TeacherView:
     """What the frozen teacher says of a batch.
 
     Attributes:
-      class_token: (B, E), of the whole images.
+      views: (B, V, E), class tokens of views of the images; row 0 is the whole image.
       bank: (M, E), class tokens of past images.
       text: float32 (N, E), the seen words, unit rows.
       local: (B, K, E), its view of each latent region; zeros where there is none.
     """
 
-    class_token: Array
+    views: Array
     bank: Array
     text: Array
     local: Array
@@ -43,41 +43,49 @@ def unit(x: Array) -> Array:
     return x * jax.lax.rsqrt(jnp.square(x).sum(axis=-1, keepdims=True) + _NORM_EPS**2)
 
 
-def attend_globally(dense: Array, class_token: Array) -> Array:
-    """GLM: let the teacher's class token look at the student's dense features.
+def attend_globally(dense: Array, views: Array, weights: Array) -> Array:
+    """GLM: let the teacher's class tokens look at the student's dense features.
+
+    The paper has one view, the whole image; more are the project's own, and look at the cells
+    inside them alone.
 
     Args:
       dense: (B, P, E), keys and values as they are, no projection.
-      class_token: (B, E), the query.
+      views: (B, V, E), the queries.
+      weights: float32 (V, P), the share of each cell that lies in each view, see
+        losses.cell_weights; every view has some.
 
     Returns:
-      float32 (B, E): softmax(q k / sqrt(E)) v.
+      float32 (B, V, E): softmax(q k / sqrt(E)) v, the softmax weighted by the share.
     """
-    dense, query = dense.astype(jnp.float32), class_token.astype(jnp.float32)
-    scores = jnp.einsum("be,bpe->bp", query, dense) * dense.shape[-1] ** -0.5
-    return jnp.einsum("bp,bpe->be", jax.nn.softmax(scores, axis=-1), dense)
+    dense, query = dense.astype(jnp.float32), views.astype(jnp.float32)
+    scores = jnp.einsum("bve,bpe->bvp", query, dense) * dense.shape[-1] ** -0.5
+    inside = jnp.where(weights > 0, jnp.log(jnp.maximum(weights, _NORM_EPS)), _LEAST)
+    return jnp.einsum("bvp,bpe->bve", jax.nn.softmax(scores + inside, axis=-1), dense)
 
 
-def global_loss(predicted: Array, class_token: Array, bank: Array, temperature: float) -> Array:
-    """GLM's InfoNCE: each prediction to the class token of its own image.
+def global_loss(predicted: Array, views: Array, bank: Array, temperature: float) -> Array:
+    """GLM's InfoNCE: each prediction to the class token of its own view.
 
-    Negatives are the class tokens of the other images of the batch and those of the bank. Rows of
-    zeros in the bank, where it is not full yet, do not count.
+    Negatives are the other class tokens of the batch and those of the bank. Rows of zeros in the
+    bank, where it is not full yet, do not count.
 
     Args:
-      predicted: (B, E), from attend_globally.
-      class_token: (B, E), the teacher's.
+      predicted: (B, V, E), from attend_globally.
+      views: (B, V, E), the teacher's.
       bank: (M, E), past class tokens.
       temperature: divides cosines.
 
     Returns:
-      float32 (B,).
+      float32 (B,), the mean over views.
     """
-    keys = jnp.concatenate([unit(class_token), unit(bank)])
-    filled = jnp.concatenate([jnp.ones(len(class_token), bool), jnp.any(bank != 0, axis=-1)])
-    logits = jnp.where(filled, unit(predicted) @ keys.T / temperature, _LEAST)
-    own = jnp.diagonal(logits[:, : len(class_token)])
-    return jax.nn.logsumexp(logits, axis=-1) - own
+    b, v, width = views.shape
+    keys = jnp.concatenate([unit(views).reshape(b * v, width), unit(bank)])
+    filled = jnp.concatenate([jnp.ones(b * v, bool), jnp.any(bank != 0, axis=-1)])
+    logits = unit(predicted).reshape(b * v, width) @ keys.T / temperature
+    logits = jnp.where(filled, logits, _LEAST)
+    own = jnp.diagonal(logits[:, : b * v])
+    return (jax.nn.logsumexp(logits, axis=-1) - own).reshape(b, v).mean(axis=1)
 
 
 def push_bank(bank: Array, class_token: Array) -> Array:
@@ -259,6 +267,9 @@ def total_loss(
     prototypes: Array,
     teacher: TeacherView,
     config: ZssConfig,
+    *,
+    weights: Array,
+    turned: Array,
 ) -> tuple[Array, dict[str, Array]]:
     """Add up the weighted terms of CLIP-ZSS.
 
@@ -269,6 +280,8 @@ def total_loss(
       prototypes: (B, N + K, E), of the synthesizer.
       teacher: what the teacher says.
       config: weights and constants; without config.latent the ids from N on do not count.
+      weights: float32 (V, h * w), the share of each cell that lies in each view.
+      turned: bool (B,), images that the student sees mirrored, and the teacher did not.
 
     Returns:
       The loss, float32 (B,), and its parts and counts by name, each float32 (B,).
@@ -276,6 +289,8 @@ def total_loss(
     b, h, w, width = dense.shape
     seen, size = len(teacher.text), fused.shape[1:]
     fused, cells = fused.reshape(b, -1), dense.reshape(b, h * w, width)
+    as_taught = jnp.where(turned[:, None, None, None], dense[:, :, ::-1], dense)
+    as_taught = as_taught.reshape(b, h * w, width)
     if not config.latent:
         fused = jnp.where(fused < seen, fused, -1)
         prototypes, present = prototypes[:, :seen], present[:, :seen]
@@ -284,16 +299,16 @@ def total_loss(
     )
     logits = enlarge(logits, (h, w), size)
     is_seen = jnp.arange(logits.shape[-1]) < seen
-    weights = jnp.where(is_seen, 1.0, config.latent_weight)
+    importance = jnp.where(is_seen, 1.0, config.latent_weight)
     choices = is_seen | present
     target = jax.nn.one_hot(fused, logits.shape[-1], dtype=jnp.float32)
     tau = config.temperature
     terms = {
-        "pixel": lambda: pixel_loss(logits, target, weights, choices),
-        "focal": lambda: focal_loss(logits, target, choices * weights),
-        "dice": lambda: dice_loss(logits, target, choices * weights),
+        "pixel": lambda: pixel_loss(logits, target, importance, choices),
+        "focal": lambda: focal_loss(logits, target, choices * importance),
+        "dice": lambda: dice_loss(logits, target, choices * importance),
         "global": lambda: global_loss(
-            attend_globally(cells, teacher.class_token), teacher.class_token, teacher.bank, tau
+            attend_globally(as_taught, teacher.views, weights), teacher.views, teacher.bank, tau
         ),
         "prototype": lambda: prototype_loss(prototypes[:, :seen], teacher.text, present[:, :seen]),
         "local": lambda: local_loss(means[:, seen:], teacher.local, present[:, seen:], tau),

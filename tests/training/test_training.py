@@ -4,16 +4,20 @@ import dataclasses
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
 from tests.training.tiny import QUIET, TINY, losses_of
 from zeroseg_jax import paths
 from zeroseg_jax.config import from_mapping
+from zeroseg_jax.models import student as students
+from zeroseg_jax.models.masking import count_visible
 from zeroseg_jax.training import goodput, optimizer, writer
 from zeroseg_jax.training.checkpoint import load_params
 from zeroseg_jax.training.exported import export_params
 from zeroseg_jax.training.loop import Options, train
+from zeroseg_jax.training.pictures import build_painter
 
 
 def test_another_config_is_refused_by_field_unless_told(tmp_path, configure, clip, whole):
@@ -136,6 +140,26 @@ def test_pictures_and_scalars_go_to_tensorboard_and_a_profile_is_written(tmp_pat
     for name in (b"loss_matching", b"segments/0", b"images_per_second"):
         assert name in events
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+
+
+def test_pictures_show_what_is_left_and_what_the_decoder_makes_of_it(configure, clip):
+    config = configure()
+    rng = np.random.default_rng(0)
+    side, patch = config.model.image_px, config.model.encoder.patch_px
+    source = [{"image": rng.integers(0, 256, (side, side, 3), dtype=np.uint8)} for _ in range(2)]
+    student = students.build_student(config.model)
+    params = jax.jit(lambda key: students.init_params(student, key))(jax.random.key(1))
+    painted = build_painter(config, source)(params)
+    assert set(painted) == {"segments/0", "segments/1"}
+    image, left, rebuilt, segments = np.split(painted["segments/0"], 4, axis=1)
+    assert (image == source[0]["image"]).all() and (segments != image).any()
+    grey = np.rint(255 * np.array(config.data.mean)).astype(int)
+    blocks = (left.reshape(side // patch, patch, -1, patch, 3) == grey).all(axis=(1, 3, 4))
+    patches = (side // patch) ** 2
+    assert blocks.sum() == patches - count_visible(patches, config.model.mask_ratio)
+    removed = blocks.repeat(patch, axis=0).repeat(patch, axis=1)
+    # What was visible is shown as it is; what was removed is made up, with the truth's own scale.
+    assert (rebuilt == image)[~removed].all() and (rebuilt != image)[removed].mean() > 0.9
 
 
 @pytest.mark.parametrize(

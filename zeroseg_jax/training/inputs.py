@@ -147,12 +147,11 @@ def build_inputs(
             wanted["source"] = sources.describe_source(config)
         if teacher is not None:
             wanted["teacher"] = teacher.digest
-        if not is_zss and set(config.teacher.grids) < set(manifest["grids"]):
+        if set(config.teacher.grids) < set(manifest["grids"]):
             wanted["grids"] = manifest["grids"]
         bank.check_manifest(manifest, wanted)
-        if not is_zss:
-            source = _take_part(source, config, log)
         words = _check_regions(config, source.regions_manifest) if is_zss else []
+        source = _take_part(source, config, log)
         return Inputs(source, None, manifest["teacher"], config, words)
     if teacher is None:
         raise ValueError("data.features: live features need a teacher; set teacher.directory.")
@@ -169,8 +168,8 @@ def build_inputs(
 
 
 def _take_part(
-    source: bank.BankSource, config: Config, log: Callable[[str], None]
-) -> bank.BankSource | bank.BankPart:
+    source: bank.BankSource | regions.FusedSource, config: Config, log: Callable[[str], None]
+) -> bank.BankSource | regions.FusedSource | bank.BankPart:
     """Take what the config wants of a bank that may have more grids, or more images if named."""
     start, rows = 0, {}
     for grid in source.manifest["grids"]:

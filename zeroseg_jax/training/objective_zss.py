@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from zeroseg_jax import losses_zss
-from zeroseg_jax.config import Config
+from zeroseg_jax.config import Config, grid_windows
+from zeroseg_jax.losses import cell_weights
 from zeroseg_jax.models import dense_student as dense
 from zeroseg_jax.teacher import Teacher
 from zeroseg_jax.teacher.text import embed_classes, words_cache
@@ -100,17 +101,19 @@ def build_loss(config: Config, student: dense.DenseStudent, text: np.ndarray):
     zss = config.zss
     mean, std = (jnp.array(v, jnp.float32) for v in (config.data.mean, config.data.std))
     classes = len(text) + zss.regions_max
+    windows = grid_windows(config.teacher.grids, config.teacher.overlap)
 
     def loss_fn(params, batch, key, memory):
         images = (batch["image"].astype(jnp.float32) / 255 - mean) / std
         fused = batch["fused"].astype(jnp.int32)
+        turned = jnp.zeros(len(images), bool)
         if zss.flip:
-            turned = jax.random.bernoulli(key, shape=(len(images), 1, 1))
-            images = jnp.where(turned[..., None], images[:, :, ::-1], images)
-            fused = jnp.where(turned, fused[:, :, ::-1], fused)
+            turned = jax.random.bernoulli(key, shape=(len(images),))
+            images = jnp.where(turned[:, None, None, None], images[:, :, ::-1], images)
+            fused = jnp.where(turned[:, None, None], fused[:, :, ::-1], fused)
         features = dense.apply_dense(student, params, images)
         b, h, w, width = features.shape
-        token = batch["features"][:, 0].astype(jnp.float32)
+        views = batch["features"].astype(jnp.float32)
         members = losses_zss.region_members(fused, h, w, classes)
         means, present = losses_zss.region_means(features.reshape(b, h * w, width), members)
         prototypes = dense.apply_synthesizer(
@@ -118,12 +121,13 @@ def build_loss(config: Config, student: dense.DenseStudent, text: np.ndarray):
             params,
             jax.lax.stop_gradient(means) if zss.stop_gradient else means,
             present,
-            token[:, None],
+            views[:, :1],
         )
-        teacher = losses_zss.TeacherView(token, memory["bank"], jnp.asarray(text), batch["local"])
+        teacher = losses_zss.TeacherView(views, memory["bank"], jnp.asarray(text), batch["local"])
         loss, metrics = losses_zss.total_loss(
-            features, fused, means, present, prototypes, teacher, zss
-        )
+            features, fused, means, present, prototypes, teacher, zss,
+            weights=jnp.asarray(cell_weights(h, windows)), turned=turned,
+        )  # fmt: skip
         return loss.mean(), {name: value.mean() for name, value in metrics.items()}
 
     return loss_fn
