@@ -1,0 +1,108 @@
+"""What does not need semantics, on real photographs: reconstruction, segments, losses, speed.
+
+    python bench/photographs.py --directory=FOLDER
+
+Any folder of photographs. The numbers and a plot of the losses go into docs/, the pictures into
+the work directory alone: each row is a photograph, the patches left of it, the decoder's guess and
+the segments.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from absl import flags as absl_flags
+from absl.flags import FLAGS
+from PIL import Image
+
+from zeroseg_jax import flags
+from zeroseg_jax.config import from_mapping
+from zeroseg_jax.data.bank import BankSource, write_json
+from zeroseg_jax.evaluation.runner import save_png
+from zeroseg_jax.training.checkpoint import load_params
+from zeroseg_jax.training.pictures import build_painter
+from zeroseg_jax.training.writer import describe_machine
+
+_SCALE = 3
+
+
+def define_flags() -> None:
+    """Define the command line."""
+    absl_flags.DEFINE_string("directory", None, "of photographs", required=True)
+    absl_flags.DEFINE_string("workdir", "runs/photographs", "holds bank, run and pictures.png")
+    absl_flags.DEFINE_integer("steps", 300, "of training, 32 photographs each", lower_bound=1)
+    absl_flags.DEFINE_string("output", "docs/results/photographs.json", "raw results")
+    absl_flags.DEFINE_string("plot", "docs/images/photographs-losses.png", "plot of the losses")
+
+
+def main(arguments: list[str]) -> None:
+    """Prepare, train, and tell."""
+    del arguments
+    seconds = {module: run(module) for module in ("prepare", "train")}
+    lines = (Path(FLAGS.workdir) / "metrics.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    names = [name for name in records[0] if name.startswith("loss")]
+    kept = ("step", *names, "segments_used", "distinct_matches", "images_per_second")
+    curve = [{name: record[name] for name in kept} for record in records]
+    bank = BankSource(Path(FLAGS.workdir) / "bank")
+    results = {
+        "command": f"python bench/photographs.py --directory=FOLDER --steps={FLAGS.steps}",
+        "photographs": len(bank),
+        "seconds": seconds,
+        "images_per_second": float(np.median([r["images_per_second"] for r in records[1:]])),
+        "first": curve[0],
+        "last": curve[-1],
+        "curve": curve,
+        **describe_machine(),
+    }
+    write_json(Path(FLAGS.output), results)
+    plot(curve, names)
+    paint(bank)
+    print({"first": curve[0], "last": curve[-1], "seconds": seconds})
+
+
+def run(module: str) -> float:
+    """Run a command of the package on the photographs; return its seconds."""
+    begin = time.time()
+    command = [
+        sys.executable, "-m", f"zeroseg_jax.{module}", "--config=configs/photos.py:small",
+        f"--workdir={FLAGS.workdir}", f"--config.data.directory={FLAGS.directory}",
+    ]  # fmt: skip
+    if module == "train":
+        command += [f"--config.optim.steps={FLAGS.steps}", "--config.run.log_every_steps=10"]
+    subprocess.run(command, check=True)
+    return round(time.time() - begin, 1)
+
+
+def plot(curve: list[dict], names: list[str]) -> None:
+    """Draw every loss over the steps, each against its first value."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    steps = [record["step"] for record in curve]
+    for name in names:
+        first = curve[0][name]
+        axes.plot(steps, [record[name] / first for record in curve], label=name)
+    axes.set(xlabel="step", ylabel="loss, first logged = 1")
+    axes.legend(fontsize=7, ncols=2)
+    figure.savefig(FLAGS.plot, format="png", dpi=110)
+
+
+def paint(bank: BankSource) -> None:
+    """Write pictures.png, a few photographs through the student."""
+    params, _ = load_params(FLAGS.workdir)
+    manifest = json.loads((Path(FLAGS.workdir) / "manifest.json").read_text())
+    rows = build_painter(from_mapping(manifest["config"]), bank)(params)
+    sheet = Image.fromarray(np.concatenate(list(rows.values())))
+    size = (sheet.width * _SCALE, sheet.height * _SCALE)
+    save_png(sheet.resize(size, Image.Resampling.BICUBIC), Path(FLAGS.workdir) / "pictures.png")
+
+
+if __name__ == "__main__":
+    flags.run(main, define_flags)
