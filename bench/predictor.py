@@ -29,7 +29,7 @@ from absl.flags import FLAGS
 from zeroseg_jax import flags, teacher
 from zeroseg_jax.config import from_mapping
 from zeroseg_jax.evaluation.build import TrainedStudent
-from zeroseg_jax.evaluation.presets import get_preset
+from zeroseg_jax.evaluation.presets import WHOLE_PICTURE, get_preset
 from zeroseg_jax.models import student as students
 from zeroseg_jax.models.sizes import SIZES
 from zeroseg_jax.playground.scenes import build_scene, render
@@ -53,7 +53,9 @@ def build_predictor(size: str) -> Predictor:
     config = from_mapping({"model": {**SIZES[size], "embed_dim": clip.embed_dim}})
     params = students.init_params(students.build_student(config.model), jax.random.key(0))
     student = TrainedStudent(params, config, clip, f"random {size} at step 0")
-    return Predictor(student, get_preset("zeroseg", "playground/full"), {}, keep_words=False)
+    # The preset of Predictor.from_pretrained: a picture seen whole.
+    preset = get_preset("zeroseg", "playground/full", {"window_px": str(WHOLE_PICTURE)})
+    return Predictor(student, preset, {}, keep_words=False)
 
 
 def build_groupvit(width: int, heads: int) -> tuple[Callable, Callable]:
