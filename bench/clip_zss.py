@@ -42,24 +42,26 @@ from zeroseg_jax.training.writer import describe_machine
 _NO_PLM = {"zss.latent": False, "zss.loss_focal": 0.0, "zss.loss_dice": 0.0,
            "zss.loss_prototype": 0.0}  # fmt: skip
 _VIEWS = {"teacher.grids": (1, 2, 3, 4)}
-# Method -> changes of the recipe; "views" and "local" are not CLIP-ZSS's own.
+_COSINE = {"zss.loss_local": 10.0, "zss.local_form": "cosine"}
+# Method -> changes of the recipe. "over views" and "cosine" are the project's own, "local" is the
+# successor's.
 METHODS = {
     "baseline": {**_NO_PLM, "zss.loss_global": 0.0},
     "GLM": _NO_PLM,
+    "GLM over views": {**_NO_PLM, **_VIEWS},
     "PLM": {"zss.loss_global": 0.0},
     "GLM + PLM": {},
     "GLM + PLM + local": {"zss.loss_local": 1.0},
-    "GLM over views + PLM + local": {"zss.loss_local": 1.0, **_VIEWS},
+    "GLM + PLM + local, cosine": _COSINE,
 }
-_ALL = METHODS["GLM + PLM + local"]
 # Each constant that no source gives, below and above the recipe's.
 SENSITIVITY = {
-    "the recipe": _ALL,
+    "the recipe": _COSINE,
     **{
-        f"{field} {value}": {**_ALL, f"zss.{field}": value}
+        f"{field} {value}": {**_COSINE, f"zss.{field}": value}
         for field, values in (
             ("loss_focal", (5.0, 100.0)), ("latent_weight", (0.25, 1.0)), ("alpha", (7.0, 28.0)),
-            ("beta", (7.0, 28.0)), ("temperature", (0.03, 0.2)), ("loss_local", (0.3, 3.0)),
+            ("beta", (7.0, 28.0)), ("temperature", (0.03, 0.2)), ("loss_local", (3.0, 30.0)),
             ("bank_size", (1, 96)), ("stop_gradient", (False,)),
         )
         for value in values
@@ -142,7 +144,7 @@ def _configure(changes: dict, seed: int) -> Config:
 def _run(config: Config, clip: teacher.Teacher, name: str, seed: int) -> dict:
     begin = time.time()
     cpu = time.process_time()
-    slug = "-".join(name.replace("+", "").lower().split())
+    slug = "-".join(name.replace("+", "").replace(",", "").lower().split())
     workdir = Path(FLAGS.workdir) / f"{slug}-{config.optim.steps}-{seed}"
     done = train(config, workdir, teacher=clip, options=Options(log=lambda line: None))
     if not done["finished"]:

@@ -11,7 +11,7 @@ Variants: playground.
 Expected: docs/clip_zss.md.
 
 Every pixel is unannotated, so regions cover the picture. A dense student is taught by the class
-token of the picture (GLM), by the teacher's view of each region (the successor's local term) and
+token of the picture (GLM), by the teacher's view of each region (the local term) and
 to tell the regions of a picture apart (cosines to their prototypes). Nothing ties the prototypes
 to words, so the BCE is off.
 """
@@ -28,6 +28,6 @@ def get_config(variant: str = "playground") -> ConfigDict:
     defaults.pick_variant(variant, VARIANTS, "configs/zeroseg_regions.py")
     config = clip_zss.get_config("playground")
     config.name = f"zeroseg_regions_{variant}"
-    config.zss.update(split="none", loss_prototype=0.0, loss_local=1.0, local_view="cropped")
+    config.zss.update(split="none", loss_prototype=0.0, loss_local=10.0, local_form="cosine")
     config.zss.update(windows=(3, 6), merge_above=0.7)
     return config

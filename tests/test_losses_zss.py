@@ -153,13 +153,16 @@ def test_dice_over_present_classes_only():
 def test_local_loss():
     means, targets = draw(2, 2, 4), draw(2, 2, 4)
     present = np.array([[True, True], [True, False]])
-    loss = zss.local_loss(means, targets, present, 0.1)
+    loss = zss.local_loss(means, targets, present, temperature=0.1, form="infonce")
     keys = unit(targets[present])
     wanted = []
     for row, mean in enumerate(means[present]):
         logits = unit(mean) @ keys.T / 0.1
         wanted.append(np.log(np.exp(logits).sum()) - logits[row])
     np.testing.assert_allclose(loss, [np.mean(wanted[:2]), wanted[2]], rtol=1e-4)
+    loss = zss.local_loss(means, targets, present, temperature=0.1, form="cosine")
+    angles = 1 - (unit(means) * unit(targets)).sum(axis=-1)
+    np.testing.assert_allclose(loss, [angles[0].mean(), angles[1, 0]], rtol=1e-5)
 
 
 def whole(config, fused):

@@ -125,6 +125,7 @@ class ZssConfig:
     least_share: float = 0.01  # of the grid; smaller regions go to their neighbours
     regions_max: int = 16  # K, latent classes an image
     local_view: str = "masked"  # what loss_local is taught by: masked | cropped (and masked)
+    local_form: str = "infonce"  # of loss_local: infonce, the successor's | cosine (own)
     # constants of the losses
     temperature: float = 0.07  # tau, of both InfoNCE losses
     bank_size: int = 24  # past class tokens, the paper's
@@ -270,6 +271,7 @@ _CHOICES = {
     "zss.encoder": ("vit", *(f"mit_b{i}" for i in range(6)), "mit_tiny"),
     "zss.readout": ("raw", "maskclip", "sclip", "clearclip", "naclip"),
     "zss.local_view": ("masked", "cropped"),
+    "zss.local_form": ("infonce", "cosine"),
     "teacher.dtype": ("float16", "float32"),
     "data.source": ("playground", "folder", "arrayrecord", "tar", "tfds"),
     "data.features": ("bank", "live"),

@@ -237,26 +237,31 @@ def dice_loss(logits: Array, target: Array, weights: Array) -> Array:
     return loss.sum(axis=-1) / jnp.maximum(present.sum(axis=-1).mean(), 1)
 
 
-def local_loss(means: Array, targets: Array, present: Array, temperature: float) -> Array:
-    """InfoNCE between region means and the teacher's class token of each masked region.
+def local_loss(
+    means: Array, targets: Array, present: Array, *, temperature: float, form: str
+) -> Array:
+    """Pull region means to the teacher's class token of each region.
 
     Args:
       means: (B, K, E), of the student's dense features over latent regions.
       targets: (B, K, E), the teacher's view of the regions.
       present: bool (B, K).
-      temperature: divides cosines.
+      temperature: divides cosines of "infonce".
+      form: "infonce", negatives are all regions of the batch; "cosine", 1 - cosine.
 
     Returns:
-      float32 (B,): mean over an image's regions; negatives are all regions of the batch.
+      float32 (B,): mean over an image's regions.
 
-    Source: CLIP-to-Seg distillation, the successor's local loss.
+    Source: CLIP-to-Seg distillation, the successor's local loss; "cosine" is own.
     """
     b, k, width = means.shape
+    own = jnp.einsum("bke,bke->bk", unit(means), unit(targets))
+    if form == "cosine":
+        return _mean_where(1 - own, present)
     keys = unit(targets).reshape(b * k, width)
     logits = jnp.einsum("bke,je->bkj", unit(means), keys) / temperature
     logits = jnp.where(present.reshape(-1), logits, _LEAST)
-    own = jnp.einsum("bke,bke->bk", unit(means), unit(targets)) / temperature
-    return _mean_where(jax.nn.logsumexp(logits, axis=-1) - own, present)
+    return _mean_where(jax.nn.logsumexp(logits, axis=-1) - own / temperature, present)
 
 
 def total_loss(
@@ -311,7 +316,13 @@ def total_loss(
             attend_globally(as_taught, teacher.views, weights), teacher.views, teacher.bank, tau
         ),
         "prototype": lambda: prototype_loss(prototypes[:, :seen], teacher.text, present[:, :seen]),
-        "local": lambda: local_loss(means[:, seen:], teacher.local, present[:, seen:], tau),
+        "local": lambda: local_loss(
+            means[:, seen:],
+            teacher.local,
+            present[:, seen:],
+            temperature=tau,
+            form=config.local_form,
+        ),
     }
     weight_of = {name: getattr(config, f"loss_{name}") for name in ZSS_TERMS}
     # A term of weight 0 costs nothing and is not logged.
