@@ -17,6 +17,7 @@ from zeroseg_jax.evaluation.presets import get_preset
 from zeroseg_jax.evaluation.runner import segment_image
 from zeroseg_jax.evaluation.segmenters import DenseStudentSegmenter
 from zeroseg_jax.models import dense_student
+from zeroseg_jax.training import objective_zss
 from zeroseg_jax.training.checkpoint import load_params
 from zeroseg_jax.training.loop import Options, train
 
@@ -257,3 +258,47 @@ def test_starts(whole, clip):
         dense_student.init_dense_from_zeroseg(
             load_params(whole)[0], trained, from_mapping(TINY).model
         )
+
+
+def test_a_bank_of_more_grids_serves_the_whole_image_alone_and_views(
+    prepared, tmp_path, clip, whole
+):
+    wide = from_mapping({**TINY, "teacher": {"grids": (1, 2)}})
+    directory = tmp_path / "bank"
+    build(directory, clip, wide)
+    # The rows of the whole image are the same forwards: the run is that of the bank of one grid.
+    train(configure((directory,)), tmp_path / "one", teacher=clip, options=QUIET)
+    np.testing.assert_allclose(losses_of(tmp_path / "one"), losses_of(whole), rtol=2e-4)
+    several = dataclasses.replace(configure((directory,)), teacher=wide.teacher)
+    train(several, tmp_path / "views", teacher=clip, options=QUIET)
+    assert np.isfinite(losses_of(tmp_path / "views")).all()
+    assert losses_of(tmp_path / "views") != losses_of(tmp_path / "one")
+
+
+def test_a_mirrored_image_is_held_against_its_own_views(clip):
+    """The teacher's views are not mirrored, so the student's features are turned back for GLM."""
+    config = from_mapping({**TINY, "teacher": {"grids": (1, 2)}})
+    zss = dataclasses.replace(config.zss, flip=True, latent=False, loss_local=0.0,
+                              loss_pixel=0.0, loss_focal=0.0, loss_dice=0.0,
+                              loss_prototype=0.0)  # fmt: skip
+    config = dataclasses.replace(config, zss=zss)
+    student = dense_student.build_dense_student(config.model, zss)
+    text = np.zeros((1, 128), np.float32)
+    loss_fn = objective_zss.build_loss(config, student, text)
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
+    views = rng.normal(size=(1, 5, 128)).astype(np.float32)
+    rest = {"fused": np.zeros((1, 8, 8), np.int16), "local": np.zeros((1, 4, 128), np.float16)}
+    params = dense_student.init_dense_params(student, jax.random.key(0))
+    memory = {"bank": np.zeros((12, 128), np.float32)}
+    keys = {bool(jax.random.bernoulli(k, shape=(1,))[0]): k for k in map(jax.random.key, range(8))}
+
+    def loss(image, views, turned):
+        batch = {"image": image, "features": views, **rest}
+        return float(loss_fn(params, batch, keys[turned], memory)[0])
+
+    # Turned, the student sees `image` itself, whose left is the right of what the teacher saw.
+    mirrored = loss(image[:, :, ::-1], views, turned=True)
+    swapped = views[:, [0, 2, 1, 4, 3]]
+    assert mirrored == pytest.approx(loss(image, swapped, turned=False), rel=1e-5)
+    assert mirrored != pytest.approx(loss(image, views, turned=False), rel=1e-3)
