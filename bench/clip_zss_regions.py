@@ -1,0 +1,100 @@
+"""How well CLIP-ZSS's regions fit the truth, by what the paper leaves open.
+
+python bench/clip_zss_regions.py
+
+Tune scenes of the Playground with nothing annotated, 12 x 12 teacher tokens. For each thing and
+each kind of stuff of at least 1 % of the picture, the best IoU with any region; the means.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from pathlib import Path
+
+import numpy as np
+from absl import flags as absl_flags
+from absl.flags import FLAGS
+
+from zeroseg_jax import flags, teacher
+from zeroseg_jax.data.bank import write_json
+from zeroseg_jax.playground.scenes import SHAPES, TUNE_SEED, build_scene, render
+from zeroseg_jax.pseudo_labels import region_threads
+from zeroseg_jax.teacher.regions import RegionSettings, find_regions
+from zeroseg_jax.training.writer import describe_machine
+
+_SIDE_PX, _LEAST = 96, 0.01
+READOUTS = ("clearclip", "maskclip", "raw")
+WINDOWS = ((3,), (6,), (3, 6), (2, 4, 8))
+LAMBDAS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+
+
+def define_flags() -> None:
+    """Define the command line."""
+    absl_flags.DEFINE_integer("images", 96, "scenes", lower_bound=1)
+    absl_flags.DEFINE_string("output", "docs/results/clip_zss_regions.json", "raw results")
+
+
+def best_overlaps(ids: np.ndarray, truth: np.ndarray) -> dict[str, list[float]]:
+    """List the best IoU of any region with each true thing and each true kind of stuff.
+
+    Args:
+      ids: int (h, w), regions of tokens, -1 for none.
+      truth: int (H, W), shapes first, then stuff; H and W multiples of h and w.
+    """
+    regions = ids.repeat(len(truth) // len(ids), axis=0).repeat(len(truth) // len(ids), axis=1)
+    found: dict[str, list[float]] = {"things": [], "stuff": []}
+    for label in np.unique(truth):
+        mine = truth == label
+        if mine.mean() < _LEAST:
+            continue
+        inside, counts = np.unique(regions[mine], return_counts=True)
+        overlaps = [
+            both / (mine | (regions == region)).sum()
+            for region, both in zip(inside, counts, strict=True)
+            if region >= 0
+        ]
+        found["things" if label < len(SHAPES) else "stuff"].append(max(overlaps, default=0.0))
+    return found
+
+
+def main(arguments: list[str]) -> None:
+    """Score every setting."""
+    del arguments
+    clip = teacher.load("playground")
+    scenes = [render(build_scene(TUNE_SEED, i), _SIDE_PX) for i in range(FLAGS.images)]
+    truths = [
+        np.where(labels.thing > 0, labels.thing - 1, len(SHAPES) + labels.stuff - 1)
+        for _, labels in scenes
+    ]
+    images = np.stack([image for image, _ in scenes]).astype(np.float32) / 255
+    pixels = (images - np.float32(clip.mean)) / np.float32(clip.std)
+    rows = []
+    for readout in READOUTS:
+        tokens = np.concatenate([clip.dense(p[None], readout) for p in pixels]).astype(np.float32)
+        free = np.ones(tokens.shape[1:3], bool)
+        for windows, merge_above in itertools.product(WINDOWS, LAMBDAS):
+            settings = RegionSettings(windows=windows, merge_above=merge_above)
+            find = functools.partial(find_regions, free=free, settings=settings)
+            with region_threads() as pool:
+                regions = list(pool.map(find, tokens))
+            best: dict[str, list[float]] = {"things": [], "stuff": []}
+            for one, truth in zip(regions, truths, strict=True):
+                for kind, values in best_overlaps(one.ids, truth).items():
+                    best[kind] += values
+            rows.append(
+                {
+                    "readout": readout,
+                    "windows": windows,
+                    "merge_above": merge_above,
+                    "regions": round(float(np.mean([one.count for one in regions])), 2),
+                    **{kind: round(float(np.mean(values)), 3) for kind, values in best.items()},
+                }
+            )
+            print(rows[-1], flush=True)
+    command = f"python bench/clip_zss_regions.py --images={FLAGS.images}"
+    write_json(Path(FLAGS.output), {"command": command, "rows": rows, **describe_machine()})
+
+
+if __name__ == "__main__":
+    flags.run(main, define_flags)
