@@ -102,6 +102,7 @@ def main(arguments: list[str]) -> None:
             print(name, {k: v for k, v in runs[-1].items() if k != "per_class_iou"}, flush=True)
             results["summary"] = _summarise(results["methods"])
             write_json(path, results)
+    print(write_table(results["summary"]))
 
 
 def _open_results(path: Path) -> dict:
@@ -175,6 +176,16 @@ def score(params, config: Config, clip: teacher.Teacher, images: int) -> dict:
             for name, value in zip(benchmark.class_names, iou, strict=True)
         },
     }
+
+
+def write_table(summary: dict) -> str:
+    """Write means and standard deviations as a Markdown table."""
+    keys = ("seen", "unseen", "harmonic", "pixel_accuracy")
+    lines = ["| | seen | unseen | harmonic | pixel accuracy |", "|---|---:|---:|---:|---:|"]
+    for name, row in summary.items():
+        cells = " | ".join(f"{row[key]['mean']:.1f} ± {row[key]['std']:.1f}" for key in keys)
+        lines.append(f"| {name} | {cells} |")
+    return "\n".join(lines)
 
 
 def _summarise(methods: dict) -> dict:

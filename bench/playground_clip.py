@@ -31,7 +31,11 @@ def main(arguments: list[str]) -> None:
     directory = Path(teacher.load("playground").directory)
     config = read_config(directory)
     encode = load_tokenizer(directory, config)
-    scores = probe.zero_shot(read_params(directory, config), config, encode, count=FLAGS.count)
+    params = read_params(directory, config)
+    scores, held_out = (
+        probe.zero_shot(params, config, encode, count=FLAGS.count, held_out=which)
+        for which in (False, True)
+    )
     training = json.loads((directory / "pretrain.json").read_text())
     images = 0
     stage = training
@@ -42,13 +46,14 @@ def main(arguments: list[str]) -> None:
         "command": "python bench/playground_clip.py",
         "crops": FLAGS.count,
         "accuracy": scores,
+        "accuracy_held_out": held_out,
         "captions_trained_on": images,
         **describe_machine(),
     }
     path = Path(FLAGS.output)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(results, indent=1) + "\n")
-    print(json.dumps(scores), f"after {images} captions")
+    print(json.dumps({"ordinary": scores, "held out": held_out}), f"after {images} captions")
 
 
 if __name__ == "__main__":

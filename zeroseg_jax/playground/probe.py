@@ -30,7 +30,12 @@ _QUESTIONS = {
 
 
 def zero_shot(
-    params, config: ClipConfig, encode: Callable[[list[str]], np.ndarray], *, count: int
+    params,
+    config: ClipConfig,
+    encode: Callable[[list[str]], np.ndarray],
+    *,
+    count: int,
+    held_out: bool = False,
 ) -> dict[str, float]:
     """Name shape, colour and stuff of `count` crops nobody trained on.
 
@@ -39,11 +44,12 @@ def zero_shot(
       config: its sizes.
       encode: texts to token ids int32 (n, T).
       count: crops, drawn from the evaluation split's generator.
+      held_out: of shapes in the colours that no caption and no training scene has.
 
     Returns:
       Accuracy in [0, 1] for each question.
     """
-    images, answers = _draw_crops(config.image_px, count)
+    images, answers = _draw_crops(config.image_px, count, held_out)
     vision, text = VisionTower(config), TextTower(config)
     pixels = (images.astype(np.float32) / 255 - np.float32(_MEAN)) / np.float32(_STD)
     forward = jax.jit(vision.apply)
@@ -62,12 +68,14 @@ def zero_shot(
     return scores
 
 
-def _draw_crops(image_px: int, count: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def _draw_crops(
+    image_px: int, count: int, held_out: bool
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     rng = np.random.default_rng((EVALUATION_SEED, 99))
     images, answers = [], {"shape": [], "colour": [], "stuff": []}
     while len(images) < count:
         shape, colour, stuff = (int(rng.integers(len(w))) for w in (SHAPES, COLOURS, STUFF))
-        if (SHAPES[shape], COLOURS[colour]) in HELD_OUT:
+        if ((SHAPES[shape], COLOURS[colour]) in HELD_OUT) != held_out:
             continue
         fill = pick_fill(rng)
         scene, window = diet.build_portrait(
