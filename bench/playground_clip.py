@@ -18,6 +18,8 @@ from zeroseg_jax.teacher.tensors import read_params
 from zeroseg_jax.teacher.text import load_tokenizer
 from zeroseg_jax.training.writer import describe_machine
 
+WIDTHS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
+
 
 def define_flags() -> None:
     """Define the command line."""
@@ -36,6 +38,16 @@ def main(arguments: list[str]) -> None:
         probe.zero_shot(params, config, encode, count=FLAGS.count, held_out=which)
         for which in (False, True)
     )
+    # How wide a view may be, in diameters of the thing at its centre.
+    by_width = {
+        str(width): [
+            probe.zero_shot(
+                params, config, encode, count=FLAGS.count // 4, held_out=which, width=width
+            )["shape"]
+            for which in (False, True)
+        ]
+        for width in WIDTHS
+    }
     training = json.loads((directory / "pretrain.json").read_text())
     images = 0
     stage = training
@@ -47,6 +59,7 @@ def main(arguments: list[str]) -> None:
         "crops": FLAGS.count,
         "accuracy": scores,
         "accuracy_held_out": held_out,
+        "shape_accuracy_by_width": by_width,
         "captions_trained_on": images,
         **describe_machine(),
     }

@@ -36,6 +36,7 @@ def zero_shot(
     *,
     count: int,
     held_out: bool = False,
+    width: float = 0.0,
 ) -> dict[str, float]:
     """Name shape, colour and stuff of `count` crops nobody trained on.
 
@@ -45,11 +46,13 @@ def zero_shot(
       encode: texts to token ids int32 (n, T).
       count: crops, drawn from the evaluation split's generator.
       held_out: of shapes in the colours that no caption and no training scene has.
+      width: side of every crop in diameters of its thing, which is then at its centre; 0: between
+        1 and 1.5, the thing anywhere inside.
 
     Returns:
       Accuracy in [0, 1] for each question.
     """
-    images, answers = _draw_crops(config.image_px, count, held_out)
+    images, answers = _draw_crops(config.image_px, count, held_out, width)
     vision, text = VisionTower(config), TextTower(config)
     pixels = (images.astype(np.float32) / 255 - np.float32(_MEAN)) / np.float32(_STD)
     forward = jax.jit(vision.apply)
@@ -69,7 +72,7 @@ def zero_shot(
 
 
 def _draw_crops(
-    image_px: int, count: int, held_out: bool
+    image_px: int, count: int, held_out: bool, width: float
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     rng = np.random.default_rng((EVALUATION_SEED, 99))
     images, answers = [], {"shape": [], "colour": [], "stuff": []}
@@ -81,6 +84,9 @@ def _draw_crops(
         scene, window = diet.build_portrait(
             rng, SHAPES[shape], COLOURS[colour], stuff=STUFF[stuff], fill=fill, widest=_WIDEST
         )
+        if width:
+            half = width * scene.things[0].radius
+            window = (0.5 - half, 0.5 - half, 0.5 + half, 0.5 + half)
         images.append(diet.draw(scene, image_px, window))
         for name, answer in (("shape", shape), ("colour", colour), ("stuff", stuff)):
             answers[name].append(answer)
