@@ -19,15 +19,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 from absl import flags as absl_flags
 from absl.flags import FLAGS
 
 from configs import reproduction
 from zeroseg_jax import flags
+from zeroseg_jax.config import from_mapping
 from zeroseg_jax.data.bank import write_json
 from zeroseg_jax.evaluation.attribution import CAUSES
 from zeroseg_jax.evaluation.runner import write_text
 from zeroseg_jax.playground.scenes import TUNE_SEED
+from zeroseg_jax.training.costs import count_flops
+from zeroseg_jax.training.inputs import describe_batch
+from zeroseg_jax.training.objective import build_abstract
 from zeroseg_jax.training.writer import describe_machine
 
 PAGE, PLOTS = Path("docs/reproduction.md"), Path("docs/images")
@@ -41,6 +46,7 @@ PLUS = {
     "plus_supervised": "the same encoder with every label",
     "plus_supervised_long": "the same, 640 steps",
 }
+_SPEED = (" GFLOP an image | images/s |", "---:|---:|")
 _DIAGNOSTICS = (
     "oracle_naming_miou", "oracle_segments_miou", "segment_purity", "segment_completeness",
     "wrong_pixels",
@@ -93,7 +99,26 @@ def main(arguments: list[str]) -> None:
             results["plus"] |= {name: _score_readout(name) for name in READOUTS}
             write_json(output, results)
     if not FLAGS.short:
+        add_operations(results)
+        write_json(output, results)
         write_page(results)
+
+
+def add_operations(results: dict) -> None:
+    """Say what Table 5 is about: operations of a training image, which the clock only blurs."""
+    key = jax.random.key(0)
+    for point in results.get("table5", {}).get("table5", []):
+        config = reproduction.get_config("table5")
+        config.update_from_flattened_dict(point["settings"])
+        config = from_mapping(config.to_dict())
+        objective = build_abstract(config)
+        params = jax.eval_shape(objective.init_params, key)
+        gradients = jax.value_and_grad(objective.loss_fn, has_aux=True)
+        flops = count_flops(
+            lambda params, batch, run=gradients: run(params, batch, key, None),
+            params, describe_batch(config),
+        )  # fmt: skip
+        point["gflop_per_image"] = round(flops / config.optim.batch_global / 1e9, 3)
 
 
 def _key(variant: str) -> str:
@@ -190,11 +215,16 @@ def _write_table(title: str, variant: str, points: list[dict]) -> str:
         "| | paper, VOC | things | full | full, named by truth | segments used | matches |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
+    if table == "table5":
+        lines[1:] = [line + end for line, end in zip(lines[1:], _SPEED, strict=True)]
     for label, point in zip(LABELS[table], points, strict=True):
         paper = "" if point["paper"] is None else f"{point['paper']:.1f}"
         cells = [point["miou"]["things"], point["miou"]["full"], point["oracle_naming"]["full"]]
         cells += [point["segments_used"], point["distinct_matches"]]
         lines.append(f"| {label} | {paper} | {' | '.join(map(_spread, cells))} |")
+        if table == "table5":
+            rate = statistics.median(point["images_per_second"])
+            lines[-1] += f" {point['gflop_per_image']:.2f} | {rate:.0f} |"
     lines.append("\n" + _compare_order(table, points))
     lines.append(f"\n![{title}](images/reproduction-{variant}.png)")
     _plot(PLOTS / f"reproduction-{variant}.png", LABELS[table], points)
