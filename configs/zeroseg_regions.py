@@ -30,5 +30,5 @@ def get_config(variant: str = "playground") -> ConfigDict:
     config.name = f"zeroseg_regions_{variant}"
     config.zss.update(split="none", loss_prototype=0.0, loss_local=10.0, local_form="cosine")
     # Chosen on tune scenes: python bench/clip_zss_regions.py.
-    config.zss.update(windows=(3, 6), merge_above=0.9)
+    config.zss.update(windows=(3, 6), merge_above=0.9, local_view="by_size")
     return config

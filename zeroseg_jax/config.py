@@ -124,7 +124,7 @@ class ZssConfig:
     merge_above: float = 0.85  # lambda, cosine from which clusters are one region
     least_share: float = 0.01  # of the grid; smaller regions go to their neighbours
     regions_max: int = 16  # K, latent classes an image
-    local_view: str = "masked"  # what loss_local is taught by: masked | cropped (and masked)
+    local_view: str = "masked"  # how the teacher sees a region: masked | cropped | by_size (own)
     local_form: str = "infonce"  # of loss_local: infonce, the successor's | cosine (own)
     # constants of the losses
     temperature: float = 0.07  # tau, of both InfoNCE losses
@@ -270,7 +270,7 @@ _CHOICES = {
     "optim.schedule": ("cosine", "poly"),
     "zss.encoder": ("vit", *(f"mit_b{i}" for i in range(6)), "mit_tiny"),
     "zss.readout": ("raw", "maskclip", "sclip", "clearclip", "naclip"),
-    "zss.local_view": ("masked", "cropped"),
+    "zss.local_view": ("masked", "cropped", "by_size"),
     "zss.local_form": ("infonce", "cosine"),
     "teacher.dtype": ("float16", "float32"),
     "data.source": ("playground", "folder", "arrayrecord", "tar", "tfds"),

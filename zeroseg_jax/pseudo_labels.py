@@ -34,6 +34,7 @@ from zeroseg_jax.teacher.views import build_encoder
 _BATCH = 16  # squares in one forward of the teacher
 _PICTURES = 8
 _LEAST_TRUTH = 0.01  # of the map; smaller things do not count in the mean best IoU
+_LARGE = 0.2  # of the picture; chosen on tune scenes
 _LOG_SECONDS = 5.0
 
 
@@ -235,13 +236,17 @@ def view_region(image: np.ndarray, mask: np.ndarray, how: str, clip: Teacher) ->
       image: uint8 (side, side, 3).
       mask: bool (H, W), the region, of any resolution.
       how: "masked": all else in the teacher's mean colour; "cropped": the square around it, a
-        quarter of its size wider, with what is there.
+        quarter of its size wider, with what is there; "by_size": masked where it covers more than
+        a fifth of the picture, else cropped. Cropped, what lies on a large region is named in its
+        place; masked, a small one is a speck.
       clip: of the teacher, its mean and input side.
 
     Returns:
       uint8 (px, px, 3).
     """
     side = len(image)
+    if how == "by_size":
+        how = "masked" if mask.mean() > _LARGE else "cropped"
     if how == "masked":
         at = np.arange(side) * len(mask) // side
         grey = np.rint(255 * np.array(clip.mean)).astype(np.uint8)
