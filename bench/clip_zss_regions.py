@@ -3,7 +3,8 @@
 python bench/clip_zss_regions.py
 
 Tune scenes of the Playground with nothing annotated, 12 x 12 teacher tokens. For each thing and
-each kind of stuff of at least 1 % of the picture, the best IoU with any region; the means.
+each kind of stuff of at least 1 % of the picture, the best IoU with any region; the means. And
+how often the teacher names a region of zeroseg_regions right by each way to show it.
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ import numpy as np
 from absl import flags as absl_flags
 from absl.flags import FLAGS
 
+from configs import zeroseg_regions
 from zeroseg_jax import flags, teacher
 from zeroseg_jax.data.bank import write_json
-from zeroseg_jax.playground.scenes import SHAPES, TUNE_SEED, build_scene, render
-from zeroseg_jax.pseudo_labels import region_threads
+from zeroseg_jax.playground.scenes import SHAPES, STUFF, TUNE_SEED, build_scene, render
+from zeroseg_jax.pseudo_labels import region_threads, view_region
 from zeroseg_jax.teacher.regions import RegionSettings, find_regions
+from zeroseg_jax.teacher.text import embed_classes
+from zeroseg_jax.teacher.views import build_encoder
 from zeroseg_jax.training.writer import describe_machine
 
 _SIDE_PX, _LEAST = 96, 0.01
@@ -92,8 +96,41 @@ def main(arguments: list[str]) -> None:
                 }
             )
             print(rows[-1], flush=True)
+    named = name_views(clip, scenes, truths)
+    print(named)
     command = f"python bench/clip_zss_regions.py --images={FLAGS.images}"
-    write_json(Path(FLAGS.output), {"command": command, "rows": rows, **describe_machine()})
+    results = {"command": command, "rows": rows, "named_right": named, **describe_machine()}
+    write_json(Path(FLAGS.output), results)
+
+
+def name_views(clip: teacher.Teacher, scenes: list, truths: list[np.ndarray]) -> dict[str, dict]:
+    """Tell how often the teacher names regions by their commonest class, by pixels of regions."""
+    zss = zeroseg_regions.get_config("playground").zss
+    settings = RegionSettings(windows=tuple(zss.windows), merge_above=zss.merge_above)
+    masks, images, wanted = [], [], []
+    for (image, _), truth in zip(scenes, truths, strict=True):
+        pixels = (image.astype(np.float32) / 255 - np.float32(clip.mean)) / np.float32(clip.std)
+        tokens = np.asarray(clip.dense(pixels[None], zss.readout), np.float32)[0]
+        found = find_regions(tokens, np.ones(tokens.shape[:2], bool), settings)
+        scale = len(truth) // len(found.ids)
+        for region in range(found.count):
+            mask = (found.ids == region).repeat(scale, axis=0).repeat(scale, axis=1)
+            ids, counts = np.unique(truth[mask], return_counts=True)
+            masks.append(mask)
+            images.append(image)
+            wanted.append(ids[counts.argmax()])
+    text = embed_classes(clip, [[word] for word in (*SHAPES, *STUFF)], "playground", None).classes
+    wanted, area = np.array(wanted), np.array([mask.sum() for mask in masks])
+    encode, result = build_encoder(clip), {}
+    for how in ("masked", "cropped", "by_size"):
+        pairs = zip(images, masks, strict=True)
+        views = np.stack([view_region(image, mask, how, clip) for image, mask in pairs])
+        right = (np.asarray(encode(views[:, None]))[:, 0] @ text.T).argmax(axis=1) == wanted
+        result[how] = {
+            kind: round(float(np.average(right[which], weights=area[which])), 3)
+            for kind, which in (("things", wanted < len(SHAPES)), ("stuff", wanted >= len(SHAPES)))
+        }
+    return result
 
 
 if __name__ == "__main__":
