@@ -92,8 +92,8 @@ class Predictor:
     def __repr__(self) -> str:
         model = self._student.config.model
         return (
-            f"Predictor of {self.checkpoint}: ViT of width {model.encoder.width}, "
-            f"{self._cutter.window_px} px windows, teacher {self._student.teacher.directory.name}"
+            f"Predictor of {self.checkpoint}: ViT of width {model.encoder.width} at "
+            f"{self._cutter.window_px} px, teacher {self._student.teacher.directory.name}"
         )
 
     def segment(

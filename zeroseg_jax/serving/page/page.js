@@ -174,28 +174,29 @@ function draw() {
 }
 
 function drawNames(owner) {
-  // At the pixel of a word that is nearest to the middle of all its pixels.
-  const { width } = result, sums = new Map();
-  owner.forEach((w, i) => {
-    const s = sums.get(w) || { n: 0, x: 0, y: 0 };
-    s.n++; s.x += i % width; s.y += Math.floor(i / width);
-    sums.set(w, s);
-  });
-  const best = new Map();
-  owner.forEach((w, i) => {
-    const s = sums.get(w), d = (i % width - s.x / s.n) ** 2 + (Math.floor(i / width) - s.y / s.n) ** 2;
-    if (!best.has(w) || d < best.get(w).d) best.set(w, { d, i });
-  });
-  const size = Math.max(13, Math.round(result.width / 28));
+  // At the pixel of a word that is deepest inside it, in steps to another word or the rim.
+  const { width, height } = result, count = owner.length;
+  const depth = new Int32Array(count), area = new Map(), best = new Map();
+  const reach = (i, inside, step) => (inside && owner[i + step] === owner[i] ? depth[i + step] : 0) + 1;
+  for (let i = 0; i < count; i++) {
+    depth[i] = Math.min(reach(i, i % width, -1), reach(i, i >= width, -width));
+    area.set(owner[i], (area.get(owner[i]) || 0) + 1);
+  }
+  for (let i = count - 1; i >= 0; i--) {
+    depth[i] = Math.min(
+      depth[i], reach(i, i % width < width - 1, 1), reach(i, i < count - width, width));
+    if (!best.has(owner[i]) || depth[i] > depth[best.get(owner[i])]) best.set(owner[i], i);
+  }
+  const size = Math.max(13, Math.round(width / 28));
   pen.font = `600 ${size}px system-ui, "DejaVu Sans", sans-serif`;
   pen.textAlign = "center";
   pen.textBaseline = "middle";
   pen.lineJoin = "round";
-  for (const [w, { i }] of best) {
-    if (sums.get(w).n < owner.length / 70) continue;
+  for (const [w, i] of best) {
+    if (area.get(w) < count / 70) continue;
     const text = result.words[w].slice(0, 24), half = pen.measureText(text).width / 2 + 4;
     const x = Math.min(Math.max(i % width, half), Math.max(width - half, half));
-    const y = Math.min(Math.max(Math.floor(i / width), size), result.height - size);
+    const y = Math.min(Math.max(Math.floor(i / width), size), height - size);
     pen.lineWidth = size / 4;
     pen.strokeStyle = "rgba(0, 0, 0, .8)";
     pen.strokeText(text, x, y);
