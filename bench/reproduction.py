@@ -311,7 +311,7 @@ def _plot(path: Path, labels: tuple[str, ...], points: list[dict]) -> None:
         paper = [point["paper"] for point in points]
         axes.plot(labels, paper, "k:", marker="s", label="VOC, the paper")
     axes.set(ylabel="mIoU, %")
-    axes.legend()
+    figure.legend(loc="outside upper center", ncols=3, fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     figure.savefig(part, format="png", dpi=110)
