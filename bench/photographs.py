@@ -96,7 +96,7 @@ def plot(curve: list[dict], names: list[str]) -> None:
 
 def paint(bank: BankSource) -> None:
     """Write pictures.png, a few photographs through the student."""
-    params, _ = load_params(FLAGS.workdir)
+    params = load_params(FLAGS.workdir)[0]
     manifest = json.loads((Path(FLAGS.workdir) / "manifest.json").read_text())
     rows = build_painter(from_mapping(manifest["config"]), bank)(params)
     sheet = Image.fromarray(np.concatenate(list(rows.values())))
