@@ -9,6 +9,7 @@ how often the teacher names a region of zeroseg_regions right by each way to sho
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 from pathlib import Path
@@ -19,15 +20,17 @@ from absl.flags import FLAGS
 
 from configs import zeroseg_regions
 from zeroseg_jax import flags, teacher
+from zeroseg_jax.benchmarks.splits import get_split
 from zeroseg_jax.data.bank import write_json
+from zeroseg_jax.data.labels import SeenLabels, encode_scene
 from zeroseg_jax.playground.scenes import SHAPES, STUFF, TUNE_SEED, build_scene, render
-from zeroseg_jax.pseudo_labels import region_threads, view_region
+from zeroseg_jax.pseudo_labels import best_overlaps, region_threads, view_region
 from zeroseg_jax.teacher.regions import RegionSettings, find_regions
 from zeroseg_jax.teacher.text import embed_classes
 from zeroseg_jax.teacher.views import build_encoder
 from zeroseg_jax.training.writer import describe_machine
 
-_SIDE_PX, _LEAST = 96, 0.01
+_SIDE_PX = 96
 READOUTS = ("clearclip", "maskclip", "raw")
 WINDOWS = ((3,), (6,), (3, 6), (2, 4, 8))
 LAMBDAS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
@@ -39,38 +42,19 @@ def define_flags() -> None:
     absl_flags.DEFINE_string("output", "docs/results/clip_zss_regions.json", "raw results")
 
 
-def best_overlaps(ids: np.ndarray, truth: np.ndarray) -> dict[str, list[float]]:
-    """List the best IoU of any region with each true thing and each true kind of stuff.
-
-    Args:
-      ids: int (h, w), regions of tokens, -1 for none.
-      truth: int (H, W), shapes first, then stuff; H and W multiples of h and w.
-    """
-    regions = ids.repeat(len(truth) // len(ids), axis=0).repeat(len(truth) // len(ids), axis=1)
-    found: dict[str, list[float]] = {"things": [], "stuff": []}
-    for label in np.unique(truth):
-        mine = truth == label
-        if mine.mean() < _LEAST:
-            continue
-        inside, counts = np.unique(regions[mine], return_counts=True)
-        overlaps = [
-            both / (mine | (regions == region)).sum()
-            for region, both in zip(inside, counts, strict=True)
-            if region >= 0
-        ]
-        found["things" if label < len(SHAPES) else "stuff"].append(max(overlaps, default=0.0))
-    return found
-
-
 def main(arguments: list[str]) -> None:
     """Score every setting."""
     del arguments
     clip = teacher.load("playground")
     scenes = [render(build_scene(TUNE_SEED, i), _SIDE_PX) for i in range(FLAGS.images)]
-    truths = [
-        np.where(labels.thing > 0, labels.thing - 1, len(SHAPES) + labels.stuff - 1)
-        for _, labels in scenes
-    ]
+    truths = [encode_scene(labels) for _, labels in scenes]
+    split = get_split("none")
+    kinds = {
+        "things": dataclasses.replace(split, unseen=tuple(range(len(SHAPES)))),
+        "stuff": dataclasses.replace(
+            split, unseen=tuple(range(len(SHAPES), len(SHAPES) + len(STUFF)))
+        ),
+    }
     images = np.stack([image for image, _ in scenes]).astype(np.float32) / 255
     pixels = (images - np.float32(clip.mean)) / np.float32(clip.std)
     rows = []
@@ -82,10 +66,12 @@ def main(arguments: list[str]) -> None:
             find = functools.partial(find_regions, free=free, settings=settings)
             with region_threads() as pool:
                 regions = list(pool.map(find, tokens))
-            best: dict[str, list[float]] = {"things": [], "stuff": []}
+            best: dict[str, list[float]] = {kind: [] for kind in kinds}
             for one, truth in zip(regions, truths, strict=True):
-                for kind, values in best_overlaps(one.ids, truth).items():
-                    best[kind] += values
+                ids = enlarge(one.ids, len(truth))
+                seen = SeenLabels(truth, np.zeros(0, np.int64), truth)
+                for kind, part in kinds.items():
+                    best[kind] += best_overlaps(ids, seen, part)
             rows.append(
                 {
                     "readout": readout,
@@ -103,6 +89,12 @@ def main(arguments: list[str]) -> None:
     write_json(Path(FLAGS.output), results)
 
 
+def enlarge(ids: np.ndarray, side: int) -> np.ndarray:
+    """Repeat tokens (h, w) to pixels (side, side)."""
+    scale = side // len(ids)
+    return ids.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
 def name_views(clip: teacher.Teacher, scenes: list, truths: list[np.ndarray]) -> dict[str, dict]:
     """Tell how often the teacher names regions by their commonest class, by pixels of regions."""
     zss = zeroseg_regions.get_config("playground").zss
@@ -112,9 +104,9 @@ def name_views(clip: teacher.Teacher, scenes: list, truths: list[np.ndarray]) ->
         pixels = (image.astype(np.float32) / 255 - np.float32(clip.mean)) / np.float32(clip.std)
         tokens = np.asarray(clip.dense(pixels[None], zss.readout), np.float32)[0]
         found = find_regions(tokens, np.ones(tokens.shape[:2], bool), settings)
-        scale = len(truth) // len(found.ids)
+        enlarged = enlarge(found.ids, len(truth))
         for region in range(found.count):
-            mask = (found.ids == region).repeat(scale, axis=0).repeat(scale, axis=1)
+            mask = enlarged == region
             ids, counts = np.unique(truth[mask], return_counts=True)
             masks.append(mask)
             images.append(image)

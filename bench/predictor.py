@@ -29,11 +29,10 @@ from absl.flags import FLAGS
 from zeroseg_jax import flags, teacher
 from zeroseg_jax.config import from_mapping
 from zeroseg_jax.evaluation.build import TrainedStudent
-from zeroseg_jax.evaluation.presets import WHOLE_PICTURE, get_preset
 from zeroseg_jax.models import student as students
 from zeroseg_jax.models.sizes import SIZES
 from zeroseg_jax.playground.scenes import build_scene, render
-from zeroseg_jax.predictor import Predictor
+from zeroseg_jax.predictor import Predictor, build_preset
 from zeroseg_jax.training.writer import describe_machine
 
 WORDS = ["cat", "dog", "grass", "sky", "tree", "road", "car", "person", "water", "house"]
@@ -53,9 +52,7 @@ def build_predictor(size: str) -> Predictor:
     config = from_mapping({"model": {**SIZES[size], "embed_dim": clip.embed_dim}})
     params = students.init_params(students.build_student(config.model), jax.random.key(0))
     student = TrainedStudent(params, config, clip, f"random {size} at step 0")
-    # The preset of Predictor.from_pretrained: a picture seen whole.
-    preset = get_preset("zeroseg", "playground/full", {"window_px": str(WHOLE_PICTURE)})
-    return Predictor(student, preset, {}, keep_words=False)
+    return Predictor(student, build_preset(), {}, keep_words=False)
 
 
 def build_groupvit(width: int, heads: int) -> tuple[Callable, Callable]:

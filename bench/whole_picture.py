@@ -16,6 +16,7 @@ from absl.flags import FLAGS
 
 from zeroseg_jax import flags
 from zeroseg_jax.data.bank import write_json
+from zeroseg_jax.data.labels import encode_scene
 from zeroseg_jax.evaluation.confusion import Confusion
 from zeroseg_jax.playground.scenes import SHAPES, STUFF, TUNE_SEED, build_scene, render
 from zeroseg_jax.predictor import Predictor
@@ -41,10 +42,10 @@ def score(predictor: Predictor, cut: tuple) -> float:
     confusion = Confusion(len(_WORDS))
     for index in range(FLAGS.images):
         image, labels = render(build_scene(TUNE_SEED, index), _SIDE_PX)
-        truth = np.where(labels.thing > 0, labels.thing - 1, len(SHAPES) + labels.stuff - 1)
+        truth = encode_scene(labels)
         result = predictor.segment(np.ascontiguousarray(image[cut]), _WORDS)
-        confusion.add(truth[cut].astype(np.int32), result.mask.astype(np.int32))
-    return round(100 * float(np.nanmean(confusion.class_iou())), 2)
+        confusion.add(truth[cut], result.mask.astype(np.int32))
+    return round(100 * confusion.miou(), 2)
 
 
 def main(arguments: list[str]) -> None:

@@ -31,6 +31,16 @@ _PRESET_OF = "playground/full"  # the student's own size, its captions' prompts
 _KEPT_WORDS = 4096
 
 
+def build_preset(settings: dict[str, str] | None = None) -> Preset:
+    """Return the preset a Predictor works by; on square pictures it is evaluation's zeroseg.
+
+    Raises:
+      ValueError: see evaluation.presets.get_preset.
+    """
+    whole = {"window_px": str(WHOLE_PICTURE)}
+    return get_preset("zeroseg", _PRESET_OF, {**whole, **(settings or {})})
+
+
 class Predictor:
     """A trained student that answers with a Segmentation; make it with `from_pretrained`.
 
@@ -80,9 +90,7 @@ class Predictor:
           ValueError: no model there, another teacher than the one it learned from, or a
             setting that cannot be.
         """
-        # On square pictures this is the preset itself.
-        whole = {"window_px": str(WHOLE_PICTURE)}
-        preset = get_preset("zeroseg", _PRESET_OF, {**whole, **(settings or {})})
+        preset = build_preset(settings)
         if preset.threshold:
             raise ValueError("--set: threshold is for evaluation; give background=THRESHOLD here.")
         student = build.load_student(directory, pretrained.find_teacher(directory, str(teacher)))

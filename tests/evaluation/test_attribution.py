@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from zeroseg_jax.evaluation.attribution import attribute_errors, measure_cut, name_by_truth
+from zeroseg_jax.evaluation.attribution import attribute_errors, judge_cut, name_by_truth
 
 TRUTH = np.array([[1, 1, 2, 2], [1, 1, 2, -1], [0, 0, 0, 0]])
 SEGMENTS = np.array([[7, 7, 7, 3], [7, 7, 3, 3], [5, 5, 5, 5]])
@@ -18,15 +18,16 @@ def test_segments_named_by_truth_and_truth_named_by_the_model():
 
 def test_nothing_known_is_named_zero():
     assert (name_by_truth(SEGMENTS, np.full((3, 4), -1)) == 0).all()
-    assert measure_cut(SEGMENTS, np.full((3, 4), -1)).tolist() == [0, 0, 0]
+    assert judge_cut(SEGMENTS, np.full((3, 4), -1))[1].tolist() == [0, 0, 0]
 
 
 def test_purity_and_completeness():
     # Segment 7 has one pixel of 2, all else is pure; of class 2 one of three pixels is elsewhere.
-    assert measure_cut(SEGMENTS, TRUTH).tolist() == [10, 10, 11]
+    assert judge_cut(SEGMENTS, TRUTH)[1].tolist() == [10, 10, 11]
+    assert judge_cut(SEGMENTS, TRUTH)[2].tolist() == [3, 4, 5]
     # Every pixel a segment: pure, and in pieces.
-    assert measure_cut(np.arange(12).reshape(3, 4), TRUTH).tolist() == [11, 3, 11]
-    assert measure_cut(np.zeros((3, 4), int), TRUTH).tolist() == [4, 11, 11]
+    assert judge_cut(np.arange(12).reshape(3, 4), TRUTH)[1].tolist() == [11, 3, 11]
+    assert judge_cut(np.zeros((3, 4), int), TRUTH)[1].tolist() == [4, 11, 11]
 
 
 def test_every_wrong_pixel_has_one_cause():
@@ -49,5 +50,5 @@ def test_random_maps_add_up():
     causes = attribute_errors(truth, labels, named, rim, has_background=True)
     known = truth >= 0
     assert causes.sum() == (labels != truth)[known].sum() and (causes > 0).all()
-    pure, complete, total = measure_cut(segments, truth)
+    pure, complete, total = judge_cut(segments, truth)[1]
     assert total == known.sum() and pure == (named == truth)[known].sum() and complete <= total

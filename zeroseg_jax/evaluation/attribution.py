@@ -23,19 +23,27 @@ def name_by_truth(segments: np.ndarray, truth: np.ndarray) -> np.ndarray:
     Returns:
       int32 (H, W).
     """
-    owners, counts = _count_overlaps(segments, truth)
-    return counts.argmax(axis=1).astype(np.int32)[owners]
+    return judge_cut(segments, truth)[0]
 
 
-def measure_cut(segments: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Count pixels of a cut that are as one would have them.
+def judge_cut(segments: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Hold a cut against the truth: what name_by_truth returns, and counts of pixels.
 
     Returns:
+      int32 (H, W), from name_by_truth.
       int64 (3,): pixels in their segment's commonest class (purity, over the last), pixels in
       their class's largest segment (completeness, over the last), and pixels whose truth is known.
+      int64 (S,): pixels of each segment, whatever their truth.
     """
-    counts = _count_overlaps(segments, truth)[1]
-    return np.array([counts.max(axis=1).sum(), counts.max(axis=0).sum(), counts.sum()])
+    ids, owners = np.unique(segments, return_inverse=True)
+    owners = owners.reshape(segments.shape)
+    known = truth != IGNORE
+    classes = int(truth.max()) + 1 if known.any() else 1
+    flat = owners[known].astype(np.int64) * classes + truth[known]
+    counts = np.bincount(flat, minlength=len(ids) * classes).reshape(len(ids), classes)
+    named = counts.argmax(axis=1).astype(np.int32)[owners]
+    good = np.array([counts.max(axis=1).sum(), counts.max(axis=0).sum(), counts.sum()])
+    return named, good, np.bincount(owners.ravel())
 
 
 def attribute_errors(
@@ -67,14 +75,3 @@ def attribute_errors(
     behind = has_background & ((truth == 0) | (labels == 0))
     masks = (~cut & ~behind, ~cut & behind, cut & rim, cut & ~rim)
     return np.array([int((wrong & mask).sum()) for mask in masks])
-
-
-def _count_overlaps(segments: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return each pixel's segment, from 0, and int64 (segments, classes) pixels in both."""
-    ids, owners = np.unique(segments, return_inverse=True)
-    owners = owners.reshape(segments.shape)
-    known = truth != IGNORE
-    classes = int(truth.max()) + 1 if known.any() else 1
-    flat = owners[known].astype(np.int64) * classes + truth[known]
-    counts = np.bincount(flat, minlength=len(ids) * classes).reshape(len(ids), classes)
-    return owners, counts

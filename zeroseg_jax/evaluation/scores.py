@@ -12,7 +12,7 @@ import numpy as np
 from zeroseg_jax.evaluation.attribution import (
     CAUSES,
     attribute_errors,
-    measure_cut,
+    judge_cut,
     name_by_truth,
 )
 from zeroseg_jax.evaluation.boundary import BoundaryIou
@@ -82,18 +82,18 @@ class Scores:
         counts = count_pixels(truth, labels, classes, name)
         boundary = BoundaryIou(classes)
         rim = boundary.add(truth, labels)
-        named = name_by_truth(segments, truth)
+        named, cut, sizes = judge_cut(segments, truth)
         return Record(
             name=name,
             counts=counts,
             oracle_naming=count_pixels(truth, named, classes, name),
             oracle_cut=count_pixels(truth, name_by_truth(truth, labels), classes, name),
-            cut=measure_cut(segments, truth),
+            cut=cut,
             errors=attribute_errors(
                 truth, labels, named, rim, has_background=benchmark.has_background
             ),
             boundary=boundary,
-            shares=np.unique(segments, return_counts=True)[1] / segments.size,
+            shares=sizes / segments.size,
             ignored_px=int((truth == IGNORE).sum()),
             miou=_image_miou(counts, classes),
         )
