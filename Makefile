@@ -20,7 +20,7 @@ $(STAMP): requirements.txt pyproject.toml
 # The clock starts before the installation: summary.json tells the whole time.
 demo:
 	@begin=$$(date +%s); $(MAKE) --no-print-directory setup && \
-	  $(BIN)/python -m zeroseg_jax.demo --workdir=runs/demo --began=$$begin
+	  $(BIN)/python -m zeroseg_jax demo --workdir=runs/demo --began=$$begin
 
 # Parity with torch runs where its CPU wheel can be had (Python 3.11), and skips elsewhere.
 test: setup
@@ -41,7 +41,7 @@ lint: setup
 people: setup
 	@PYTHON=$(BIN)/python .ci/people
 
-PRETRAIN := $(BIN)/python -m zeroseg_jax.playground.pretrain
+PRETRAIN := $(BIN)/python -m zeroseg_jax.teacher.playground.clip
 LATER := --rate=1e-3 --easy_share=0
 
 # How the shipped CLIP and the shipped student were made; hours and minutes on two cores.
@@ -52,9 +52,9 @@ playground-clip: setup
 	$(PRETRAIN) --output=runs/clip --init=runs/clip-3 --steps=2800 --stream=10 $(LATER)
 
 playground-student: setup
-	$(BIN)/python -m zeroseg_jax.prepare --config=configs/playground.py:long --workdir=runs/long
-	$(BIN)/python -m zeroseg_jax.train --config=configs/playground.py:long --workdir=runs/long
-	$(BIN)/python -m zeroseg_jax.export --workdir=runs/long --output=runs/long/student
+	$(BIN)/python -m zeroseg_jax prepare --config=configs/playground.py:long --workdir=runs/long
+	$(BIN)/python -m zeroseg_jax train --config=configs/playground.py:long --workdir=runs/long
+	$(BIN)/python -m zeroseg_jax export --workdir=runs/long --output=runs/long/student
 
 # Raw results behind the tables of README.md and docs/.
 playground-table: setup demo

@@ -21,23 +21,24 @@ from absl import flags as absl_flags
 from absl.flags import FLAGS
 
 from configs import clip_zss
-from zeroseg_jax import flags, teacher
-from zeroseg_jax.benchmarks import get_benchmark
-from zeroseg_jax.benchmarks.splits import get_split
+from zeroseg_jax import teacher
+from zeroseg_jax.commands import flags
+from zeroseg_jax.commands.prepare import bank_directory, prepare_bank
+from zeroseg_jax.commands.train import use_compilation_cache
 from zeroseg_jax.config import Config, from_mapping
 from zeroseg_jax.data.bank import write_json
-from zeroseg_jax.evaluation import build
+from zeroseg_jax.data.benchmarks import get_benchmark
+from zeroseg_jax.data.benchmarks.splits import get_split
+from zeroseg_jax.data.playground.scenes import EVALUATION_SEED, TUNE_SEED
 from zeroseg_jax.evaluation.confusion import Confusion
-from zeroseg_jax.evaluation.presets import get_preset
 from zeroseg_jax.evaluation.runner import segment_image
-from zeroseg_jax.evaluation.segmenters import DenseStudentSegmenter
-from zeroseg_jax.playground.scenes import EVALUATION_SEED, TUNE_SEED
-from zeroseg_jax.prepare import bank_directory, prepare_bank
-from zeroseg_jax.pseudo_labels import prepare_regions
-from zeroseg_jax.train import use_compilation_cache
+from zeroseg_jax.inference import model as build
+from zeroseg_jax.inference.presets import get_preset
+from zeroseg_jax.inference.segmenters import DenseStudentSegmenter
+from zeroseg_jax.teacher.region_labels import prepare_regions
 from zeroseg_jax.training.checkpoint import load_params
 from zeroseg_jax.training.loop import Options, train
-from zeroseg_jax.training.writer import describe_machine
+from zeroseg_jax.training.metrics import describe_machine
 
 _NO_PLM = {"zss.latent": False, "zss.loss_focal": 0.0, "zss.loss_dice": 0.0,
            "zss.loss_prototype": 0.0}  # fmt: skip

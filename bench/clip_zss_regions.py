@@ -19,16 +19,17 @@ from absl import flags as absl_flags
 from absl.flags import FLAGS
 
 from configs import zeroseg_regions
-from zeroseg_jax import flags, teacher
-from zeroseg_jax.benchmarks.splits import get_split
+from zeroseg_jax import teacher
+from zeroseg_jax.commands import flags
 from zeroseg_jax.data.bank import write_json
-from zeroseg_jax.data.labels import SeenLabels, encode_scene
-from zeroseg_jax.playground.scenes import SHAPES, STUFF, TUNE_SEED, build_scene, render
-from zeroseg_jax.pseudo_labels import best_overlaps, region_threads, view_region
-from zeroseg_jax.teacher.regions import RegionSettings, find_regions
-from zeroseg_jax.teacher.text import embed_classes
+from zeroseg_jax.data.benchmarks.splits import get_split
+from zeroseg_jax.data.playground.scenes import SHAPES, STUFF, TUNE_SEED, build_scene, render
+from zeroseg_jax.data.seen_labels import SeenLabels, encode_scene
+from zeroseg_jax.teacher.class_embeddings import embed_classes
+from zeroseg_jax.teacher.clustering import RegionSettings, find_regions
+from zeroseg_jax.teacher.region_labels import best_overlaps, region_threads, view_region
 from zeroseg_jax.teacher.views import build_encoder
-from zeroseg_jax.training.writer import describe_machine
+from zeroseg_jax.training.metrics import describe_machine
 
 _SIDE_PX = 96
 READOUTS = ("clearclip", "maskclip", "raw")

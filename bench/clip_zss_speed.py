@@ -23,16 +23,17 @@ from absl import flags as absl_flags
 from absl.flags import FLAGS
 
 from configs import clip_zss
-from zeroseg_jax import flags, teacher
-from zeroseg_jax.benchmarks.splits import get_split
+from zeroseg_jax import teacher
+from zeroseg_jax.commands import flags
+from zeroseg_jax.commands.train import use_compilation_cache
 from zeroseg_jax.config import Config, from_mapping
+from zeroseg_jax.data.benchmarks.splits import get_split
 from zeroseg_jax.data.sources import PlaygroundSource
 from zeroseg_jax.data.transforms import square_crop
-from zeroseg_jax.pseudo_labels import region_threads
-from zeroseg_jax.teacher.regions import RegionSettings, find_regions
-from zeroseg_jax.train import use_compilation_cache
-from zeroseg_jax.training import objective_zss
-from zeroseg_jax.training.writer import describe_machine
+from zeroseg_jax.teacher.clustering import RegionSettings, find_regions
+from zeroseg_jax.teacher.region_labels import region_threads
+from zeroseg_jax.training import clip_zss as objective_zss
+from zeroseg_jax.training.metrics import describe_machine
 
 _WIDTH, _SIDE, _IMAGES = 512, 256, 32
 

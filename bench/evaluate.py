@@ -26,15 +26,18 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import GroupViTVisionConfig, GroupViTVisionModel
 
 from configs import imagenet
-from zeroseg_jax import flags
+from zeroseg_jax.commands import flags
 from zeroseg_jax.config import from_mapping
-from zeroseg_jax.evaluation import naming, runner, stream, windows
-from zeroseg_jax.evaluation.presets import get_preset
-from zeroseg_jax.evaluation.scores import Scores
-from zeroseg_jax.evaluation.segmenters import StudentSegmenter
-from zeroseg_jax.models.student import build_student, init_params
-from zeroseg_jax.training.costs import count_flops
-from zeroseg_jax.training.writer import describe_machine
+from zeroseg_jax.evaluation import runner
+from zeroseg_jax.evaluation.measure import Scores
+from zeroseg_jax.inference import batches as stream
+from zeroseg_jax.inference import labelling as naming
+from zeroseg_jax.inference import windows
+from zeroseg_jax.inference.presets import get_preset
+from zeroseg_jax.inference.segmenters import StudentSegmenter
+from zeroseg_jax.models.zeroseg.student import build_student, init_params
+from zeroseg_jax.training.metrics import describe_machine
+from zeroseg_jax.training.plan.costs import count_flops
 
 _WINDOW_PX = 448
 _CLASSES = 21

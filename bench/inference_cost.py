@@ -19,12 +19,12 @@ from absl import flags as absl_flags
 from absl.flags import FLAGS
 
 from configs import imagenet, playground, zeroseg_plus
-from zeroseg_jax import flags
+from zeroseg_jax.commands import flags
 from zeroseg_jax.config import from_mapping
 from zeroseg_jax.data.bank import write_json
-from zeroseg_jax.models import student as students
-from zeroseg_jax.training.costs import count_flops
-from zeroseg_jax.training.writer import describe_machine
+from zeroseg_jax.models.zeroseg import student as students
+from zeroseg_jax.training.metrics import describe_machine
+from zeroseg_jax.training.plan.costs import count_flops
 
 RECIPES = {
     "playground": {

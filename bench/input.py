@@ -24,12 +24,13 @@ from absl import flags as absl_flags
 from absl.flags import FLAGS
 from PIL import Image
 
-from zeroseg_jax import flags
-from zeroseg_jax.data import archives, bank, sources
+from zeroseg_jax.commands import flags
+from zeroseg_jax.data import bank, sources
+from zeroseg_jax.data import packed_sources as archives
 from zeroseg_jax.data.pipeline import build_train_iterator
+from zeroseg_jax.data.playground import scenes
 from zeroseg_jax.data.transforms import square_crop
-from zeroseg_jax.playground import scenes
-from zeroseg_jax.training.writer import describe_machine
+from zeroseg_jax.training.metrics import describe_machine
 
 _SIDE_PX, _VIEWS, _WIDTH = 224, 30, 768  # the paper's recipe with CLIP ViT-L/14
 _BATCH = 64

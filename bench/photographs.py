@@ -20,13 +20,13 @@ from absl import flags as absl_flags
 from absl.flags import FLAGS
 from PIL import Image
 
-from zeroseg_jax import flags
+from zeroseg_jax.commands import flags
 from zeroseg_jax.config import from_mapping
 from zeroseg_jax.data.bank import BankSource, write_json
 from zeroseg_jax.evaluation.runner import save_png
 from zeroseg_jax.training.checkpoint import load_params
-from zeroseg_jax.training.pictures import build_painter
-from zeroseg_jax.training.writer import describe_machine
+from zeroseg_jax.training.metrics import describe_machine
+from zeroseg_jax.training.previews import build_painter
 
 _SCALE = 3
 

@@ -3,7 +3,7 @@
     pip install "zeroseg_jax[plan]"
     python bench/plans.py
 
-Each slice is planned by python -m zeroseg_jax.plan, one after the other: nothing is run on a
+Each slice is planned by python -m zeroseg_jax plan, one after the other: nothing is run on a
 chip. The batch of 4096 goes through in as many pieces as leave a device ROWS of a piece at most.
 An interrupted run goes on behind the last slice that its output holds; the table of
 docs/scaling.md is what it prints at the end.
@@ -20,10 +20,10 @@ from pathlib import Path
 from absl import flags as absl_flags
 from absl.flags import FLAGS
 
-from zeroseg_jax import flags
+from zeroseg_jax.commands import flags
 from zeroseg_jax.data.bank import write_json
-from zeroseg_jax.training.chips import parse_topology
-from zeroseg_jax.training.writer import describe_machine
+from zeroseg_jax.training.metrics import describe_machine
+from zeroseg_jax.training.plan.chips import parse_topology
 
 SLICES = (
     "v5e:2x2", "v5e:8x8", "v5e:16x16", "v6e:2x2", "v6e:8x8", "v4:4x4x4",
@@ -63,7 +63,7 @@ def _plan(recipe: str, topology: str) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "plan.json"
         command = [
-            sys.executable, "-m", "zeroseg_jax.plan", f"--config=configs/imagenet.py:{recipe}",
+            sys.executable, "-m", "zeroseg_jax", "plan", f"--config=configs/imagenet.py:{recipe}",
             f"--topology={topology}", f"--config.optim.batch_global={BATCH}",
             f"--config.optim.accumulate_steps={pieces}", f"--json={output}",
         ]  # fmt: skip

@@ -11,12 +11,13 @@ from pathlib import Path
 from absl import flags as absl_flags
 from absl.flags import FLAGS
 
-from zeroseg_jax import flags, teacher
-from zeroseg_jax.playground import probe
-from zeroseg_jax.teacher.layout import read_config
-from zeroseg_jax.teacher.tensors import read_params
-from zeroseg_jax.teacher.text import load_tokenizer
-from zeroseg_jax.training.writer import describe_machine
+from zeroseg_jax import teacher
+from zeroseg_jax.commands import flags
+from zeroseg_jax.teacher.checkpoints.config import read_config
+from zeroseg_jax.teacher.checkpoints.tensors import read_params
+from zeroseg_jax.teacher.class_embeddings import load_tokenizer
+from zeroseg_jax.teacher.playground import zero_shot as probe
+from zeroseg_jax.training.metrics import describe_machine
 
 WIDTHS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
 

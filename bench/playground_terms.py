@@ -25,21 +25,23 @@ from absl import flags as absl_flags
 from absl.flags import FLAGS
 
 from configs import playground
-from zeroseg_jax import flags, teacher
-from zeroseg_jax.benchmarks import get_benchmark
+from zeroseg_jax import teacher
+from zeroseg_jax.commands import flags
+from zeroseg_jax.commands.prepare import bank_directory, prepare_bank
+from zeroseg_jax.commands.train import use_compilation_cache
 from zeroseg_jax.config import Config, from_mapping
-from zeroseg_jax.evaluation import build, runner
-from zeroseg_jax.evaluation.presets import get_preset
-from zeroseg_jax.evaluation.segmenters import StudentSegmenter
-from zeroseg_jax.playground.scenes import TUNE_SEED
-from zeroseg_jax.prepare import bank_directory, prepare_bank
-from zeroseg_jax.train import use_compilation_cache
+from zeroseg_jax.data.benchmarks import get_benchmark
+from zeroseg_jax.data.playground.scenes import TUNE_SEED
+from zeroseg_jax.evaluation import runner
+from zeroseg_jax.inference import model as build
+from zeroseg_jax.inference.presets import get_preset
+from zeroseg_jax.inference.segmenters import StudentSegmenter
 from zeroseg_jax.training import inputs, sharding
+from zeroseg_jax.training.metrics import describe_machine
 from zeroseg_jax.training.objective import build_objective
 from zeroseg_jax.training.optimizer import build_optimizer
 from zeroseg_jax.training.state import init_state
 from zeroseg_jax.training.step import build_step
-from zeroseg_jax.training.writer import describe_machine
 
 # Variant -> (recipe, dotted overrides): the paper's objective, the default, and the default
 # with one thing put back to the paper's, or taken away.

@@ -26,17 +26,18 @@ import numpy as np
 from absl import flags as absl_flags
 from absl.flags import FLAGS
 
-from zeroseg_jax import flags, teacher
+from zeroseg_jax import teacher
+from zeroseg_jax.commands import flags
 from zeroseg_jax.config import from_mapping
-from zeroseg_jax.evaluation.build import TrainedStudent
-from zeroseg_jax.models import student as students
+from zeroseg_jax.data.playground.scenes import build_scene, render
+from zeroseg_jax.inference.model import TrainedStudent
+from zeroseg_jax.inference.predictor import Predictor, build_preset
 from zeroseg_jax.models.sizes import SIZES
-from zeroseg_jax.playground.scenes import build_scene, render
-from zeroseg_jax.predictor import Predictor, build_preset
-from zeroseg_jax.training.writer import describe_machine
+from zeroseg_jax.models.zeroseg import student as students
+from zeroseg_jax.training.metrics import describe_machine
 
 WORDS = ["cat", "dog", "grass", "sky", "tree", "road", "car", "person", "water", "house"]
-_COMMAND = ("-m", "zeroseg_jax.cli", "segment", "docs/images/scene.png",
+_COMMAND = ("-m", "zeroseg_jax", "segment", "docs/images/scene.png",
             "--classes=star; heart; moon; night; grass")  # fmt: skip
 
 

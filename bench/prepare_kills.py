@@ -22,9 +22,9 @@ import numpy as np
 from absl import flags as absl_flags
 from absl.flags import FLAGS
 
-from zeroseg_jax import flags
+from zeroseg_jax.commands import flags
 from zeroseg_jax.data import bank
-from zeroseg_jax.training.writer import describe_machine
+from zeroseg_jax.training.metrics import describe_machine
 
 HOST = """
 import sys
@@ -32,7 +32,7 @@ from pathlib import Path
 from zeroseg_jax import teacher
 from zeroseg_jax.config import from_mapping
 from zeroseg_jax.data import bank
-from zeroseg_jax.prepare import prepare_bank
+from zeroseg_jax.commands.prepare import prepare_bank
 bank.SHARD_IMAGES = 8
 config = from_mapping({"model": {"image_px": 96, "encoder": {"patch_px": 8}},
                        "teacher": {"grids": (1, 2, 3)}, "data": {"images": int(sys.argv[2])}})

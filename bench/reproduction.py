@@ -4,7 +4,7 @@
     python bench/reproduction.py --workdir=runs/short --short          every table in minutes
     python bench/reproduction.py --write_only                          the page from recorded runs
 
-Runs are those of python -m zeroseg_jax.sweep over configs/reproduction.py; what is finished is not
+Runs are those of python -m zeroseg_jax sweep over configs/reproduction.py; what is finished is not
 run again. Tables 3 to 6 are scored on scenes of TUNE_SEED without refinement: what a student alone
 is worth; the table beyond on the evaluation scenes under the preset as it is. The page is
 docs/reproduction.md up to the line that ends what is written here; what stands below it is kept.
@@ -24,16 +24,16 @@ from absl import flags as absl_flags
 from absl.flags import FLAGS
 
 from configs import reproduction
-from zeroseg_jax import flags
+from zeroseg_jax.commands import flags
 from zeroseg_jax.config import from_mapping
 from zeroseg_jax.data.bank import write_json
+from zeroseg_jax.data.playground.scenes import TUNE_SEED
 from zeroseg_jax.evaluation.attribution import CAUSES
 from zeroseg_jax.evaluation.runner import write_text
-from zeroseg_jax.playground.scenes import TUNE_SEED
-from zeroseg_jax.training.costs import count_flops
 from zeroseg_jax.training.inputs import describe_batch
+from zeroseg_jax.training.metrics import describe_machine
 from zeroseg_jax.training.objective import build_abstract
-from zeroseg_jax.training.writer import describe_machine
+from zeroseg_jax.training.plan.costs import count_flops
 
 PAGE, PLOTS = Path("docs/reproduction.md"), Path("docs/images")
 END = "<!-- The lines above are written by bench/reproduction.py. -->"
@@ -133,13 +133,13 @@ def _run(variant: str) -> None:
     given.append(f"--config.data.bank={bank}")
     base = recipe if variant in PLUS else "--config=configs/reproduction.py:table4"
     subprocess.run(
-        [sys.executable, "-m", "zeroseg_jax.prepare", base, f"--workdir={place}", *given],
+        [sys.executable, "-m", "zeroseg_jax", "prepare", base, f"--workdir={place}", *given],
         check=True,
     )
     names = PLUS_BENCHMARKS if variant in PLUS else BENCHMARKS
     subprocess.run(
         [
-            sys.executable, "-m", "zeroseg_jax.sweep", recipe, f"--workdir={place}", *given,
+            sys.executable, "-m", "zeroseg_jax", "sweep", recipe, f"--workdir={place}", *given,
             f"--jobs={FLAGS.jobs}", f"--evaluate={','.join(names)}",
             f"--evaluate_with={' '.join(_protocol(variant))}",
         ],
@@ -185,7 +185,7 @@ def _score_readout(name: str) -> list[dict]:
         if not (place / "report.json").is_file():
             subprocess.run(
                 [
-                    sys.executable, "-m", "zeroseg_jax.evaluate", f"--model=dense:{name}",
+                    sys.executable, "-m", "zeroseg_jax", "evaluate", f"--model=dense:{name}",
                     f"--benchmark={benchmark}", f"--output={place}", *_protocol(name),
                 ],
                 check=True,

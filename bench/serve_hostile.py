@@ -26,8 +26,8 @@ from absl import flags as absl_flags
 from absl.flags import FLAGS
 from PIL import Image
 
-from zeroseg_jax import flags
-from zeroseg_jax.training.writer import describe_machine
+from zeroseg_jax.commands import flags
+from zeroseg_jax.training.metrics import describe_machine
 
 Request = tuple[str, str, bytes, dict[str, str]]  # method, path, body, headers
 _JSON = {"Content-Type": "application/json"}
@@ -129,7 +129,7 @@ def _scramble(rng: random.Random, content: bytes) -> bytes:
 
 @contextlib.contextmanager
 def _run_server() -> Iterator[tuple[int, int]]:
-    command = [sys.executable, "-m", "zeroseg_jax.serve", "--port=0"]
+    command = [sys.executable, "-m", "zeroseg_jax", "serve", "--port=0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             for line in server.stdout:

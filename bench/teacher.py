@@ -32,14 +32,16 @@ from absl.flags import FLAGS
 from PIL import Image
 from safetensors.numpy import save_file
 
-from zeroseg_jax import encoding, flags, teacher
+from zeroseg_jax import teacher
+from zeroseg_jax.commands import flags
+from zeroseg_jax.commands.prepare import prepare_bank
 from zeroseg_jax.config import from_mapping
-from zeroseg_jax.playground.scenes import build_scene, render
-from zeroseg_jax.prepare import prepare_bank
-from zeroseg_jax.teacher.layout import read_config
-from zeroseg_jax.teacher.slots import build_slots
+from zeroseg_jax.data.playground.scenes import build_scene, render
+from zeroseg_jax.teacher import encode_bank as encoding
+from zeroseg_jax.teacher.checkpoints.config import read_config
+from zeroseg_jax.teacher.checkpoints.names import build_slots
 from zeroseg_jax.teacher.views import build_encoder
-from zeroseg_jax.training.writer import describe_machine
+from zeroseg_jax.training.metrics import describe_machine
 
 # width, blocks, heads, patch, output width; the MLP is four times as wide.
 SIZES = {

@@ -23,9 +23,10 @@ import numpy as np
 from absl import flags as absl_flags
 from absl.flags import FLAGS
 
-from zeroseg_jax import flags, paths
+from zeroseg_jax.commands import flags
+from zeroseg_jax.training import trees as paths
 from zeroseg_jax.training.checkpoint import load_params
-from zeroseg_jax.training.writer import describe_machine
+from zeroseg_jax.training.metrics import describe_machine
 
 
 def define_flags() -> None:
@@ -41,8 +42,8 @@ def main(arguments: list[str]) -> None:
     chance = random.Random(0)
     with tempfile.TemporaryDirectory() as folder:
         whole, killed, bank = (Path(folder) / name for name in ("whole", "killed", "bank"))
-        _run("zeroseg_jax.prepare", whole, bank).wait()
-        process = _run("zeroseg_jax.train", whole, bank)
+        _run("prepare", whole, bank).wait()
+        process = _run("train", whole, bank)
         while process.poll() is None and not _last_step(whole):
             time.sleep(0.01)
         begin = time.time()
@@ -51,7 +52,7 @@ def main(arguments: list[str]) -> None:
         usual = time.time() - begin
         kills, starts, during_save = 0, 0, 0
         while not (killed / "checkpoints" / str(FLAGS.steps)).is_dir():
-            process = _run("zeroseg_jax.train", killed, bank)
+            process = _run("train", killed, bank)
             starts += 1
             before = _last_step(killed)
             while process.poll() is None and _last_step(killed) == before:
@@ -83,13 +84,14 @@ def main(arguments: list[str]) -> None:
     print(f"{kills} kills over {starts} starts, {during_save} in a save: equal bit for bit")
 
 
-def _run(module: str, workdir: Path, bank: Path) -> subprocess.Popen:
+def _run(verb: str, workdir: Path, bank: Path) -> subprocess.Popen:
     overrides = (
         "data.features=bank", f"data.bank={bank}", "data.images=64",
         f"optim.steps={FLAGS.steps}", "run.checkpoint_every_steps=1", "mesh.data=1",
     )  # fmt: skip
     return subprocess.Popen(
-        [sys.executable, "-m", module, "--config=configs/debug.py", f"--workdir={workdir}",
+        [sys.executable, "-m", "zeroseg_jax", verb, "--config=configs/debug.py",
+         f"--workdir={workdir}",
          *(f"--config.{override}" for override in overrides)],
         env={**os.environ, "JAX_PLATFORMS": "cpu"}, stdout=subprocess.DEVNULL,
     )  # fmt: skip

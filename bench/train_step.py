@@ -24,14 +24,15 @@ from absl import flags as absl_flags
 from absl.flags import FLAGS
 
 from configs import imagenet
-from zeroseg_jax import flags
+from zeroseg_jax.commands import flags
 from zeroseg_jax.config import Config, ModelConfig, from_mapping
-from zeroseg_jax.training import costs, sharding
+from zeroseg_jax.training import sharding
+from zeroseg_jax.training.metrics import describe_machine
 from zeroseg_jax.training.objective import build_zeroseg
 from zeroseg_jax.training.optimizer import build_optimizer
+from zeroseg_jax.training.plan import costs
 from zeroseg_jax.training.state import init_state
 from zeroseg_jax.training.step import build_step
-from zeroseg_jax.training.writer import describe_machine
 
 
 def define_flags() -> None:

@@ -14,13 +14,13 @@ import numpy as np
 from absl import flags as absl_flags
 from absl.flags import FLAGS
 
-from zeroseg_jax import flags
+from zeroseg_jax.commands import flags
 from zeroseg_jax.data.bank import write_json
-from zeroseg_jax.data.labels import encode_scene
+from zeroseg_jax.data.playground.scenes import SHAPES, STUFF, TUNE_SEED, build_scene, render
+from zeroseg_jax.data.seen_labels import encode_scene
 from zeroseg_jax.evaluation.confusion import Confusion
-from zeroseg_jax.playground.scenes import SHAPES, STUFF, TUNE_SEED, build_scene, render
-from zeroseg_jax.predictor import Predictor
-from zeroseg_jax.training.writer import describe_machine
+from zeroseg_jax.inference.predictor import Predictor
+from zeroseg_jax.training.metrics import describe_machine
 
 _SIDE_PX = 320
 _WORDS = [*SHAPES, *STUFF]

@@ -1,9 +1,9 @@
 """CLIP-ZSS: labels for the seen classes, none for the unseen, CLIP as teacher.
 
 Paper: https://arxiv.org/abs/2310.02296
-Command: python -m zeroseg_jax.prepare --config=configs/clip_zss.py:VARIANT --workdir=DIR
-         python -m zeroseg_jax.train --config=configs/clip_zss.py:VARIANT --workdir=DIR
-         python -m zeroseg_jax.evaluate --workdir=DIR --benchmark=BENCHMARK --preset=zss \
+Command: python -m zeroseg_jax prepare --config=configs/clip_zss.py:VARIANT --workdir=DIR
+         python -m zeroseg_jax train --config=configs/clip_zss.py:VARIANT --workdir=DIR
+         python -m zeroseg_jax evaluate --workdir=DIR --benchmark=BENCHMARK --preset=zss \
              --output=OUT
 Variants: playground (the paper's parts, minutes on 2 CPU cores), playground_local (and the
           successor's local distillation in the project's own form, the best of them), voc (15
@@ -15,7 +15,7 @@ Expected: harmonic mIoU above the best method before it by +2.2 VOC, +1.3 COCO-S
 
 from ml_collections import ConfigDict
 
-from configs import defaults
+from configs import base
 
 VARIANTS = ("playground", "playground_local", "voc", "coco_stuff", "context")
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -41,9 +41,9 @@ _DATA = {
 
 def get_config(variant: str = "playground") -> ConfigDict:
     """Return a variant."""
-    defaults.pick_variant(variant, VARIANTS, "configs/clip_zss.py")
+    base.pick_variant(variant, VARIANTS, "configs/clip_zss.py")
     on_playground = variant.startswith("playground")
-    config = defaults.get_config("playground" if on_playground else "vit_b16")
+    config = base.get_config("playground" if on_playground else "vit_b16")
     config.name = f"clip_zss_{variant}"
     config.objective = "clip_zss"
     config.zss.split = "playground" if on_playground else variant

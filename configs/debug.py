@@ -1,18 +1,18 @@
 """A minute on two cores: the whole job at toy size, the teacher inside the loop.
 
 Paper: https://arxiv.org/abs/2306.00450
-Command: python -m zeroseg_jax.train --config=configs/debug.py --workdir=runs/debug
+Command: python -m zeroseg_jax train --config=configs/debug.py --workdir=runs/debug
 Expected: no number; 60 steps whose losses fall. Needs nothing but the package: no bank.
 """
 
 from ml_collections import ConfigDict
 
-from configs import defaults
+from configs import base
 
 
 def get_config() -> ConfigDict:
     """Return the only variant."""
-    config = defaults.get_config("playground")
+    config = base.get_config("playground")
     config.name = "debug"
     config.model.image_px = 56
     config.model.encoder.update(width=64, depth=2, heads=2)

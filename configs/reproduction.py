@@ -1,7 +1,7 @@
 """The paper's ablations in small, on the Playground, and what lies beyond: three seeds a point.
 
 Paper: https://arxiv.org/abs/2306.00450, Tables 3 (grids), 4 (losses), 5 (mask ratio), 6 (data)
-Command: python -m zeroseg_jax.sweep --config=configs/reproduction.py:VARIANT --workdir=DIR \
+Command: python -m zeroseg_jax sweep --config=configs/reproduction.py:VARIANT --workdir=DIR \
              --evaluate=playground/things,playground/full --evaluate_with="..."
          python bench/reproduction.py runs all variants and writes docs/reproduction.md.
 Variants: table3, table4, table5, table6 (the paper's objective on the Playground's grouping),
@@ -19,7 +19,7 @@ clustered patches, region read-out, an encoder that starts as the teacher's towe
 
 from ml_collections import ConfigDict
 
-from configs import clip_zss, defaults, playground, zeroseg_plus, zeroseg_regions
+from configs import base, clip_zss, playground, zeroseg_plus, zeroseg_regions
 
 _TABLES = ("table3", "table4", "table5", "table6")
 _PLUS = ("plus_faithful", "plus", "plus_regions", "plus_supervised", "plus_supervised_long")
@@ -38,7 +38,7 @@ _SETTINGS = {
 
 def get_config(variant: str = "table4") -> ConfigDict:
     """Return the base of a table; its points are overrides of it."""
-    defaults.pick_variant(variant, VARIANTS, "configs/reproduction.py")
+    base.pick_variant(variant, VARIANTS, "configs/reproduction.py")
     if variant in _PLUS:
         config = _build_plus(variant)
         config.name = f"reproduction_{variant}"

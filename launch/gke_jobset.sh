@@ -2,7 +2,7 @@
 # Train on a TPU slice of GKE as a JobSet. The cluster has the JobSet controller and a TPU node
 # pool; the image has this project and jax[tpu]; the claim is a volume that all pods mount.
 #
-#   launch/gke_jobset.sh run [ARGS...]   create the JobSet; ARGS go to zeroseg_jax.train
+#   launch/gke_jobset.sh run [ARGS...]   create the JobSet; ARGS go to zeroseg train
 #   launch/gke_jobset.sh logs            follow pod 0
 #   launch/gke_jobset.sh delete          end it: SIGTERM, so every pod saves first
 #   --dry_run before the verb prints the commands and the manifest, and runs none.
@@ -57,7 +57,8 @@ spec:
               command:
               - python
               - -m
-              - zeroseg_jax.train
+              - zeroseg_jax
+              - train
               - --config=$CONFIG
               - --workdir=$WORKDIR
               - --host_count=$HOSTS$extra

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Train on all GPUs of this machine, and start again where a crash or reboot left it.
 #
-#   launch/gpu_host.sh [--dry_run] [ARGS...]   ARGS go to zeroseg_jax.train
+#   launch/gpu_host.sh [--dry_run] [ARGS...]   ARGS go to zeroseg train
 set -euo pipefail
 
 CONFIG=${CONFIG:-configs/imagenet.py}
@@ -14,7 +14,7 @@ export XLA_PYTHON_CLIENT_MEM_FRACTION=${XLA_PYTHON_CLIENT_MEM_FRACTION:-0.92}
 dry=
 [[ ${1:-} == --dry_run ]] && { dry=1; shift; }
 
-command=("$PYTHON" -m zeroseg_jax.train "--config=$CONFIG" "--workdir=$WORKDIR" "$@")
+command=("$PYTHON" -m zeroseg_jax train "--config=$CONFIG" "--workdir=$WORKDIR" "$@")
 if [[ -n $dry ]]; then printf '%q ' "${command[@]}"; printf '\n'; exit; fi
 
 for ((attempt = 1; ; attempt++)); do

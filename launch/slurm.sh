@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Train on one or more nodes by Slurm. One process a node; JAX finds the others through Slurm.
 #
-#   launch/slurm.sh [--dry_run] [ARGS...]   submit; ARGS go to zeroseg_jax.train
+#   launch/slurm.sh [--dry_run] [ARGS...]   submit; ARGS go to zeroseg train
 # Five minutes before the time limit Slurm sends SIGTERM: the run saves, and the job is queued
 # again until it is finished.
 set -euo pipefail
@@ -20,7 +20,7 @@ if [[ -n ${SLURM_JOB_ID:-} ]]; then
   # Inside the job.
   status=0
   srun --nodes="$NODES" --ntasks="$NODES" --ntasks-per-node=1 --kill-on-bad-exit=1 \
-    "$PYTHON" -m zeroseg_jax.train "--config=$CONFIG" "--workdir=$WORKDIR" \
+    "$PYTHON" -m zeroseg_jax train "--config=$CONFIG" "--workdir=$WORKDIR" \
     "--host_count=$NODES" "$@" || status=$?
   [[ $status == 2 ]] && exit 2
   # The checkpoint of the last step is there once a run is finished.

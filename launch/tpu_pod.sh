@@ -3,7 +3,7 @@
 #
 #   launch/tpu_pod.sh create          ask for the slice, wait until it is there
 #   launch/tpu_pod.sh copy            this directory to every worker, and install
-#   launch/tpu_pod.sh run [ARGS...]   start training on all workers; ARGS go to zeroseg_jax.train
+#   launch/tpu_pod.sh run [ARGS...]   start training on all workers; ARGS go to zeroseg train
 #   launch/tpu_pod.sh logs            follow worker 0
 #   launch/tpu_pod.sh stop            SIGTERM: every worker saves and ends; `run` goes on
 #   launch/tpu_pod.sh delete          give the slice back
@@ -13,7 +13,7 @@ set -euo pipefail
 NAME=${NAME:-zeroseg}
 PROJECT=${PROJECT:-$(gcloud config get-value project 2>/dev/null)}
 ZONE=${ZONE:-us-west4-a}
-TYPE=${TYPE:-v5litepod-64}            # `python -m zeroseg_jax.plan` says which fits
+TYPE=${TYPE:-v5litepod-64}            # `python -m zeroseg_jax plan` says which fits
 RUNTIME=${RUNTIME:-v2-alpha-tpuv5-lite}
 SPOT=${SPOT:-}                        # SPOT=1 for preemptible capacity
 HOSTS=${HOSTS:-16}                    # workers of TYPE
@@ -62,7 +62,7 @@ case $verb in
   run)
     arguments=
     [[ $# -gt 0 ]] && arguments=$(printf ' %q' "$@")
-    on_workers all "cd $DIRECTORY || exit; nohup .venv/bin/python -m zeroseg_jax.train \
+    on_workers all "cd $DIRECTORY || exit; nohup .venv/bin/python -m zeroseg_jax train \
 --config=$CONFIG --workdir=$WORKDIR --host_count=$HOSTS$arguments > train.log 2>&1 \
 < /dev/null & echo \$! > train.pid"
     ;;

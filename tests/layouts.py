@@ -6,8 +6,8 @@ import zlib
 import numpy as np
 from PIL import Image
 
-from zeroseg_jax.benchmarks import context, imagenet_s
-from zeroseg_jax.benchmarks.vocabulary import load_imagenet_words
+from zeroseg_jax.data.benchmarks import context, imagenet_s
+from zeroseg_jax.data.benchmarks.word_lists import load_imagenet_words
 
 CONTEXT_IDS = (0, 2, 9, 18, 458)  # category ids of train ids 0, 1, 2, 3 and 59
 SIZE = (12, 17)

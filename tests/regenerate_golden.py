@@ -14,7 +14,7 @@ def main():
     folder = ROOT / "tests" / "golden"
     folder.mkdir(exist_ok=True)
     for path in sorted((ROOT / "configs").glob("*.py")):
-        if path.stem in ("__init__", "defaults"):
+        if path.stem in ("__init__", "base"):
             continue
         module = importlib.import_module(f"configs.{path.stem}")
         for variant in getattr(module, "VARIANTS", ("",)):

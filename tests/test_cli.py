@@ -11,16 +11,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zeroseg_jax import cli, pictures, segment
+from zeroseg_jax.commands import main as cli
+from zeroseg_jax.commands import segment
+from zeroseg_jax.data.playground import scenes
 from zeroseg_jax.data.transforms import ImageError
-from zeroseg_jax.playground import scenes
+from zeroseg_jax.inference import image_files as pictures
 
 ROOT = Path(__file__).parent.parent
 
 
 def zeroseg(*arguments, cwd=ROOT):
     return subprocess.run(
-        [sys.executable, "-m", "zeroseg_jax.cli", *map(str, arguments)],
+        [sys.executable, "-m", "zeroseg_jax", *map(str, arguments)],
         cwd=cwd, capture_output=True, text=True,
         env={**os.environ, "XLA_FLAGS": "", "PYTHONPATH": str(ROOT)},
     )  # fmt: skip

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zeroseg_jax.playground import scenes
-from zeroseg_jax.segment import parse_classes
+from zeroseg_jax.commands.segment import parse_classes
+from zeroseg_jax.data.playground import scenes
 
 ROOT = Path(__file__).parent.parent
 
 
 def run(*arguments):
     return subprocess.run(
-        [sys.executable, "-m", *map(str, arguments)],
+        [sys.executable, "-m", "zeroseg_jax", *map(str, arguments)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -38,7 +38,7 @@ def pictures(tmp_path_factory):
 
 def test_segment_writes_overlay_mask_and_json(pictures, tmp_path):
     done = run(
-        "zeroseg_jax.segment", pictures / "scene.png", pictures / "empty.jpg",
+        "segment", pictures / "scene.png", pictures / "empty.jpg",
         pictures / "wide.jpg", "--classes=star; ring, hoop; grass; sky", f"--output={tmp_path}",
     )  # fmt: skip
     # One picture is bad: it is named, the others are done, and the exit code tells.
@@ -57,7 +57,7 @@ def test_segment_writes_overlay_mask_and_json(pictures, tmp_path):
 
 def test_evaluate_writes_what_the_report_promises(tmp_path):
     done = run(
-        "zeroseg_jax.evaluate", "--workdir=playground", "--benchmark=playground/things",
+        "evaluate", "--workdir=playground", "--benchmark=playground/things",
         "--preset=zeroseg", "--images=3", f"--output={tmp_path}", "--save_predictions",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -72,7 +72,7 @@ def test_evaluate_writes_what_the_report_promises(tmp_path):
 
 
 def test_debug_recipe_trains_with_a_live_teacher_and_resumes(tmp_path):
-    command = ("zeroseg_jax.train", "--config=configs/debug.py", f"--workdir={tmp_path}",
+    command = ("train", "--config=configs/debug.py", f"--workdir={tmp_path}",
                "--config.optim.steps=3", "--config.run.checkpoint_every_steps=1")  # fmt: skip
     done = run(*command)
     assert done.returncode == 0, done.stderr
@@ -84,16 +84,16 @@ def test_debug_recipe_trains_with_a_live_teacher_and_resumes(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("zeroseg_jax.train", "--config=configs/playground.py", "--workdir=none",
+        (("train", "--config=configs/playground.py", "--workdir=none",
           "--config.optim.base_rat=1"), "base_rate"),
-        (("zeroseg_jax.train", "--config=configs/playground.py:defualt", "--workdir=none"),
+        (("train", "--config=configs/playground.py:defualt", "--workdir=none"),
          "default, faithful, long"),
-        (("zeroseg_jax.train", "--config=configs/playground.py", "--workdir=none"),
-         "zeroseg_jax.prepare"),
-        (("zeroseg_jax.train", "--config=configs/playground.py", "--workdir=none",
+        (("train", "--config=configs/playground.py", "--workdir=none"),
+         "zeroseg prepare"),
+        (("train", "--config=configs/playground.py", "--workdir=none",
           "--config.model.mask_ratio=1.5"), "model.mask_ratio"),
-        (("zeroseg_jax.evaluate", "--workdir=none", "--output=none"), "neither a work directory"),
-        (("zeroseg_jax.segment", "a.png", "--classes=star;;grass", "--output=none"), "blank"),
+        (("evaluate", "--workdir=none", "--output=none"), "neither a work directory"),
+        (("segment", "a.png", "--classes=star;;grass", "--output=none"), "blank"),
     ],
 )  # fmt: skip
 def test_misuse_is_one_sentence(arguments, sentence, tmp_path):

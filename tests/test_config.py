@@ -7,17 +7,17 @@ from pathlib import Path
 import jax
 import pytest
 
-from configs import defaults
+from configs import base
 from zeroseg_jax.config import Config, ConfigError, from_mapping, to_mapping
-from zeroseg_jax.models import dense_student
-from zeroseg_jax.models import student as students
+from zeroseg_jax.models.clip_zss import student as dense_student
+from zeroseg_jax.models.zeroseg import student as students
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "golden"
 RECIPES = [
     (path.stem, variant)
     for path in sorted((ROOT / "configs").glob("*.py"))
-    if path.stem not in ("__init__", "defaults")
+    if path.stem not in ("__init__", "base")
     for variant in getattr(importlib.import_module(f"configs.{path.stem}"), "VARIANTS", ("",))
 ]
 
@@ -80,7 +80,7 @@ def test_defaults_stay_few():
     def leaves(tree):
         return sum(leaves(v) if isinstance(v, dict) else 1 for v in tree.values())
 
-    assert leaves(defaults.get_config().to_dict()) <= 125
+    assert leaves(base.get_config().to_dict()) <= 125
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zeroseg_jax import Predictor, stablehlo
-from zeroseg_jax.evaluation import build
-from zeroseg_jax.playground import scenes
+from zeroseg_jax import Predictor
+from zeroseg_jax.data.playground import scenes
+from zeroseg_jax.inference import model as build
+from zeroseg_jax.inference import stablehlo
 
 ROOT = Path(__file__).parent.parent
 
@@ -69,7 +70,7 @@ runpy.run_path({str(directory / "run.py")!r}, run_name="__main__")
 
 def test_safetensors_come_with_a_card_and_load_again(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "zeroseg_jax.export", "--workdir=playground",
+        [sys.executable, "-m", "zeroseg_jax", "export", "--workdir=playground",
          f"--output={tmp_path}"],
         cwd=ROOT, capture_output=True, text=True, env={**os.environ, "XLA_FLAGS": ""},
     )  # fmt: skip

@@ -4,9 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from zeroseg_jax import losses
 from zeroseg_jax.config import LossConfig, grid_windows
-from zeroseg_jax.models.student import StudentOutputs
+from zeroseg_jax.models.zeroseg import losses
+from zeroseg_jax.models.zeroseg.student import StudentOutputs
 
 WINDOWS = grid_windows((1, 2), False)
 

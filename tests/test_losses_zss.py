@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from zeroseg_jax import losses_zss as zss
 from zeroseg_jax.config import ZssConfig
+from zeroseg_jax.models.clip_zss import losses as zss
 
 RNG = np.random.default_rng(0)
 

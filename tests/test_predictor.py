@@ -13,13 +13,14 @@ import pytest
 from PIL import Image
 
 from zeroseg_jax import Predictor
+from zeroseg_jax.data.playground import scenes
 from zeroseg_jax.data.transforms import ImageError, to_image
-from zeroseg_jax.evaluation import build, runner
-from zeroseg_jax.evaluation.presets import get_preset
-from zeroseg_jax.playground import scenes
-from zeroseg_jax.segmentation import Segmentation
+from zeroseg_jax.evaluation import runner
+from zeroseg_jax.inference import model as build
+from zeroseg_jax.inference.class_names import parse_classes, to_classes
+from zeroseg_jax.inference.presets import get_preset
+from zeroseg_jax.inference.segmentation import Segmentation
 from zeroseg_jax.teacher.load import SHIPPED
-from zeroseg_jax.words import parse_classes, to_classes
 
 ROOT = Path(__file__).parent.parent
 WORDS = ["star", "ring", "heart", "grass", "sky"]
@@ -283,7 +284,8 @@ def test_threshold_can_be_tried_without_the_model():
 
 def test_importing_the_package_does_not_start_jax():
     code = """
-import sys, zeroseg_jax, zeroseg_jax.words, zeroseg_jax.segment, zeroseg_jax.pictures
+import sys, zeroseg_jax, zeroseg_jax.inference.class_names
+import zeroseg_jax.commands.segment, zeroseg_jax.inference.image_files
 assert not {"jax", "flax", "transformers", "orbax"} & set(sys.modules), sorted(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from zeroseg_jax import cli
-from zeroseg_jax.playground import scenes
+from zeroseg_jax.commands import main as cli
+from zeroseg_jax.data.playground import scenes
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("README.md", "docs/quick-start.md", "docs/own-folder.md", "docs/export.md")
@@ -67,7 +67,7 @@ def place(tmp_path_factory):
 
 def run(place, verb, arguments):
     small = _SMALL if verb in ("prepare", "train") else ()
-    command = [sys.executable, "-m", "zeroseg_jax.cli", verb, *arguments, *small]
+    command = [sys.executable, "-m", "zeroseg_jax", verb, *arguments, *small]
     environment = {**os.environ, "XLA_FLAGS": "", "PYTHONPATH": str(ROOT)}
     if verb != "serve":
         return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from zeroseg_jax.evaluation.sweeps import collect
+from zeroseg_jax.evaluation.sweep_tables import collect
 
 ROOT = Path(__file__).parent.parent
 RECIPE = """
@@ -32,7 +32,7 @@ def run(tmp_path, *arguments, body="yield {'run.seed': 0}"):
     recipe = tmp_path / "recipe.py"
     recipe.write_text(RECIPE.format(body=body))
     return subprocess.run(
-        [sys.executable, "-m", "zeroseg_jax.sweep", f"--config={recipe}",
+        [sys.executable, "-m", "zeroseg_jax", "sweep", f"--config={recipe}",
          f"--workdir={tmp_path / 'sweep'}", *arguments],
         cwd=ROOT, capture_output=True, text=True,
         env={**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"},
@@ -84,7 +84,7 @@ def test_prints_what_another_engine_runs(tmp_path, kind):
     else:
         jobs = yaml.safe_load(done.stdout)["spec"]["replicatedJobs"]
         command = jobs[1]["template"]["spec"]["template"]["spec"]["containers"][0]["command"]
-        assert command[:2] == ["sh", "-c"] and command[2].startswith("python -m zeroseg_jax.train")
+        assert command[:2] == ["sh", "-c"] and command[2].startswith("python -m zeroseg_jax train")
         assert command[2].endswith("--config.run.seed=1")
 
 
@@ -97,7 +97,7 @@ def test_a_config_may_have_a_sweep_for_each_variant(tmp_path):
     )
     for named, seed in (("", 1), (":long", 4)):
         done = subprocess.run(
-            [sys.executable, "-m", "zeroseg_jax.sweep", f"--config={recipe}{named}",
+            [sys.executable, "-m", "zeroseg_jax", "sweep", f"--config={recipe}{named}",
              f"--workdir={tmp_path / 'sweep'}", "--print=commands"],
             cwd=ROOT, capture_output=True, text=True,
         )  # fmt: skip
@@ -111,9 +111,9 @@ def test_points_are_scored_where_benchmarks_are_named(tmp_path):
     )  # fmt: skip
     train, evaluate = done.stdout.strip().split(" && ")
     place = tmp_path / "sweep" / "000"
-    assert "zeroseg_jax.train" in train
+    assert "zeroseg_jax train" in train
     names = "playground/things,playground/full"
-    assert f"zeroseg_jax.evaluate --workdir={place} --benchmark={names} " in evaluate
+    assert f"zeroseg_jax evaluate --workdir={place} --benchmark={names} " in evaluate
     assert evaluate.endswith(f"--output={place}/reports --images=4 --pictures=0")
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import layouts
 import pytest
 
-from zeroseg_jax.benchmarks import get_benchmark
-from zeroseg_jax.benchmarks.archives import LIMITS, ArchiveError, Limits, unpack
+from zeroseg_jax.data.benchmarks import get_benchmark
+from zeroseg_jax.data.benchmarks.archives import LIMITS, ArchiveError, Limits, unpack
 
 FILES = {"VOC/a.txt": b"alpha", "./VOC/deep/er/b.bin": bytes(range(256)) * 40, "c": b""}
 SMALL = Limits(gigabytes=0.001, files=10)
@@ -192,7 +192,7 @@ def test_command_unpacks_and_checks(tmp_path):
     archive = tmp_path / "VOCtrainval_11-May-2012.tar"
     with tarfile.open(archive, "w") as tar:
         tar.add(tmp_path / "made" / "VOCdevkit", "VOCdevkit")
-    command = [sys.executable, "-m", "zeroseg_jax.verify", "--benchmark=voc21",
+    command = [sys.executable, "-m", "zeroseg_jax", "verify", "--benchmark=voc21",
                f"--data_dir={tmp_path / 'out'}", f"--archive={archive}"]  # fmt: skip
     root = Path(__file__).parent.parent.parent
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, env=dict(os.environ))

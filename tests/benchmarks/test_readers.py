@@ -7,10 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zeroseg_jax.benchmarks import context, get_benchmark, rle
-from zeroseg_jax.benchmarks.files import LayoutError, SizeError
-from zeroseg_jax.benchmarks.masks import MaskError, read_index
-from zeroseg_jax.benchmarks.vocabulary import WORDS, load_imagenet_words, load_words, read_words
+from zeroseg_jax.data.benchmarks import context, get_benchmark, rle
+from zeroseg_jax.data.benchmarks.listing import LayoutError, SizeError
+from zeroseg_jax.data.benchmarks.masks import MaskError, read_index
+from zeroseg_jax.data.benchmarks.word_lists import (
+    WORDS,
+    load_imagenet_words,
+    load_words,
+    read_words,
+)
 
 
 def look_up(table, raw):
@@ -274,7 +279,7 @@ def test_exif_is_followed_as_far_as_the_mask_fits(tmp_path):
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [
-        ("rm masks/p1.png", {}, "p1.png: not there; see python -m zeroseg_jax.verify"),
+        ("rm masks/p1.png", {}, "p1.png: not there; see python -m zeroseg_jax verify"),
         ("rm masks/p0.png masks/p1.png", {}, "p0.png and 1 more files: not there"),
         ("rm images/p0.jpg images/p1.jpg", {}, "holds no picture"),
         ("rm words.txt", {}, "words.txt: not there"),

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zeroseg_jax.benchmarks import FILES, check, open_files
+from zeroseg_jax.data.benchmarks import FILES, open_files
+from zeroseg_jax.data.benchmarks import verify as check
 
 ROOT = Path(__file__).parent.parent.parent
 
 
 def verify(*arguments):
     return subprocess.run(
-        [sys.executable, "-m", "zeroseg_jax.verify", *map(str, arguments)],
+        [sys.executable, "-m", "zeroseg_jax", "verify", *map(str, arguments)],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from zeroseg_jax.config import from_mapping
-from zeroseg_jax.data.archives import ArrayRecordSource, TarSource, TfdsSource
+from zeroseg_jax.data.packed_sources import ArrayRecordSource, TarSource, TfdsSource
 from zeroseg_jax.data.pipeline import build_train_iterator
 from zeroseg_jax.data.sources import SUFFIXES, build_source
 from zeroseg_jax.data.transforms import ImageError, square_crop

@@ -24,7 +24,7 @@ from pathlib import Path
 from zeroseg_jax import teacher
 from zeroseg_jax.config import from_mapping
 from zeroseg_jax.data import bank
-from zeroseg_jax.prepare import prepare_bank
+from zeroseg_jax.commands.prepare import prepare_bank
 bank.SHARD_IMAGES = 4
 config = from_mapping({"model": {"image_px": 32, "encoder": {"patch_px": 8}},
                        "teacher": {"grids": (1, 2)}, "data": {"images": 30}})
@@ -90,7 +90,7 @@ def test_other_settings_are_refused_by_name(tmp_path):
 
 
 def test_no_bank_says_what_to_run(tmp_path):
-    with pytest.raises(bank.BankError, match="zeroseg_jax.prepare"):
+    with pytest.raises(bank.BankError, match="zeroseg_jax prepare"):
         bank.BankSource(tmp_path)
 
 
@@ -126,7 +126,8 @@ def test_killed_and_restarted_equals_undisturbed(tmp_path):
 
 
 def test_hosts_share_the_shards_and_the_last_closes_the_bank(tmp_path, monkeypatch):
-    from zeroseg_jax import prepare, teacher
+    from zeroseg_jax import teacher
+    from zeroseg_jax.commands import prepare
 
     monkeypatch.setattr(bank, "SHARD_IMAGES", 4)
     clip = teacher.load("playground")
@@ -151,7 +152,7 @@ def test_hosts_share_the_shards_and_the_last_closes_the_bank(tmp_path, monkeypat
 
 
 def test_the_time_left_is_told_without_the_compiler(tmp_path, monkeypatch):
-    from zeroseg_jax import encoding
+    from zeroseg_jax.teacher import encode_bank as encoding
 
     now = [0.0]
     monkeypatch.setattr(encoding.time, "perf_counter", lambda: now[0])
@@ -170,7 +171,8 @@ def test_the_time_left_is_told_without_the_compiler(tmp_path, monkeypatch):
 
 
 def test_one_forward_takes_even_shares_of_a_shard():
-    from zeroseg_jax import encoding, teacher
+    from zeroseg_jax import teacher
+    from zeroseg_jax.teacher import encode_bank as encoding
 
     clip = teacher.load("playground")
     devices = jax.local_device_count()
@@ -197,7 +199,8 @@ def test_views_split_over_devices_are_the_same_features():
 
 
 def test_folder_with_bad_files_loses_nothing_silently(tmp_path, monkeypatch):
-    from zeroseg_jax import prepare, teacher
+    from zeroseg_jax import teacher
+    from zeroseg_jax.commands import prepare
 
     folder = tmp_path / "photos"
     folder.mkdir()

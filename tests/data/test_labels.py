@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zeroseg_jax.benchmarks import splits
 from zeroseg_jax.config import from_mapping
-from zeroseg_jax.data import labels
-from zeroseg_jax.data.regions import decode_regions, encode_regions
+from zeroseg_jax.data import seen_labels as labels
+from zeroseg_jax.data.benchmarks import splits
+from zeroseg_jax.data.region_records import decode_regions, encode_regions
 from zeroseg_jax.data.sources import FolderSource
 from zeroseg_jax.data.transforms import ImageError
 
@@ -74,7 +74,7 @@ def test_folder_of_masks(tmp_path):
 
 
 def test_playground_labels_are_those_of_the_benchmark():
-    from zeroseg_jax.benchmarks import get_benchmark
+    from zeroseg_jax.data.benchmarks import get_benchmark
 
     benchmark = dataclasses.replace(get_benchmark("playground/zss"), seed=0)
     full = labels.read_playground(0, 224)(3, "")

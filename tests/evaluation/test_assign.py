@@ -4,8 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from zeroseg_jax.evaluation import assign, windows
-from zeroseg_jax.models.student import SegmentOutputs
+from zeroseg_jax.inference import scoring as assign
+from zeroseg_jax.inference import windows
+from zeroseg_jax.models.zeroseg.student import SegmentOutputs
 
 
 def draw(*shape, seed=0):

@@ -14,9 +14,9 @@ from absl.flags import FLAGS
 from absl.testing import flagsaver
 from PIL import Image
 
-from zeroseg_jax import evaluate
-from zeroseg_jax.benchmarks import get_benchmark
-from zeroseg_jax.evaluation.presets import get_preset
+from zeroseg_jax.commands import evaluate
+from zeroseg_jax.data.benchmarks import get_benchmark
+from zeroseg_jax.inference.presets import get_preset
 
 ROOT = Path(__file__).parent.parent.parent
 # What each raw value of the fixtures becomes; None where no score counts it. The masks of
@@ -174,7 +174,7 @@ def test_flags_of_a_folder_reach_it_and_no_other(tmp_path, run_evaluate):
     layouts.write_folder(tmp_path / "data", values=(0, 1, 2, 3, 9))
     write_maps({f"p{i}": np.zeros(layouts.SIZE) for i in range(2)}, tmp_path / "maps")
     model = f"--model=predictions:{tmp_path / 'maps'}"
-    command = [sys.executable, "-m", "zeroseg_jax.evaluate", model, "--benchmark=folder",
+    command = [sys.executable, "-m", "zeroseg_jax", "evaluate", model, "--benchmark=folder",
                f"--data_dir={tmp_path / 'data'}", f"--output={tmp_path / 'out'}",
                "--ignore=9", "--reduce_zero"]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True,

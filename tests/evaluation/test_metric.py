@@ -5,11 +5,7 @@ import pytest
 
 from zeroseg_jax.evaluation import splits
 from zeroseg_jax.evaluation.boundary import BoundaryIou, band
-from zeroseg_jax.evaluation.confusion import (
-    Confusion,
-    count_pixels,
-    count_segments,
-)
+from zeroseg_jax.evaluation.confusion import Confusion, count_pixels, count_segments
 
 
 def test_two_by_two_by_hand():

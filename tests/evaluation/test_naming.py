@@ -7,8 +7,10 @@ import sys
 import numpy as np
 import pytest
 
-from zeroseg_jax.evaluation import canvas, naming, presets, ranking, stream, windows
-from zeroseg_jax.evaluation.canvas import Grid, Scored
+from zeroseg_jax.inference import batches as stream
+from zeroseg_jax.inference import canvas, presets, ranking, windows
+from zeroseg_jax.inference import labelling as naming
+from zeroseg_jax.inference.canvas import Grid, Scored
 
 WORDS, SEGMENTS, PATCH = 7, 5, 4
 
@@ -154,7 +156,7 @@ def test_pictures_refined_and_not_have_the_same_rule():
 MEMORY = """
 import numpy as np
 from zeroseg_jax.evaluation import naming, presets, ranking, stream
-from zeroseg_jax.evaluation.canvas import Scored
+from zeroseg_jax.inference.canvas import Scored
 kind, dilations = {kind!r}, {dilations!r}
 class Model:
     native_px, patch_px, unit, facts = 448, 16, 1, dict()

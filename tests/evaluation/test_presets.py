@@ -4,9 +4,10 @@ import dataclasses
 
 import pytest
 
-from zeroseg_jax.benchmarks.files import Listing, build_benchmark
-from zeroseg_jax.evaluation import presets, words
-from zeroseg_jax.evaluation.protocols import PROTOCOLS
+from zeroseg_jax.data.benchmarks.listing import Listing, build_benchmark
+from zeroseg_jax.evaluation import classes as words
+from zeroseg_jax.inference import presets
+from zeroseg_jax.inference.preset_table import PROTOCOLS
 
 SPACES = ("voc21", "voc20", "context60", "context59", "coco_object", "coco_stuff171", "ade150",
           "cityscapes19", "imagenet_s", "folder")  # fmt: skip

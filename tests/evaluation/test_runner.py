@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zeroseg_jax.benchmarks import get_benchmark
-from zeroseg_jax.evaluation import build, comparison, presets, runner, segmenters, stream, words
-from zeroseg_jax.evaluation.predictions import PredictionFolder
+from zeroseg_jax.data.benchmarks import get_benchmark
+from zeroseg_jax.evaluation import classes as words
+from zeroseg_jax.evaluation import comparison, runner
+from zeroseg_jax.evaluation.label_maps import PredictionFolder
+from zeroseg_jax.inference import batches as stream
+from zeroseg_jax.inference import model as build
+from zeroseg_jax.inference import presets, segmenters
 
 NAMES = ("background", "star", "ring")
 

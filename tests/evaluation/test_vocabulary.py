@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zeroseg_jax.evaluation import ballot, page, presets, ranking, vocabulary
-from zeroseg_jax.evaluation.canvas import Scored
+from zeroseg_jax.evaluation import open_vocabulary as vocabulary
+from zeroseg_jax.evaluation import render as page
+from zeroseg_jax.evaluation import vote_page as ballot
+from zeroseg_jax.inference import presets, ranking
+from zeroseg_jax.inference.canvas import Scored
 
 
 def test_ids_of_imagenet_are_no_words(tmp_path):

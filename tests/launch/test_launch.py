@@ -129,7 +129,7 @@ def test_jobset_is_a_manifest_that_runs_train(launch):
     pod = job["template"]["spec"]
     assert pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"] == "4x4"
     command = pod["containers"][0]["command"]
-    assert command[:3] == ["python", "-m", "zeroseg_jax.train"]
+    assert command[:3] == ["python", "-m", "zeroseg_jax", "train"]
     assert command[-2:] == ["--host_count=4", "--config.name=it's"]
 
 
@@ -137,7 +137,7 @@ def test_jobset_is_a_manifest_that_runs_train(launch):
 def test_gpu_host_tries_again_where_that_helps(launch, code, attempts):
     done, calls = launch("gpu_host.sh", "--x", EXIT_PYTHON_STAND_IN=code, ATTEMPTS="3")
     assert done.returncode == int(code) and len(calls) == attempts
-    assert calls[0][1:3] == ["-m", "zeroseg_jax.train"] and calls[0][-1] == "--x"
+    assert calls[0][1:3] == ["-m", "zeroseg_jax", "train"] and calls[0][-1] == "--x"
 
 
 def test_slurm_submits_and_inside_the_job_runs_once_a_node(launch, tmp_path):

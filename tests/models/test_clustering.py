@@ -9,8 +9,8 @@ import pytest
 
 from zeroseg_jax import teacher
 from zeroseg_jax.config import ConfigError, from_mapping
-from zeroseg_jax.models import student as students
-from zeroseg_jax.models.grouping import cluster_patches
+from zeroseg_jax.models.zeroseg import student as students
+from zeroseg_jax.models.zeroseg.grouping import cluster_patches
 
 SETTINGS = {"level": 0.7, "temperature": 0.05, "iterations": 5}
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from zeroseg_jax.config import HeadConfig
-from zeroseg_jax.models.grouping import GroupingBlock, SegmentationHead
+from zeroseg_jax.models.zeroseg.grouping import GroupingBlock, SegmentationHead
 
 WIDTH, HEADS, TOKENS, SEGMENTS, BATCH = 32, 4, 50, 8, 3
 EPS = 1e-5

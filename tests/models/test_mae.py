@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from zeroseg_jax.config import DecoderConfig, EncoderConfig, HeadConfig, ModelConfig
-from zeroseg_jax.losses import reconstruction_loss
-from zeroseg_jax.models import student as students
 from zeroseg_jax.models.layers import from_patches, sincos_positions, to_patches
-from zeroseg_jax.models.masking import choose_visible, count_visible, restore_patches
+from zeroseg_jax.models.zeroseg import student as students
+from zeroseg_jax.models.zeroseg.losses import reconstruction_loss
+from zeroseg_jax.models.zeroseg.masking import choose_visible, count_visible, restore_patches
 
 IMAGE_PX, PATCH_PX, BATCH, EPS = 32, 8, 3, 1e-6
 MODEL = ModelConfig(

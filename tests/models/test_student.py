@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from zeroseg_jax.config import from_mapping
-from zeroseg_jax.models import student as students
+from zeroseg_jax.models.zeroseg import student as students
 
 
 def small_model(image_px, width, heads, depths, **head):

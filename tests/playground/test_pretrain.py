@@ -7,9 +7,9 @@ import jax
 import numpy as np
 from safetensors import safe_open
 
-from zeroseg_jax.playground import pretrain
-from zeroseg_jax.teacher.layout import read_config
+from zeroseg_jax.teacher.checkpoints.config import read_config
 from zeroseg_jax.teacher.load import SHIPPED
+from zeroseg_jax.teacher.playground import clip as pretrain
 
 
 def test_settings_and_tokenizer_are_those_of_the_shipped_clip(tmp_path):

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from zeroseg_jax import teacher
-from zeroseg_jax.benchmarks import get_benchmark
-from zeroseg_jax.playground import diet, probe, scenes
-from zeroseg_jax.playground.captions import describe
-from zeroseg_jax.teacher.text import PROMPTS, load_tokenizer
+from zeroseg_jax.data.benchmarks import get_benchmark
+from zeroseg_jax.data.playground import scenes
+from zeroseg_jax.data.playground.captions import describe
+from zeroseg_jax.teacher.class_embeddings import PROMPTS, load_tokenizer
+from zeroseg_jax.teacher.playground import training_pictures as diet
+from zeroseg_jax.teacher.playground import zero_shot as probe
 
 
 def test_scenes_are_pure_functions():

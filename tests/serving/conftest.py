@@ -9,8 +9,9 @@ import pytest
 pytest.importorskip("starlette", reason="the extra 'serve' is not installed")
 pytest.importorskip("uvicorn", reason="the extra 'serve' is not installed")
 
-from zeroseg_jax import Predictor, serve  # noqa: E402
-from zeroseg_jax.serving.desk import Limits  # noqa: E402
+from zeroseg_jax import Predictor
+from zeroseg_jax.commands import serve  # noqa: E402
+from zeroseg_jax.inference.web.sessions import Limits  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zeroseg_jax.playground import scenes
+from zeroseg_jax.data.playground import scenes
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 expect = sync_api.expect

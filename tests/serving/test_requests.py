@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zeroseg_jax import serve
-from zeroseg_jax.playground import scenes
+from zeroseg_jax.commands import serve
+from zeroseg_jax.data.playground import scenes
 
 ROOT = Path(__file__).parents[2]
 _spec = importlib.util.spec_from_file_location("serve_hostile", ROOT / "bench/serve_hostile.py")

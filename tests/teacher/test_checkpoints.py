@@ -13,10 +13,10 @@ import pytest
 from safetensors.numpy import save_file
 
 from zeroseg_jax import teacher
-from zeroseg_jax.playground.pretrain import init_params
+from zeroseg_jax.teacher.checkpoints.config import write_config
+from zeroseg_jax.teacher.checkpoints.names import build_slots, to_hf
 from zeroseg_jax.teacher.clip import ClipConfig, TowerConfig
-from zeroseg_jax.teacher.layout import write_config
-from zeroseg_jax.teacher.slots import build_slots, to_hf
+from zeroseg_jax.teacher.playground.clip import init_params
 
 CONFIG = ClipConfig(
     vision=TowerConfig(64, 2, 1, 128, "quick_gelu", 1e-5),
@@ -149,7 +149,7 @@ def test_half_precision_files(tensors, tmp_path, dtype):
 def test_tensors_larger_than_a_piece_are_put_together(tensors, tmp_path, monkeypatch):
     folder, open_folder = save(tmp_path / "hf", tensors), save_open_clip(tmp_path / "open", tensors)
     whole = teacher.load(folder)
-    monkeypatch.setattr("zeroseg_jax.teacher.tensors._PIECE_BYTES", 1000)
+    monkeypatch.setattr("zeroseg_jax.teacher.checkpoints.tensors._PIECE_BYTES", 1000)
     same(teacher.load(folder), whole)
     same(teacher.load(open_folder), whole)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from zeroseg_jax import teacher
-from zeroseg_jax.teacher import convert
+from zeroseg_jax.teacher.checkpoints import torch_files as convert
 
 torch = pytest.importorskip("torch", reason="converting needs torch: pip install .[convert]")
 sys.path.insert(0, os.path.dirname(__file__))

@@ -5,7 +5,7 @@ import pytest
 
 from zeroseg_jax import teacher
 from zeroseg_jax.teacher.clip import VisionTower
-from zeroseg_jax.teacher.dense import READOUTS
+from zeroseg_jax.teacher.readouts import READOUTS
 
 H, W = 4, 6  # a picture that is not square
 

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import pytest
 
 from zeroseg_jax.teacher import CheckpointError
+from zeroseg_jax.teacher.checkpoints.config import HUGGING_FACE, OPEN_CLIP, read_config
+from zeroseg_jax.teacher.checkpoints.names import build_slots
 from zeroseg_jax.teacher.clip import TextTower, VisionTower
-from zeroseg_jax.teacher.layout import HUGGING_FACE, OPEN_CLIP, read_config
-from zeroseg_jax.teacher.slots import build_slots
 
 
 def clip(vision, text, embed, **more):

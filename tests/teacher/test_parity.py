@@ -14,9 +14,9 @@ import pytest
 from zeroseg_jax import teacher
 from zeroseg_jax.models.layers import Block
 from zeroseg_jax.teacher import clip as towers
+from zeroseg_jax.teacher.checkpoints.config import read_config
+from zeroseg_jax.teacher.checkpoints.tensors import read_params
 from zeroseg_jax.teacher.clip import TextTower, VisionTower
-from zeroseg_jax.teacher.layout import read_config
-from zeroseg_jax.teacher.tensors import read_params
 
 BATCH, CONTEXT, END = 3, 12, 59
 # name -> family, shared settings, those of the vision tower, those of the text tower

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from zeroseg_jax.teacher import regions
-from zeroseg_jax.teacher.regions import RegionSettings, find_regions
+from zeroseg_jax.teacher import clustering as regions
+from zeroseg_jax.teacher.clustering import RegionSettings, find_regions
 
 
 def unit(rows):

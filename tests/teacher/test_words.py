@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from zeroseg_jax import teacher
-from zeroseg_jax.teacher.clip import ClipConfig, TowerConfig
-from zeroseg_jax.teacher.text import (
+from zeroseg_jax.teacher.class_embeddings import (
     PROMPTS,
     digest_tokenizer,
     embed_classes,
     load_tokenizer,
     words_cache,
 )
+from zeroseg_jax.teacher.clip import ClipConfig, TowerConfig
 
 TEXTS = ["A red STAR", "a dog's day, isn't it?", "", "   ", "naïve café", "星と月", "🙂🙃",
          "star " * 90, "a  b\tc\nd", "rock'n'roll", "e\u0301 vs é", "x" * 300,

@@ -78,7 +78,7 @@ def whole(tmp_path_factory, configure, clip):
 
 @pytest.fixture
 def start(tmp_path, bank_dir):
-    """Return a function that starts `python -m zeroseg_jax.train` on one device of its own."""
+    """Return a function that starts `python -m zeroseg_jax train` on one device of its own."""
     recipe = tmp_path / "tiny.py"
     recipe.write_text(
         "from ml_collections import ConfigDict\n\n\ndef get_config():\n"
@@ -88,7 +88,7 @@ def start(tmp_path, bank_dir):
 
     def run(workdir, *arguments, devices=1, **environment):
         process = subprocess.Popen(
-            [sys.executable, "-m", "zeroseg_jax.train", f"--config={recipe}",
+            [sys.executable, "-m", "zeroseg_jax", "train", f"--config={recipe}",
              f"--workdir={workdir}", f"--config.data.bank={bank_dir}", *arguments],
             cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             env={**os.environ,

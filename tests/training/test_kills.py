@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from tests.training.tiny import QUIET, losses_of
-from zeroseg_jax import paths
-from zeroseg_jax.training import goodput, sharding
+from zeroseg_jax.training import sharding
+from zeroseg_jax.training import timing as goodput
+from zeroseg_jax.training import trees as paths
 from zeroseg_jax.training.checkpoint import CheckpointError, Checkpoints, load_params
 from zeroseg_jax.training.loop import Options, train
 from zeroseg_jax.training.objective import build_zeroseg

@@ -13,9 +13,9 @@ import pytest
 
 from tests.training.tiny import TINY
 from zeroseg_jax.config import from_mapping
-from zeroseg_jax.training import costs
-from zeroseg_jax.training.chips import CHIPS, parse_topology
-from zeroseg_jax.training.planner import list_candidates
+from zeroseg_jax.training.plan import costs
+from zeroseg_jax.training.plan.chips import CHIPS, parse_topology
+from zeroseg_jax.training.plan.planner import list_candidates
 
 ROOT = Path(__file__).parent.parent.parent
 HLO = """HloModule test
@@ -100,7 +100,7 @@ def plan(tmp_path, *arguments):
         f"def get_config():\n    return ConfigDict(to_mapping(from_mapping({tiny!r})))\n"
     )
     return subprocess.run(
-        [sys.executable, "-m", "zeroseg_jax.plan", f"--config={recipe}", *arguments],
+        [sys.executable, "-m", "zeroseg_jax", "plan", f"--config={recipe}", *arguments],
         cwd=ROOT, capture_output=True, text=True, env={**os.environ, "XLA_FLAGS": ""},
     )  # fmt: skip
 

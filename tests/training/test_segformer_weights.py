@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from zeroseg_jax.config import ZssConfig
-from zeroseg_jax.models import segformer
-from zeroseg_jax.training import segformer_weights as weights
+from zeroseg_jax.models.clip_zss import segformer
+from zeroseg_jax.models.clip_zss import segformer_weights as weights
 
 torch = pytest.importorskip("torch", reason="parity needs torch, see make test")
 SIZES = {

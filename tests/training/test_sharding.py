@@ -8,9 +8,9 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from tests.training.tiny import TINY
-from zeroseg_jax import paths
 from zeroseg_jax.config import MeshConfig, from_mapping
 from zeroseg_jax.training import sharding
+from zeroseg_jax.training import trees as paths
 from zeroseg_jax.training.objective import build_zeroseg
 from zeroseg_jax.training.optimizer import build_optimizer
 from zeroseg_jax.training.state import init_state

@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 
 from tests.training.tiny import QUIET, TINY, losses_of
-from zeroseg_jax import paths
 from zeroseg_jax.config import from_mapping
-from zeroseg_jax.models import student as students
-from zeroseg_jax.models.masking import count_visible
-from zeroseg_jax.training import goodput, optimizer, writer
+from zeroseg_jax.models.zeroseg import student as students
+from zeroseg_jax.models.zeroseg.masking import count_visible
+from zeroseg_jax.training import metrics as writer
+from zeroseg_jax.training import optimizer
+from zeroseg_jax.training import timing as goodput
+from zeroseg_jax.training import trees as paths
 from zeroseg_jax.training.checkpoint import load_params
-from zeroseg_jax.training.exported import export_params
 from zeroseg_jax.training.loop import Options, train
-from zeroseg_jax.training.pictures import build_painter
+from zeroseg_jax.training.previews import build_painter
+from zeroseg_jax.training.student_files import export_params
 
 
 def test_another_config_is_refused_by_field_unless_told(tmp_path, configure, clip, whole):

@@ -8,16 +8,19 @@ import jax
 import numpy as np
 import pytest
 
-from zeroseg_jax import paths, prepare, pseudo_labels, teacher
+from zeroseg_jax import teacher
+from zeroseg_jax.commands import prepare
 from zeroseg_jax.config import ConfigError, from_mapping
-from zeroseg_jax.data import labels
-from zeroseg_jax.data.regions import FusedSource
-from zeroseg_jax.evaluation.build import SHIPPED_STUDENT
-from zeroseg_jax.evaluation.presets import get_preset
+from zeroseg_jax.data import seen_labels as labels
+from zeroseg_jax.data.region_records import FusedSource
 from zeroseg_jax.evaluation.runner import segment_image
-from zeroseg_jax.evaluation.segmenters import DenseStudentSegmenter
-from zeroseg_jax.models import dense_student
-from zeroseg_jax.training import objective_zss
+from zeroseg_jax.inference.model import SHIPPED_STUDENT
+from zeroseg_jax.inference.presets import get_preset
+from zeroseg_jax.inference.segmenters import DenseStudentSegmenter
+from zeroseg_jax.models.clip_zss import student as dense_student
+from zeroseg_jax.teacher import region_labels as pseudo_labels
+from zeroseg_jax.training import clip_zss as objective_zss
+from zeroseg_jax.training import trees as paths
 from zeroseg_jax.training.checkpoint import load_params
 from zeroseg_jax.training.loop import Options, train
 

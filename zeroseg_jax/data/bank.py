@@ -136,7 +136,7 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
     path = Path(directory) / "manifest.json"
     if not path.is_file():
         raise BankError(
-            f"{directory}: no finished bank there; run `python -m zeroseg_jax.prepare` with the "
+            f"{directory}: no finished bank there; run `python -m zeroseg_jax prepare` with the "
             "same --config and --workdir first."
         )
     manifest = json.loads(path.read_text())

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from zeroseg_jax.config import Config
-from zeroseg_jax.data import archives
+from zeroseg_jax.data import packed_sources as archives
+from zeroseg_jax.data.playground.scenes import build_scene, render
 from zeroseg_jax.data.transforms import read_image
-from zeroseg_jax.playground.scenes import build_scene, render
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 SCENE_PX = 224

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from zeroseg_jax.evaluation import page, report
-from zeroseg_jax.evaluation.predictions import PredictionFolder
+from zeroseg_jax.evaluation import render as page
+from zeroseg_jax.evaluation import report
+from zeroseg_jax.evaluation.label_maps import PredictionFolder
 
 _LEVEL = 95
 
@@ -47,7 +48,7 @@ def read_run(directory: str | Path) -> Run:
     for name in ("report.json", "counts.npz"):
         if not (directory / name).is_file():
             raise ValueError(
-                f"{directory}: holds no {name}; give directories that zeroseg_jax.evaluate wrote."
+                f"{directory}: holds no {name}; give directories that zeroseg evaluate wrote."
             )
     try:
         result = json.loads((directory / "report.json").read_text(encoding="utf-8"))

@@ -15,12 +15,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from zeroseg_jax.evaluation import naming, page, report, windows
-from zeroseg_jax.evaluation.predictions import PredictionFolder
-from zeroseg_jax.evaluation.presets import Preset
-from zeroseg_jax.evaluation.scores import Record, Scores
-from zeroseg_jax.evaluation.segmenters import Segmenter
-from zeroseg_jax.evaluation.stream import cut_picture, run_ahead, score_windows
+from zeroseg_jax.evaluation import render as page
+from zeroseg_jax.evaluation import report
+from zeroseg_jax.evaluation.label_maps import PredictionFolder
+from zeroseg_jax.evaluation.measure import Record, Scores
+from zeroseg_jax.inference import labelling as naming
+from zeroseg_jax.inference import windows
+from zeroseg_jax.inference.batches import cut_picture, run_ahead, score_windows
+from zeroseg_jax.inference.presets import Preset
+from zeroseg_jax.inference.segmenters import Segmenter
 
 _LOG_SECONDS = 5.0
 Model = Segmenter | PredictionFolder

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 
-from zeroseg_jax.benchmarks.splits import BENCHMARKS, usual_unseen
+from zeroseg_jax.data.benchmarks.splits import BENCHMARKS, usual_unseen
 
 
 def find_unseen(text: str, benchmark: str, class_names: tuple[str, ...]) -> list[int]:

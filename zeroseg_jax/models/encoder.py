@@ -17,7 +17,7 @@ from zeroseg_jax.models.layers import (
     run_stack,
     sincos_positions,
 )
-from zeroseg_jax.models.masking import gather_patches
+from zeroseg_jax.models.zeroseg.masking import gather_patches
 
 Array = jax.Array
 _REGION_EPS = 1e-6

@@ -12,19 +12,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zeroseg_jax.teacher.clip import ClipConfig, TextTower, VisionTower
-from zeroseg_jax.teacher.dense import read_out
-from zeroseg_jax.teacher.layout import (
+from zeroseg_jax.teacher.checkpoints.config import (
     OPEN_CLIP,
     CheckpointError,
     find_layout,
     read_config,
     read_object,
 )
-from zeroseg_jax.teacher.tensors import read_params, weight_files
-from zeroseg_jax.teacher.text import load_tokenizer
+from zeroseg_jax.teacher.checkpoints.tensors import read_params, weight_files
+from zeroseg_jax.teacher.class_embeddings import load_tokenizer
+from zeroseg_jax.teacher.clip import ClipConfig, TextTower, VisionTower
+from zeroseg_jax.teacher.readouts import read_out
 
-SHIPPED = Path(__file__).parent.parent / "playground" / "clip"
+SHIPPED = Path(__file__).parent.parent / "assets" / "clip"
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 SIGLIP_MEAN = SIGLIP_STD = (0.5, 0.5, 0.5)

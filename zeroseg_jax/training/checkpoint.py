@@ -21,11 +21,11 @@ import numpy as np
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
-from zeroseg_jax import paths
 from zeroseg_jax.config import Config, from_mapping
-from zeroseg_jax.training import goodput
-from zeroseg_jax.training.exported import EXPORT_CONFIG, export_params, read_export
+from zeroseg_jax.training import timing as goodput
+from zeroseg_jax.training import trees as paths
 from zeroseg_jax.training.state import TrainState
+from zeroseg_jax.training.student_files import EXPORT_CONFIG, export_params, read_export
 
 __all__ = ["Checkpoints", "export_params", "load_params"]
 

@@ -11,7 +11,8 @@ import jax
 import numpy as np
 
 from zeroseg_jax.config import Config, grid_windows
-from zeroseg_jax.data import bank, pipeline, regions, sources
+from zeroseg_jax.data import bank, pipeline, sources
+from zeroseg_jax.data import region_records as regions
 from zeroseg_jax.teacher import Teacher
 from zeroseg_jax.teacher.views import build_encoder
 

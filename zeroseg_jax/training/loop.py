@@ -16,16 +16,17 @@ import numpy as np
 
 from zeroseg_jax.config import Config
 from zeroseg_jax.teacher import Teacher
-from zeroseg_jax.training import sharding, writer
+from zeroseg_jax.training import metrics as writer
+from zeroseg_jax.training import sharding
 from zeroseg_jax.training.checkpoint import Checkpoints
-from zeroseg_jax.training.diagnosis import Recent
-from zeroseg_jax.training.goodput import Goodput
+from zeroseg_jax.training.finite_check import Recent
 from zeroseg_jax.training.inputs import Inputs, build_inputs
 from zeroseg_jax.training.objective import Objective, build_objective
 from zeroseg_jax.training.optimizer import build_optimizer, build_schedule, count_steps
-from zeroseg_jax.training.pictures import build_painter
+from zeroseg_jax.training.previews import build_painter
 from zeroseg_jax.training.state import TrainState, init_state
 from zeroseg_jax.training.step import build_step
+from zeroseg_jax.training.timing import Goodput
 
 # Steps in flight: more would only fill the devices with batches that wait.
 _AHEAD = 2

@@ -9,12 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from zeroseg_jax import losses
 from zeroseg_jax.config import Config, grid_windows
-from zeroseg_jax.models import student as students
 from zeroseg_jax.models.layers import to_patches
+from zeroseg_jax.models.zeroseg import losses
+from zeroseg_jax.models.zeroseg import student as students
 from zeroseg_jax.teacher import Teacher
-from zeroseg_jax.training import objective_zss
+from zeroseg_jax.training import clip_zss as objective_zss
 from zeroseg_jax.training.inputs import Inputs
 
 Batch = dict[str, jax.Array]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import jax
 import optax
 
-from zeroseg_jax import paths
 from zeroseg_jax.config import Config
+from zeroseg_jax.training import trees as paths
 
 # First match wins; 1-D leaves are never decayed, whatever their name.
 _DECAY_RULES = ((r"token|positions", False), (r".*", True))

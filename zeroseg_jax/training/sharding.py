@@ -15,8 +15,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from zeroseg_jax import paths
 from zeroseg_jax.config import Config
+from zeroseg_jax.training import trees as paths
 
 AXES = ("data", "fsdp", "tensor")
 _BATCH = ("data", "fsdp")

@@ -1,0 +1,188 @@
+"""Layout rules of docs/architecture.md: floors, circles, names, homes of outside packages."""
+
+import ast
+import collections
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "zeroseg_jax"
+FILES = sorted(p for p in PACKAGE.rglob("*.py"))
+MODULES = {
+    ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p for p in FILES
+}
+
+# A file imports from its own folder and from the floors before its own. Rooms that share a floor
+# do not know each other.
+FLOORS = ("config", "models | data", "teacher", "training", "inference", "evaluation", "commands")
+
+# Outside packages and the only places that import them.
+HOMES = {
+    "orbax": {"training/checkpoint.py"},
+    "grain": {"data/pipeline.py", "data/bank.py", "data/packed_sources.py"},
+    "array_record": {"data/packed_sources.py", "data/bank.py"},
+    "tensorflow_datasets": {"data/packed_sources.py"},
+    "transformers": {"teacher/tokenizer.py", "teacher/playground/clip.py"},
+    "tokenizers": {"teacher/tokenizer.py", "teacher/playground/clip.py"},
+    "torch": {"teacher/checkpoints/torch_files.py"},
+    "starlette": {"inference/web/"},
+    "uvicorn": {"inference/web/"},
+    "absl": {"commands/"},
+    "ml_collections": {"commands/"},
+    "PIL": {"data/", "inference/", "evaluation/", "commands/"},
+    "pickle": set(),
+    "dill": set(),
+}
+# Files of the two methods and of the two worlds that stand side by side under the same name.
+PARALLEL = {"__init__.py", "student.py", "losses.py", "clip.py", "clip_zss.py", "views.py"}
+PARALLEL |= {"playground.py", "scoring.py", "config.py", "model.py"}
+MOST_LINES, MOST_COMMAND_LINES, MOST_METHOD_LINES, MOST_ROOT_ENTRIES = 350, 180, 1200, 9
+
+
+def imports(path):
+    """List the modules that a file imports, those under TYPE_CHECKING too."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: relative import"
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                found.append(name if name in MODULES else node.module)
+    return found
+
+
+IMPORTS = {path: imports(path) for path in FILES}
+
+
+def name_of(path):
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def room_of(module):
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else None
+
+
+def floor_of(room):
+    return next((i for i, rooms in enumerate(FLOORS) if room in rooms.split(" | ")), None)
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_imports_point_down(path):
+    own = Path(name_of(path)).parts[0].removesuffix(".py")
+    if own in ("__init__", "__main__"):
+        return
+    for module in IMPORTS[path]:
+        if module.split(".")[0] != "zeroseg_jax" or room_of(module) in (None, own):
+            continue
+        room = room_of(module)
+        assert floor_of(own) is not None, f"{name_of(path)} stands on no floor"
+        assert floor_of(room) < floor_of(own), f"{name_of(path)} imports {module}"
+
+
+def test_no_circles():
+    graph = {
+        name: {module for module in IMPORTS[path] if module in MODULES and module != name}
+        for name, path in MODULES.items()
+    }
+    for start in graph:
+        seen, waiting = set(), list(graph[start])
+        while waiting:
+            module = waiting.pop()
+            assert module != start, f"{start} imports itself by way of others"
+            if module not in seen:
+                seen.add(module)
+                waiting += graph[module]
+
+
+@pytest.mark.parametrize("package", HOMES)
+def test_outside_packages_have_homes(package):
+    for path in FILES:
+        if package in {module.split(".")[0] for module in IMPORTS[path]}:
+            homes = HOMES[package]
+            assert any(name_of(path).startswith(home) for home in homes), name_of(path)
+
+
+def test_data_does_not_import_jax():
+    for path in FILES:
+        if name_of(path).startswith("data/"):
+            assert not {"jax", "flax", "optax"} & {m.split(".")[0] for m in IMPORTS[path]}, path
+
+
+def test_root_has_few_entries():
+    ours = ("__init__.py", "__main__.py", "__pycache__", "py.typed")
+    entries = sorted(p.name for p in PACKAGE.iterdir() if p.name not in ours)
+    assert len(entries) <= MOST_ROOT_ENTRIES, entries
+
+
+def test_no_file_name_stands_twice():
+    names = collections.Counter(p.name for p in FILES if p.name not in PARALLEL)
+    twice = [name for name, count in names.items() if count > 1]
+    # Each verb is named after the part of the package that does the work.
+    verbs = {p.name for p in (PACKAGE / "commands").glob("*.py")}
+    assert not set(twice) - verbs, twice
+
+
+def test_files_are_named_by_their_subject():
+    for path in FILES:
+        assert path.stem not in {"util", "utils", "common", "misc", "helper", "helpers"}, path
+
+
+def test_write_functions_write_to_disk():
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("write_"):
+                returned = ast.unparse(node.returns) if node.returns else ""
+                assert returned.split("[")[0] not in ("str", "list", "dict", "bytes"), (
+                    f"{name_of(path)}: {node.name} returns {returned}; name it render_*"
+                )
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_files_stay_short(path):
+    most = MOST_COMMAND_LINES if name_of(path).startswith("commands/") else MOST_LINES
+    assert len(path.read_text().splitlines()) <= most
+
+
+def test_the_method_stays_short():
+    files = [p for p in (PACKAGE / "models/zeroseg").glob("*.py") if p.name != "own_terms.py"]
+    files += [PACKAGE / "models/encoder.py", PACKAGE / "models/layers.py"]
+    files += [PACKAGE / "data/views.py"]
+    assert sum(len(p.read_text().splitlines()) for p in files) <= MOST_METHOD_LINES
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_public_names_have_docstrings(path):
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            assert ast.get_docstring(node), f"{path}: {node.name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_module_docstrings_are_noun_phrases(path):
+    text = ast.get_docstring(ast.parse(path.read_text())) or ""
+    riddles = ("what", "where", "which", "how", "whether", "who", "why")
+    assert not text or text.split()[0].lower() not in riddles, f"{name_of(path)}: {text[:60]}"
+
+
+def test_method_imports_without_the_data_stack():
+    """A machine with jax, flax, optax, chex and numpy alone can run and time the method."""
+    blocked = ("grain", "array_record", "ml_collections", "tensorflow_datasets", "orbax")
+    code = f"""
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {blocked!r}:
+            raise ImportError(name)
+sys.meta_path.insert(0, Block())
+import zeroseg_jax.models.zeroseg.student, zeroseg_jax.models.zeroseg.losses
+import zeroseg_jax.models.clip_zss.student, zeroseg_jax.models.clip_zss.losses
+import zeroseg_jax.training.step, zeroseg_jax.training.sharding
+import zeroseg_jax.inference.scoring
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -1,0 +1,106 @@
+"""Score a model: python -m zeroseg_jax evaluate --workdir=DIR --benchmark=playground/things.
+
+Other models than a student: --model=dense:maskclip (raw, sclip, clearclip, naclip) or chance,
+with --teacher=DIR; --model=predictions:DIR for label maps of any other tool.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from absl import flags as absl_flags
+from absl.flags import FLAGS
+
+from zeroseg_jax import teacher
+from zeroseg_jax.data.benchmarks import get_benchmark
+from zeroseg_jax.data.benchmarks.folder import IGNORE
+from zeroseg_jax.evaluation import runner
+from zeroseg_jax.evaluation.classes import choose_words, find_shared_words
+from zeroseg_jax.evaluation.label_maps import PredictionFolder
+from zeroseg_jax.evaluation.splits import find_unseen
+from zeroseg_jax.inference import model as build
+from zeroseg_jax.inference.presets import Preset, get_preset, parse_overrides
+from zeroseg_jax.inference.segmenters import choose_devices
+
+
+def define_flags() -> None:
+    """Define the command line."""
+    absl_flags.DEFINE_string("workdir", "", "a run, an exported student, or 'playground'")
+    absl_flags.DEFINE_string(
+        "model", "", "dense:READOUT, chance or predictions:DIR, in place of a run"
+    )
+    absl_flags.DEFINE_string("teacher", "", "directory of the CLIP; empty: the run's own")
+    absl_flags.DEFINE_string("benchmark", "playground/things", "one, or several with commas")
+    absl_flags.DEFINE_string("data_dir", "", "directory of the data set")
+    absl_flags.DEFINE_integer("ignore", IGNORE, "of folder: label of ignored pixels; -1: none")
+    absl_flags.DEFINE_boolean("reduce_zero", False, "of folder: label 0 is ignored, 1 is class 0")
+    absl_flags.DEFINE_string("preset", "zeroseg", "named protocol")
+    absl_flags.DEFINE_string("set", "", "fields of the preset, for example threshold=0.4,topk=3")
+    absl_flags.DEFINE_string("unseen", "", "'usual', or classes with ';': seen and unseen means")
+    absl_flags.DEFINE_string("output", None, "directory of the report")
+    absl_flags.DEFINE_integer("images", 0, "only the first so many; 0: all", lower_bound=0)
+    absl_flags.DEFINE_integer("scene_seed", None, "another split of the Playground")
+    absl_flags.DEFINE_integer("batch", 8, "windows under way at once", lower_bound=1)
+    absl_flags.DEFINE_integer("devices", 0, "0: every accelerator, or one CPU", lower_bound=0)
+    absl_flags.DEFINE_integer("workers", 2, "threads that read, resize and count", lower_bound=1)
+    absl_flags.DEFINE_integer("pictures", 8, "panels of the first images; 0: none", lower_bound=0)
+    absl_flags.DEFINE_boolean("save_predictions", False, "write one index PNG an image")
+    absl_flags.mark_flag_as_required("output")
+
+
+def main(arguments: list[str]) -> None:
+    """Evaluate on each benchmark; several get a directory each below --output."""
+    del arguments
+    if bool(FLAGS.workdir) == bool(FLAGS.model):
+        raise ValueError("--workdir, --model: give one of the two.")
+    names = FLAGS.benchmark.split(",")
+    for name in names:
+        benchmark = get_benchmark(
+            name,
+            data_dir=FLAGS.data_dir,
+            images=FLAGS.images,
+            seed=FLAGS.scene_seed,
+            ignore=FLAGS.ignore,
+            reduce_zero=FLAGS.reduce_zero,
+        )
+        preset = get_preset(FLAGS.preset, name, parse_overrides(FLAGS.set))
+        words: list[list[str]] | None = None
+        if not FLAGS.model.startswith("predictions:"):
+            words, preset = choose_words(preset, benchmark)
+            asked = [*words, list(preset.background_words)]
+            if shared := find_shared_words(asked):
+                print(f"evaluate: {len(shared)} words stand twice, among them {shared[0]!r}")
+        segmenter, checkpoint = _build_model(benchmark, words, preset)
+        output = Path(FLAGS.output)
+        runner.evaluate(
+            segmenter,
+            benchmark,
+            preset,
+            checkpoint=checkpoint,
+            output=output / name if len(names) > 1 else output,
+            words=words,
+            unseen=find_unseen(FLAGS.unseen, name, benchmark.class_names),
+            batch=FLAGS.batch,
+            workers=FLAGS.workers,
+            save_predictions=FLAGS.save_predictions,
+            pictures=FLAGS.pictures,
+        )
+
+
+def _build_model(
+    benchmark: Any, words: list[list[str]] | None, preset: Preset
+) -> tuple[runner.Model, str]:
+    if words is None:
+        directory = FLAGS.model.removeprefix("predictions:")
+        return PredictionFolder(directory), f"predictions in {directory}"
+    devices = choose_devices(FLAGS.devices)
+    if FLAGS.workdir:
+        student = build.load_student(FLAGS.workdir, FLAGS.teacher)
+        segmenter = build.build_student_segmenter(student, words, preset, devices=devices)
+        return segmenter, student.checkpoint
+    clip = teacher.load(FLAGS.teacher or "playground")
+    segmenter = build.build_baseline(
+        FLAGS.model, clip, words, preset, benchmark.has_background, devices=devices
+    )
+    return segmenter, f"{FLAGS.model} of {FLAGS.teacher or 'playground'}"

@@ -1,0 +1,138 @@
+"""Plan a run before a chip is rented: python -m zeroseg_jax plan --config=... --topology=v5e:8x8.
+
+The real step is compiled for the topology on a machine without one; libtpu does that
+(pip install 'zeroseg_jax[plan]').
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from absl import flags as absl_flags
+from absl.flags import FLAGS
+
+from zeroseg_jax.commands import flags
+
+_WORKER = "ZEROSEG_PLAN_WORKER"
+# JAX must not look for a TPU here, and several plans may compile at once: none opens a device.
+_ENVIRONMENT = {
+    "JAX_PLATFORMS": "cpu",
+    "TPU_SKIP_MDS_QUERY": "1",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    _WORKER: "1",
+}
+_SHOWN = 5
+
+
+def define_flags() -> None:
+    """Define the command line."""
+    flags.define_recipe()
+    absl_flags.DEFINE_string("topology", None, "KIND:SHAPE, for example v5e:8x8 or v5p:4x4x4")
+    absl_flags.DEFINE_string("json", "", "also write the plan there")
+    absl_flags.DEFINE_integer("images", 1281167, "of the training set, where optim.steps is 0")
+    absl_flags.DEFINE_float("efficiency", 0.5, "share of the roofline that is reached", 0.01, 1.0)
+    absl_flags.DEFINE_float("price", 0.0, "of a chip and hour, for the cost of the recipe", 0.0)
+    absl_flags.DEFINE_bool("search", False, "try meshes, pieces of a batch and remat policies")
+    absl_flags.DEFINE_integer("candidates", 8, "how many --search compiles", lower_bound=1)
+    absl_flags.mark_flags_as_required(["topology"])
+
+
+def main(arguments: list[str]) -> int:
+    """Compile in a process of its own, so that libtpu touches no other."""
+    del arguments
+    if os.environ.get(_WORKER):
+        return _plan()
+    if not importlib.util.find_spec("libtpu"):
+        raise ValueError("plan: libtpu is not installed; pip install 'zeroseg_jax[plan]'.")
+    command = [sys.executable, "-m", "zeroseg_jax", "plan", *sys.argv[1:]]
+    done = subprocess.run(
+        command, env={**os.environ, **_ENVIRONMENT}, stderr=subprocess.PIPE, text=True, check=False
+    )
+    if done.returncode:
+        # libtpu tells of missing worker names at length; the sentence is what counts.
+        errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+        print("\n".join(errors) or done.stderr, file=sys.stderr)
+    return done.returncode
+
+
+def _plan() -> int:
+    from zeroseg_jax.training.metrics import describe_machine
+    from zeroseg_jax.training.plan import planner
+
+    config, overrides = flags.read_config()
+    given = planner.Assumptions(FLAGS.images, FLAGS.efficiency, FLAGS.price)
+    if FLAGS.search:
+        plans = _search(config, given)
+        print(_compare(plans[:_SHOWN]))
+    else:
+        plans = [planner.plan_step(config, FLAGS.topology, given)]
+    print(_describe(plans[0]))
+    if FLAGS.json:
+        record = {**plans[0], "config": config.name, "overrides": overrides, **describe_machine()}
+        if FLAGS.search:
+            record["candidates"] = plans
+        part = Path(FLAGS.json + ".part")
+        part.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps(record, indent=1) + "\n")
+        os.replace(part, FLAGS.json)
+    return 0
+
+
+def _search(config: Any, given: Any) -> list[dict[str, Any]]:
+    from zeroseg_jax.training.plan import planner
+
+    _, _, devices = planner.describe_devices(FLAGS.topology)
+    candidates = planner.list_candidates(config, len(devices), FLAGS.candidates)
+    if not candidates:
+        raise ValueError(
+            f"optim.batch_global: {config.optim.batch_global} fits no mesh of "
+            f"{len(devices)} devices; use a multiple."
+        )
+    plans = []
+    for number, candidate in enumerate(candidates, 1):
+        plans.append(planner.plan_step(candidate, FLAGS.topology, given))
+        print(f"plan: {number} of {len(candidates)} compiled", file=sys.stderr, flush=True)
+    return sorted(plans, key=lambda plan: (not plan["fits"], plan["estimated_step_seconds"]))
+
+
+def _compare(plans: list[dict[str, Any]]) -> str:
+    lines = ["mesh d x f x t  pieces  remat  GB a chip  fits  step s"]
+    for plan in plans:
+        mesh = " x ".join(str(size) for size in plan["mesh"].values())
+        lines.append(
+            f"{mesh:14s}  {plan['accumulate_steps']:6d}  {plan['remat']:5s}  "
+            f"{plan['peak_bytes_per_chip'] / 1e9:9.2f}  {'yes' if plan['fits'] else 'no':4s}  "
+            f"{plan['estimated_step_seconds']:.4f}"
+        )
+    return "\n".join(lines)
+
+
+def _describe(plan: dict[str, Any]) -> str:
+    mesh = ", ".join(f"{axis} {size}" for axis, size in plan["mesh"].items())
+    parts = ", ".join(f"{name} {1e3 * s:.1f} ms" for name, s in plan["roofline_seconds"].items())
+    own = plan["compiler_step_seconds"]
+    kinds = "".join(
+        f"\n  {kind:19s} {one['count']:5d}, {one['bytes'] / 1e6:10.1f} MB sent a chip"
+        for kind, one in plan["collectives"].items()
+    )
+    cost = "" if plan["cost"] is None else f", {plan['cost']:,.0f} at the price given"
+    return f"""{plan["topology"]}: {plan["chips"]} chips of {plan["devices_per_chip"]} device(s), {mesh}
+memory a chip, GB of {plan["hbm_bytes_per_chip"] / 1e9:.1f} ({"fits" if plan["fits"] else "DOES NOT FIT"})
+  parameters          {plan["parameter_bytes_per_chip"] / 1e9:7.3f}
+  optimizer           {plan["optimizer_bytes_per_chip"] / 1e9:7.3f}
+  batch               {plan["batch_bytes_per_chip"] / 1e9:7.3f}
+  activations, grads  {plan["activation_bytes_per_chip"] / 1e9:7.3f}
+  total               {plan["peak_bytes_per_chip"] / 1e9:7.3f}   (a device: {plan["peak_bytes_per_chip"] / 1e9 / plan["devices_per_chip"]:.3f})
+operations            {plan["flops_per_step"] / 1e12:.1f} TFLOP a step, {plan["flops_per_image"] / 1e9:.1f} GFLOP an image
+moved a chip          {plan["moved_bytes_per_step"] / 1e9:.2f} GB a step
+collectives           {plan["collective_bytes_per_step"] / 1e6:.1f} MB sent a chip and step{kinds}
+roofline              {parts}; {plan["bound"]} bounds it
+step                  {1e3 * plan["estimated_step_seconds"]:.1f} ms at {100 * plan["efficiency"]:.0f} % of that; the compiler says {"nothing of use" if own is None else f"{1e3 * own:.1f} ms"}
+throughput            {plan["images_per_second"]:,.0f} images/s
+recipe                {plan["steps"]:,} steps, {plan["hours"]:.1f} hours, {plan["chip_hours"]:,.0f} chip-hours{cost}"""  # noqa: E501

@@ -1,0 +1,100 @@
+"""Segment pictures with words: zeroseg segment photo.jpg --classes "cat; grass; sky".
+
+IMAGE is a file, a folder, a glob or a video. For each picture an overlay, an index mask and a
+JSON are written. Exit code 0: all done; 1: some could not be read, each named; 2: misuse.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from absl import flags as absl_flags
+from absl.flags import FLAGS
+
+from zeroseg_jax.inference.class_names import parse_classes
+
+if TYPE_CHECKING:
+    from zeroseg_jax.inference.segmentation import Segmentation
+
+
+def define_model() -> None:
+    """Define which model is asked; shared with serve."""
+    absl_flags.DEFINE_string("workdir", "playground", "a run, an exported student, 'playground'")
+    absl_flags.DEFINE_alias("model", "workdir")
+    absl_flags.DEFINE_string("teacher", "", "directory of the CLIP; empty: the run's own")
+    absl_flags.DEFINE_string("set", "", "fields of the preset, for example stride_px=28")
+
+
+def define_flags() -> None:
+    """Define the command line."""
+    define_model()
+    absl_flags.DEFINE_string("classes", None, "words, with ';' between classes, ',' for synonyms")
+    absl_flags.DEFINE_string("output", "segmented", "directory for overlays, masks and JSON")
+    absl_flags.DEFINE_string(
+        "background", "", "threshold under which a pixel is background, or words for it"
+    )
+    absl_flags.DEFINE_integer("detail", 1, "times the training resolution to look at", 1)
+    absl_flags.DEFINE_boolean("refine", True, "let regions follow the picture's edges")
+    absl_flags.DEFINE_float("every_seconds", 1.0, "of a video; 0: every frame", 0.0)
+    absl_flags.mark_flag_as_required("classes")
+
+
+def read_background(text: str) -> float | str | None:
+    """Read a threshold or words; "" is None."""
+    try:
+        return float(text) if text.strip() else None
+    except ValueError:
+        return text
+
+
+def main(arguments: list[str]) -> int:
+    """Segment each picture; a bad one is named and the others are still done (exit code 1)."""
+    if not arguments:
+        raise ValueError("no image given; name at least one file, folder or glob.")
+    words = parse_classes(FLAGS.classes)
+    background = read_background(FLAGS.background)
+    output = Path(FLAGS.output)
+
+    # Late, so that misuse is told at once and not after jax has started.
+    from zeroseg_jax.commands.train import use_compilation_cache
+    from zeroseg_jax.inference.image_files import list_files, read_pictures
+    from zeroseg_jax.inference.predictor import Predictor
+    from zeroseg_jax.inference.presets import parse_overrides
+
+    use_compilation_cache()
+    files = list_files(arguments, leave_out=output)
+    predictor = Predictor.from_pretrained(
+        FLAGS.workdir, teacher=FLAGS.teacher, settings=parse_overrides(FLAGS.set)
+    )
+    done = failed = 0
+    for found in read_pictures(files, every_seconds=FLAGS.every_seconds):
+        if isinstance(found.image, ValueError):
+            print(f"error: {found.image}", file=sys.stderr)
+            failed += 1
+            continue
+        result = predictor.segment(
+            found.image, words, background=background, detail=FLAGS.detail, refine=FLAGS.refine,
+            source=found.source,
+        )  # fmt: skip
+        result.save(output, found.stem)
+        done += 1
+        print("\n".join(write_table(result)), flush=True)
+    if done:
+        print(f"segment: {done} written to {output}")
+    if failed:
+        print(f"segment: {failed} of {done + failed} could not be read", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def write_table(result: Segmentation) -> list[str]:
+    """Write a picture's words with areas and scores, largest first; words without a pixel last."""
+    height, width = result.mask.shape
+    rows = [c for c in result.classes if c["area_px"]]
+    wide = max(len("word"), *(len(row["word"]) for row in rows))
+    lines = [f"{result.source}, {width} x {height} px", f"  {'word':{wide}}   area %   score"]
+    lines += [f"  {c['word']:{wide}}  {100 * c['area']:7.1f}  {c['score']:6.2f}" for c in rows]
+    if absent := [c["word"] for c in result.classes if not c["area_px"]]:
+        lines.append(f"  nowhere: {', '.join(absent)}")
+    return lines

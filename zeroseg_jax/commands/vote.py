@@ -1,0 +1,108 @@
+"""Open vocabulary over a folder, and a page on which people choose between two models.
+
+    python -m zeroseg_jax vote FOLDER --workdir=A --other=B --vocabulary=imagenet --output=DIR
+
+Each picture is asked with every word of the vocabulary; the best words of each segment are drawn
+and written to words.json. With --other (a run, an exported student, or dense:READOUT) the page
+vote.html shows both side by side in a drawn order, and saves choices as votes.csv.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from absl import flags as absl_flags
+from absl.flags import FLAGS
+from PIL import Image
+
+from zeroseg_jax import teacher
+from zeroseg_jax.data.sources import SUFFIXES
+from zeroseg_jax.data.transforms import ImageError, read_image
+from zeroseg_jax.evaluation import open_vocabulary as vocabulary
+from zeroseg_jax.evaluation import render as page
+from zeroseg_jax.evaluation import vote_page as ballot
+from zeroseg_jax.evaluation.classes import find_shared_words
+from zeroseg_jax.evaluation.runner import save_png, write_text
+from zeroseg_jax.inference import model as build
+from zeroseg_jax.inference.presets import Preset, get_preset, parse_overrides
+from zeroseg_jax.inference.segmenters import Segmenter
+from zeroseg_jax.teacher.class_embeddings import PROMPTS, words_cache
+
+
+def define_flags() -> None:
+    """Define the command line."""
+    absl_flags.DEFINE_string("workdir", "playground", "a run, an exported student, dense:READOUT")
+    absl_flags.DEFINE_string("other", "", "what it is compared with; empty: nothing")
+    absl_flags.DEFINE_string("teacher", "", "directory of the CLIP; empty: the run's own")
+    absl_flags.DEFINE_string("vocabulary", "imagenet", "words file, one class a line")
+    absl_flags.DEFINE_string("preset", "zeroseg", "named protocol")
+    absl_flags.DEFINE_string("preset_of", "folder", "the benchmark whose numbers of it are taken")
+    absl_flags.DEFINE_string("set", "", "fields of the preset")
+    absl_flags.DEFINE_integer("top", 3, "words a segment", lower_bound=1)
+    absl_flags.DEFINE_integer("images", 0, "only the first so many; 0: all", lower_bound=0)
+    absl_flags.DEFINE_integer("seed", 0, "of the sides in vote.html")
+    absl_flags.DEFINE_string("output", None, "directory of pictures, words.json, vote.html")
+    absl_flags.mark_flag_as_required("output")
+
+
+def main(arguments: list[str]) -> int:
+    """Name every picture's segments; bad pictures are told and the others done (exit code 1)."""
+    if len(arguments) != 1 or not Path(arguments[0]).is_dir():
+        raise ValueError(f"vote: give one folder of pictures, not {' '.join(arguments) or 'none'}.")
+    folder = Path(arguments[0])
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    paths = paths[: FLAGS.images or None]
+    if not paths:
+        raise ValueError(f"{folder}: holds no picture ({', '.join(SUFFIXES)}).")
+    words = vocabulary.read_vocabulary(FLAGS.vocabulary)
+    if shared := find_shared_words(words):
+        print(f"vote: {len(shared)} words stand twice, among them {shared[0]!r}")
+    preset = get_preset(FLAGS.preset, FLAGS.preset_of, parse_overrides(FLAGS.set))
+    names, prompts = sum(map(len, words)), len(PROMPTS[preset.prompts])
+    print(f"vote: {names} names in {prompts} prompts, kept in {words_cache()}", flush=True)
+    models = [FLAGS.workdir] + [FLAGS.other] * bool(FLAGS.other)
+    segmenters = [_build(model, words, preset) for model in models]
+    output = Path(FLAGS.output)
+    record, drawn, failed = [], [], 0
+    for path in paths:
+        name = path.relative_to(folder).as_posix()
+        try:
+            image = read_image(path)
+        except ImageError as error:
+            print(f"error: {error}", file=sys.stderr)
+            failed += 1
+            continue
+        row = [_name(segmenter, image, words, preset) for segmenter in segmenters]
+        for side, (picture, _) in zip("ab", row, strict=False):
+            save_png(picture, output / side / f"{name}.png")
+        if FLAGS.other:
+            drawn.append((name, *(page.embed_picture(picture) for picture, _ in row)))
+        record.append({"image": name, "models": [found for _, found in row]})
+        print(f"{name}: " + ", ".join(s["words"][0]["word"] for s in row[0][1]), flush=True)
+    output.mkdir(parents=True, exist_ok=True)
+    content = {"models": models, "preset": FLAGS.preset, "words": len(words), "images": record}
+    write_text(output / "words.json", json.dumps(content, indent=1) + "\n")
+    if FLAGS.other:
+        write_text(output / "vote.html", ballot.write_ballot(drawn, tuple(models), FLAGS.seed))
+    if failed:
+        print(f"vote: {failed} of {len(paths)} pictures could not be read", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _build(model: str, words: list[list[str]], preset: Preset) -> Segmenter:
+    if model.startswith("dense:"):
+        clip = teacher.load(FLAGS.teacher or "playground")
+        return build.build_baseline(model, clip, words, preset, preset.names_background)
+    student = build.load_student(model, FLAGS.teacher)
+    return build.build_student_segmenter(student, words, preset)
+
+
+def _name(
+    segmenter: Segmenter, image: Any, words: list[list[str]], preset: Preset
+) -> tuple[Image.Image, list[dict[str, Any]]]:
+    names = [synonyms[0] for synonyms in words]
+    ids, found = vocabulary.name_segments(segmenter, image, names, preset, FLAGS.top)
+    return vocabulary.draw_words(image, ids, found), found

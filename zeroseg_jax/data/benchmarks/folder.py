@@ -1,0 +1,98 @@
+"""Anybody's own pictures and masks: DIR/images, DIR/masks and DIR/words.txt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from zeroseg_jax.data.benchmarks.listing import (
+    BACKGROUND,
+    FileBenchmark,
+    LayoutError,
+    find_root,
+    list_folder,
+    match,
+    name_classes,
+)
+from zeroseg_jax.data.benchmarks.masks import Encoding, build_table
+from zeroseg_jax.data.benchmarks.word_lists import Rows, read_words
+from zeroseg_jax.data.sources import SUFFIXES
+
+IGNORE = 255
+
+
+def build(data_dir: Path, *, ignore: int = IGNORE, reduce_zero: bool = False) -> FileBenchmark:
+    """Build "folder".
+
+    Masks are palette or grey PNGs, 8 or 16 bits, of the same stems as the pictures; line k of
+    words.txt (from 0) names id k. A first line "background" makes id 0 what no word names.
+
+    Args:
+      data_dir: holds images, masks and words.txt.
+      ignore: raw value of ignored pixels; -1 for none.
+      reduce_zero: ignore raw value 0, and line k of words.txt names raw value k + 1.
+
+    Raises:
+      LayoutError: something is not there, two pictures share a stem, or no picture at all.
+      ValueError: words.txt is malformed, or does not go with `ignore` and `reduce_zero`.
+    """
+    root = find_root(
+        data_dir,
+        ("images", "masks", "words.txt"),
+        ("",),
+        "a folder benchmark has images/, masks/ with the same stems, and words.txt.",
+    )
+    rows = read_words(root / "words.txt")
+    has_background = rows[0][0].casefold() == BACKGROUND
+    _check(rows, has_background, root / "words.txt", ignore, reduce_zero)
+    table = build_table(
+        {value: value for value in range(len(rows) + reduce_zero)},
+        (ignore,) if ignore >= 0 else (),
+        reduce_zero=reduce_zero,
+    )
+    return FileBenchmark(
+        "folder",
+        name_classes(rows, has_background),
+        rows[1:] if has_background else rows,
+        has_background,
+        listing=match(
+            _list_images(root / "images"), list_folder(root / "masks", ".png"), root / "masks"
+        ),
+        encoding=Encoding(
+            table, hint=f"words.txt names {len(rows)} classes; --ignore is {ignore}."
+        ),
+        options={"ignore": ignore, "reduce_zero": reduce_zero},
+    )
+
+
+def _check(rows: Rows, has_background: bool, path: Path, ignore: int, reduce_zero: bool) -> None:
+    if has_background and len(rows) == 1:
+        raise ValueError(f"{path}: names a background and no class; add a line for each class.")
+    if has_background and reduce_zero:
+        raise ValueError(
+            f"{path}: its first line is {BACKGROUND!r}, but --reduce_zero takes label 0 away; "
+            "drop the line or the flag."
+        )
+    if not -1 <= ignore <= 65_535:
+        raise ValueError(f"--ignore: {ignore} is outside -1..65535.")
+    if 0 <= ignore < len(rows) + reduce_zero and (ignore or not reduce_zero):
+        word = rows[ignore - reduce_zero][0]
+        raise ValueError(
+            f"--ignore: {ignore} is also the label of {word!r}; name another value, or -1."
+        )
+
+
+def _list_images(folder: Path) -> dict[str, Path]:
+    images: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            raise LayoutError(f"{path}: is a folder; pictures lie directly in {folder}.")
+        if path.suffix.lower() not in SUFFIXES:
+            continue
+        if path.stem in images:
+            raise LayoutError(
+                f"{path}: shares its stem with {images[path.stem].name}; rename one of them."
+            )
+        images[path.stem] = path
+    if not images:
+        raise LayoutError(f"{folder}: holds no picture ({', '.join(SUFFIXES)}); put some there.")
+    return images

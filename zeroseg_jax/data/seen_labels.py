@@ -1,0 +1,152 @@
+"""Label maps for training with seen classes only: whatever is unseen never leaves this file.
+
+Ids of seen classes are renumbered 0 .. N - 1 in the order of the split; an unseen class, a void
+pixel and nothing at all are the same -1.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from zeroseg_jax.config import Config
+from zeroseg_jax.data.playground.scenes import SHAPES, Labels, build_scene, render
+from zeroseg_jax.data.transforms import ImageError, centre_square
+
+VOID = 255
+IGNORE = -1
+
+ReadLabels = Callable[[int, str], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class SeenLabels:
+    """What training may know of an image.
+
+    Attributes:
+      labels: int16 (side, side), -1 or a seen class.
+      hidden: int64 (U,), full-resolution pixels of each unseen class that became -1.
+      truth: int16 (side, side), the same map before anything was hidden, for reports only.
+    """
+
+    labels: np.ndarray
+    hidden: np.ndarray
+    truth: np.ndarray
+
+
+class SeenLabelSource:
+    """Label maps of the training squares, with the unseen classes taken out.
+
+    Args:
+      read: (index, name) to a full label map, integer (H, W), 255 for void.
+      classes: of the label space.
+      seen, unseen: ids.
+      side: of the label map that comes out, in pixels.
+    """
+
+    def __init__(
+        self, read: ReadLabels, classes: int, seen: tuple[int, ...], unseen: tuple[int, ...],
+        side: int,
+    ):  # fmt: skip
+        self._read, self._classes, self._unseen, self._side = read, classes, unseen, side
+        self._table = np.full(max(classes, VOID) + 1, IGNORE, np.int16)
+        self._table[list(seen)] = np.arange(len(seen))
+
+    def load(self, index: int, name: str) -> SeenLabels:
+        """Read the label map of an image.
+
+        Raises:
+          ImageError: a label out of range, or a file that cannot be read; names it.
+        """
+        full = centre_square(self._read(index, name))
+        known = full != VOID
+        if known.any() and not 0 <= full[known].min() <= full[known].max() < self._classes:
+            raise ImageError(
+                f"{name}: its mask holds {full[known].min()}..{full[known].max()}, but classes are "
+                f"0..{self._classes - 1} and {VOID} is void; see zss.zero_is_nothing."
+            )
+        hidden = np.array([(full == i).sum() for i in self._unseen], np.int64)
+        small = _sample(full, self._side)
+        return SeenLabels(self._table[small], hidden, np.where(small == VOID, IGNORE, small))
+
+
+def _sample(labels: np.ndarray, side: int) -> np.ndarray:
+    """Take the label at the centre of each of side x side cells."""
+    at = ((np.arange(side) + 0.5) * len(labels) / side).astype(np.int64)
+    return labels[at[:, None], at].astype(np.int16)
+
+
+def read_playground(seed: int, size_px: int) -> ReadLabels:
+    """Return a reader of the Playground's full label space: shapes, then stuff."""
+
+    def read(index: int, name: str) -> np.ndarray:
+        del name
+        return encode_scene(render(build_scene(seed, index), size_px)[1])
+
+    return read
+
+
+def encode_scene(labels: Labels) -> np.ndarray:
+    """Number shapes 0 .. 11 and stuff 12 .. 17: int32 (H, W)."""
+    stuff = len(SHAPES) + labels.stuff - 1
+    return np.where(labels.thing > 0, labels.thing - 1, stuff).astype(np.int32)
+
+
+def read_folder(directory: str, zero_is_nothing: bool) -> ReadLabels:
+    """Return a reader of index PNGs that have their image's name.
+
+    Args:
+      directory: of the masks, laid out as the images are.
+      zero_is_nothing: class k is written as k + 1, and 0 is nothing.
+
+    Raises:
+      ValueError: no such folder.
+    """
+    root = Path(directory)
+    if not root.is_dir():
+        raise ValueError(f"zss.labels: {directory} is not a folder; name the one with the masks.")
+
+    def read(index: int, name: str) -> np.ndarray:
+        del index
+        path = (root / name).with_suffix(".png")
+        try:
+            with Image.open(path) as image:
+                # A palette's indices are the ids; Pillow must not turn them into colours.
+                labels = np.array(image).astype(np.int32)
+        except (OSError, SyntaxError) as error:
+            raise ImageError(f"{path}: no mask that can be read ({error}).") from error
+        if labels.ndim != 2:
+            raise ImageError(f"{path}: the mask has {labels.ndim} axes; an index PNG has two.")
+        if zero_is_nothing:
+            labels = np.where((labels == 0) | (labels == VOID), VOID, labels - 1)
+        return labels
+
+    return read
+
+
+def build_label_source(
+    config: Config, classes: int, seen: tuple[int, ...], unseen: tuple[int, ...], scene_px: int
+) -> SeenLabelSource:
+    """Build the label source that belongs to a config's images.
+
+    Args:
+      config: names the source of images and masks.
+      classes, seen, unseen: the split; without classes every pixel is unannotated.
+      scene_px: side at which the Playground's scenes are drawn.
+    """
+    side = config.model.image_px // config.zss.label_stride
+    if not classes:
+
+        def read(index: int, name: str) -> np.ndarray:
+            del index, name
+            return np.full((side, side), VOID, np.int32)
+
+    elif config.data.source == "playground":
+        read = read_playground(config.data.scene_seed, scene_px)
+    else:
+        read = read_folder(config.zss.labels, config.zss.zero_is_nothing)
+    return SeenLabelSource(read, classes, seen, unseen, side)

@@ -1,0 +1,199 @@
+"""The numbers of each named protocol, by benchmark, with where they come from.
+
+"*" is what holds for every benchmark of a protocol unless its own entry says otherwise. Each
+published protocol resizes with mmcv's rule (one factor, long side at most 2048, cv2's bilinear on
+bytes), cuts mmsegmentation's window grid, averages where windows overlap, enlarges to the
+picture's own size and only then decides; none flips and none uses several scales.
+
+Published code normalises pixels as its weights were trained: with ImageNet's numbers in
+GroupViT, SegCLIP and TCL, with CLIP's in SCLIP and its successors. `normalisation` therefore
+stays "model" in all of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zeroseg_jax.data.benchmarks.playground import STUFF
+
+# GroupViT, released evaluation: short side 448, windows 448 by 224, one prompt, logit scale at
+# most 100, product with the five best classes of the window, threshold lowered to the best score.
+_GROUPVIT: dict[str, Any] = {
+    "short_side_px": 448,
+    "window_px": 448,
+    "stride_px": 224,
+    "prompts": "simple",
+    "logit_scale": 100.0,
+    "image_filter": "topk_product",
+    "topk": 5,
+    "threshold_rule": "window",
+}
+# ZeroSeg section 4: short side 448 and background "following GroupViT"; prompts "predefined
+# templates", read as CLIP's 80.
+_ZEROSEG = {**_GROUPVIT, "prompts": "imagenet"}
+
+# SCLIP, released configs: cosines averaged and enlarged, softmax at each pixel over all names,
+# a class by its best name, the 80 prompts, logit scale 40.
+_SCLIP: dict[str, Any] = {
+    "short_side_px": 336,
+    "window_px": 224,
+    "stride_px": 112,
+    "prompts": "imagenet",
+    "naming": "pixels",
+    "names": "best",
+    "logit_scale": 40.0,
+    "image_filter": "none",
+    "threshold_rule": "constant",
+}
+# Where a words file has a line for background (26 kinds of stuff in SCLIP's for VOC21 and
+# COCO-Object), its words are background's. ClearCLIP names it with one word on all three sets.
+_ONE_NAME = ("background",)
+# The words files of these four are the same on sets without synonyms.
+_SCLIP_WORDS: dict[str, dict[str, Any]] = {
+    name: {"words_file": "sclip"}
+    for name in ("voc20", "context59", "coco_stuff171", "ade150", "cityscapes19")
+}
+# NACLIP's repository refines by default: 10 iterations at distances 8 and 16, at full size.
+_NACLIP = {**_SCLIP, "pamr_dilations": (8, 16), "pamr_iterations": 10, "pamr_short_px": 0}
+
+# The Playground's numbers are the project's own, chosen on scenes of TUNE_SEED, which no student
+# trains on and no score is reported on.
+_PLAYGROUND: dict[str, Any] = {
+    "short_side_px": 0,
+    "window_px": 0,
+    "stride_px": 0,
+    "resize": "antialiased",
+    "prompts": "playground",
+    "logit_scale": 0.0,
+    "image_filter": "none",
+    "pamr_dilations": (8, 16, 32),
+    "pamr_short_px": 224,
+}
+_THINGS = {**_PLAYGROUND, "background_words": STUFF}
+
+# Generalised zero-shot segmentation, mmsegmentation's windows as ZegCLIP's released configs have
+# them; background is no class. CLIP-ZSS says no more than that classes are chosen by argmax, so
+# prompts, naming and scale (the student's own) are the project's.
+_ZSS: dict[str, Any] = {
+    "short_side_px": 512,
+    "window_px": 512,
+    "stride_px": 426,
+    "prompts": "simple",
+    "naming": "pixels",
+    "threshold_rule": "constant",
+    "logit_scale": 0.0,
+    "image_filter": "none",
+}
+
+_ZSS_PLAYGROUND = {
+    **_PLAYGROUND,
+    "naming": "pixels",
+    "threshold_rule": "constant",
+    "pamr_dilations": (),
+}
+
+# preset -> benchmark ("*" for all) -> fields
+PROTOCOLS: dict[str, dict[str, dict[str, Any]]] = {
+    "zss": {
+        "*": _ZSS,
+        "playground/zss": _ZSS_PLAYGROUND,
+        "playground/full": _ZSS_PLAYGROUND,
+    },
+    "zeroseg": {
+        "*": _ZEROSEG,
+        # ZeroSeg section 4.
+        "voc21": {"threshold": 0.95},
+        "context60": {"threshold": 0.05},
+        "coco_object": {"threshold": 0.35},
+        "playground/things": _THINGS,
+        "playground/held-out": _THINGS,
+        "playground/colours": _THINGS,
+        "playground/full": _PLAYGROUND,
+    },
+    "groupvit": {
+        "*": _GROUPVIT,
+        # GroupViT's released configs; its paper says 0.9 and 0.5 (GroupViT#56).
+        "voc21": {"threshold": 0.95, "words_file": "groupvit"},
+        "context60": {"threshold": 0.35, "words_file": "groupvit"},
+        "coco_object": {"threshold": 0.95},
+    },
+    "segclip": {
+        # SegCLIP's copy of GroupViT's evaluation at its training side.
+        "*": {**_GROUPVIT, "short_side_px": 224, "window_px": 224, "stride_px": 224},
+        "voc21": {"threshold": 0.80, "words_file": "groupvit"},
+        "context60": {"threshold": 0.25, "words_file": "groupvit"},
+        "coco_object": {"threshold": 0.65},
+    },
+    "tcl": {
+        # TCL's unified evaluation: nine prompts, a constant for background, 0.5 without PAMR and
+        # 0.4 with it (--set="threshold=0.4,pamr_dilations=1;2;4;8;12;24"). What its trained
+        # decoder adds (a learned scale, kp_w 0.3) belongs to its weights and is not here.
+        "*": {
+            "short_side_px": 448,
+            "window_px": 448,
+            "stride_px": 224,
+            "prompts": "tcl",
+            "naming": "pixels",
+            "image_filter": "none",
+            "threshold_rule": "constant",
+        },
+        "voc21": {"threshold": 0.5, "words_file": "tcl"},
+        "voc20": {"words_file": "tcl"},
+        # mmsegmentation's names, which for Context are those of SCLIP's file.
+        "context60": {"threshold": 0.5, "words_file": "sclip"},
+        "context59": {"words_file": "sclip"},
+        "coco_object": {"threshold": 0.5},
+        "coco_stuff171": {"words_file": "tcl"},
+    },
+    "sclip": {
+        "*": _SCLIP,
+        "voc21": {
+            "words_file": "sclip",
+            "logit_scale": 65.0,
+            "threshold": 0.1,
+            "area_threshold": 0.1,
+        },
+        **_SCLIP_WORDS,
+        "context60": {"logit_scale": 50.0, "threshold": 0.1, "words_file": "sclip"},
+        "coco_object": {"logit_scale": 50.0, "threshold": 0.1, "words_file": "sclip"},
+        "coco_stuff171": {"short_side_px": 448, "words_file": "sclip"},
+        "cityscapes19": {"short_side_px": 560, "words_file": "sclip"},
+    },
+    "clearclip": {
+        # ClearCLIP, released configs: scale 50, larger windows, the one word for background.
+        "*": {
+            **_SCLIP,
+            "short_side_px": 448,
+            "window_px": 448,
+            "stride_px": 224,
+            "logit_scale": 50.0,
+        },
+        **_SCLIP_WORDS,
+        "voc21": {"threshold": 0.5, "words_file": "clearclip"},
+        "voc20": {"words_file": "clearclip"},
+        "context60": {"threshold": 0.15, "words_file": "sclip"},
+        "coco_object": {"threshold": 0.4, "background_words": _ONE_NAME},
+        "cityscapes19": {"window_px": 224, "stride_px": 112, "words_file": "sclip"},
+    },
+    "naclip": {
+        "*": _NACLIP,
+        # NACLIP, released configs: VOC in one piece.
+        **_SCLIP_WORDS,
+        "voc21": {"window_px": -1, "threshold": 0.1, "words_file": "sclip"},
+        "voc20": {"window_px": -1, "words_file": "sclip"},
+        "context60": {"threshold": 0.1, "words_file": "sclip"},
+        "coco_object": {"threshold": 0.1, "words_file": "sclip"},
+        "cityscapes19": {"short_side_px": 560, "words_file": "sclip"},
+    },
+    "proxyclip": {
+        # ProxyCLIP, released configs; on VOC20 it has one name a class, as ClearCLIP.
+        "*": {**_SCLIP, "window_px": 336},
+        **_SCLIP_WORDS,
+        "voc21": {"threshold": 0.2, "words_file": "proxyclip"},
+        "voc20": {"words_file": "clearclip"},
+        "context60": {"threshold": 0.15, "words_file": "sclip"},
+        "coco_object": {"threshold": 0.25, "words_file": "proxyclip"},
+        "ade150": {"short_side_px": 448, "words_file": "sclip"},
+        "cityscapes19": {"short_side_px": 448, "window_px": 224, "words_file": "sclip"},
+    },
+}

@@ -1,0 +1,216 @@
+"""SegFormer's weights from a directory in Hugging Face's layout (config.json, model.safetensors).
+
+Reads encoders trained on ImageNet (nvidia/mit-b0 and its kin) and whole segmentation models
+(nvidia/segformer-b0-finetuned-...), whose head comes along without its classifier.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from zeroseg_jax.config import ZssConfig
+from zeroseg_jax.models.clip_zss.segformer import MIT_SIZES, MitConfig
+
+_BATCH_NORM_EPS = 1e-5  # torch's default, which SegFormer keeps
+_UNUSED = ("classifier", "num_batches_tracked")
+
+
+def read_mit_config(directory: str | Path) -> MitConfig:
+    """Read the sizes out of config.json.
+
+    Raises:
+      ValueError: no such file, another kind of model, or sizes that this encoder does not have.
+    """
+    path = Path(directory) / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{path}: missing; give a directory with config.json and weights.")
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not valid JSON ({error}); fetch the file again.") from error
+    if raw.get("model_type") != "segformer":
+        raise ValueError(f"{path}: model_type is {raw.get('model_type')!r}, not 'segformer'.")
+    fixed = {
+        "patch_sizes": [7, 3, 3, 3],
+        "strides": [4, 2, 2, 2],
+        "hidden_act": "gelu",
+        "num_channels": 3,
+    }
+    for field, value in fixed.items():
+        if raw.get(field, value) != value:
+            raise ValueError(f"{path}: {field} is {raw[field]}, but only {value} is known here.")
+    ratios = raw.get("mlp_ratios", [4, 4, 4, 4])
+    if len(set(ratios)) != 1:
+        raise ValueError(f"{path}: mlp_ratios {ratios} differ, but only one for all is known here.")
+    return MitConfig(
+        tuple(raw["hidden_sizes"]),
+        tuple(raw["depths"]),
+        tuple(raw["num_attention_heads"]),
+        tuple(raw["sr_ratios"]),
+        ratios[0],
+    )
+
+
+def read_segformer(directory: str | Path) -> dict[str, dict[str, Any]]:
+    """Read the weights.
+
+    Args:
+      directory: holds config.json and model.safetensors.
+
+    Returns:
+      {"encoder": params of MixTransformer}, and "head": params of AllMlpHead where the directory
+      holds a segmentation model; float32 numpy leaves.
+
+    Raises:
+      ValueError: files that are missing, not whole or of other shapes; all names that are
+        missing or not used, at once.
+    """
+    config = read_mit_config(directory)
+    path = Path(directory) / "model.safetensors"
+    if not path.is_file():
+        raise ValueError(f"{path}: missing; give a directory with safetensors weights.")
+    try:
+        raw = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a whole safetensors file ({error}).") from error
+    tensors = {name.removeprefix("segformer."): value for name, value in raw.items()}
+    tensors = {
+        name: value.astype(np.float32)
+        for name, value in tensors.items()
+        if not any(part in _UNUSED for part in name.split("."))
+    }
+    reader = _Reader(tensors, path)
+    params = {"encoder": _read_encoder(reader, config)}
+    if "decode_head.linear_fuse.weight" in tensors:
+        params["head"] = _read_head(reader, config)
+    reader.finish()
+    return params
+
+
+def start_from_segformer(
+    params: dict[str, Any], directory: str | Path, zss: ZssConfig
+) -> dict[str, Any]:
+    """Start MiT, and the head where there is one, from Hugging Face's files.
+
+    Raises:
+      ValueError: files that are not a SegFormer of zss.encoder's size.
+    """
+    found = read_mit_config(directory)
+    if found != MIT_SIZES[zss.encoder]:
+        raise ValueError(
+            f"zss.encoder_weights: {directory} has {found}, but zss.encoder is {zss.encoder} with "
+            f"{MIT_SIZES[zss.encoder]}; set zss.encoder to its size."
+        )
+    read = read_segformer(directory)
+    if "head" in read and len(read["head"]["fuse"]["bias"]) != zss.head_width:
+        raise ValueError(
+            f"zss.head_width: {zss.head_width}, but the head in {directory} is "
+            f"{len(read['head']['fuse']['bias'])} wide; set it so."
+        )
+    return jax.tree.map(jnp.array, {**params, **read})
+
+
+class _Reader:
+    """Takes tensors by name and remembers what was asked for."""
+
+    def __init__(self, tensors: dict[str, np.ndarray], path: Path):
+        self._tensors, self._path = tensors, path
+        self._missing: list[str] = []
+        self._wrong: list[str] = []
+        self._used: set[str] = set()
+
+    def take(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        self._used.add(name)
+        value = self._tensors.get(name)
+        if value is None:
+            self._missing.append(f"missing {name}")
+        elif value.shape != shape:
+            self._wrong.append(f"{name} is {value.shape}, not {shape}")
+        elif not np.isfinite(value).all():
+            self._wrong.append(f"{name} holds values that are not finite")
+        else:
+            return value
+        return np.zeros(shape, np.float32)
+
+    def dense(self, name: str, inputs: int, outputs: int) -> dict[str, np.ndarray]:
+        kernel = self.take(f"{name}.weight", (outputs, inputs)).T
+        return {"kernel": kernel, "bias": self.take(f"{name}.bias", (outputs,))}
+
+    def conv(self, name: str, inputs: int, outputs: int, side: int) -> dict[str, np.ndarray]:
+        kernel = self.take(f"{name}.weight", (outputs, inputs, side, side)).transpose(2, 3, 1, 0)
+        return {"kernel": kernel, "bias": self.take(f"{name}.bias", (outputs,))}
+
+    def norm(self, name: str, width: int) -> dict[str, Any]:
+        scale, bias = (self.take(f"{name}.{part}", (width,)) for part in ("weight", "bias"))
+        return {"norm": {"scale": scale, "bias": bias}}
+
+    def finish(self) -> None:
+        unused = [f"unused {name}" for name in self._tensors if name not in self._used]
+        problems = sorted(self._missing + self._wrong + unused)
+        if problems:
+            raise ValueError(f"{self._path}: does not fit its config: {'; '.join(problems)}.")
+
+
+def _read_encoder(reader: _Reader, config: MitConfig) -> dict[str, Any]:
+    params: dict[str, Any] = {}
+    inputs = 3
+    for stage, width in enumerate(config.widths):
+        embedding = f"encoder.patch_embeddings.{stage}"
+        side = 7 if stage == 0 else 3
+        params[f"embedding_{stage}"] = reader.conv(f"{embedding}.proj", inputs, width, side)
+        params[f"embedding_norm_{stage}"] = reader.norm(f"{embedding}.layer_norm", width)
+        for i in range(config.depths[stage]):
+            params[f"stage_{stage}_block_{i}"] = _read_block(
+                reader, f"encoder.block.{stage}.{i}", width, config.reductions[stage],
+                width * config.mlp_ratio,
+            )  # fmt: skip
+        params[f"stage_norm_{stage}"] = reader.norm(f"encoder.layer_norm.{stage}", width)
+        inputs = width
+    return params
+
+
+def _read_block(
+    reader: _Reader, name: str, width: int, reduction: int, hidden: int
+) -> dict[str, Any]:
+    attention = f"{name}.attention.self"
+    block: dict[str, Any] = {
+        "norm1": reader.norm(f"{name}.layer_norm_1", width),
+        "norm2": reader.norm(f"{name}.layer_norm_2", width),
+        "query": reader.dense(f"{attention}.query", width, width),
+        "key": reader.dense(f"{attention}.key", width, width),
+        "value": reader.dense(f"{attention}.value", width, width),
+        "out": reader.dense(f"{name}.attention.output.dense", width, width),
+        "fc1": reader.dense(f"{name}.mlp.dense1", width, hidden),
+        "depthwise": reader.conv(f"{name}.mlp.dwconv.dwconv", 1, hidden, 3),
+        "fc2": reader.dense(f"{name}.mlp.dense2", hidden, width),
+    }
+    if reduction > 1:
+        block["reduction"] = reader.conv(f"{attention}.sr", width, width, reduction)
+        block["reduction_norm"] = reader.norm(f"{attention}.layer_norm", width)
+    return block
+
+
+def _read_head(reader: _Reader, config: MitConfig) -> dict[str, Any]:
+    """Read the head; the batch norm, as it is at test time, goes into the layer before it."""
+    first = "decode_head.linear_c.0.proj.weight"
+    hidden = len(reader.take(first, reader._tensors[first].shape))
+    params: dict[str, Any] = {
+        f"stage_{stage}": reader.dense(f"decode_head.linear_c.{stage}.proj", width, hidden)
+        for stage, width in enumerate(config.widths)
+    }
+    kernel = reader.take("decode_head.linear_fuse.weight", (hidden, 4 * hidden, 1, 1))[:, :, 0, 0].T
+    scale, bias, mean, variance = (
+        reader.take(f"decode_head.batch_norm.{part}", (hidden,))
+        for part in ("weight", "bias", "running_mean", "running_var")
+    )
+    scale = scale / np.sqrt(variance + _BATCH_NORM_EPS)
+    params["fuse"] = {"kernel": kernel * scale, "bias": bias - mean * scale}
+    return params

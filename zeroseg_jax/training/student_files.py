@@ -1,0 +1,124 @@
+"""A trained student as two plain files: config.json and model.safetensors.
+
+The layout for shipping and for other tools: tensors by flat names such as
+`encoder/blocks_0/mlp/fc1/kernel`, and beside them the config, the step and the digest of the
+tensors. No checkpoint library is needed to read it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from zeroseg_jax.config import Config, from_mapping, to_mapping
+from zeroseg_jax.training import trees as paths
+
+EXPORT_CONFIG, EXPORT_WEIGHTS = "config.json", "model.safetensors"
+FORMAT = "zeroseg_jax.student.1"
+_DTYPES = ("float32", "float16")
+
+
+def export_params(
+    params: Any,
+    config: Config,
+    directory: str | Path,
+    metadata: Mapping[str, Any],
+    *,
+    dtype: str = "float32",
+) -> None:
+    """Write a student for `load_params`.
+
+    Each file is written aside and renamed. The config comes last and names the digest of the
+    tensors, so an interrupted export is noticed when it is read.
+
+    Args:
+      params: nested dict of arrays.
+      config: of the run that made them.
+      directory: made if missing; an earlier export there is replaced.
+      metadata: plain values kept beside the config; `step` is the number of steps trained.
+      dtype: "float32" or "float16", of the stored tensors; float16 halves the size.
+
+    Raises:
+      ValueError: another dtype, or a value that float16 cannot hold.
+    """
+    if dtype not in _DTYPES:
+        raise ValueError(f"dtype: {dtype!r} is not one of {', '.join(_DTYPES)}.")
+    tensors = {}
+    for name, leaf in paths.flatten(jax.device_get(params)).items():
+        with np.errstate(over="ignore"):
+            tensors[name] = np.ascontiguousarray(leaf, dtype)
+        if not np.isfinite(tensors[name]).all():
+            raise ValueError(
+                f"{name}: a value of {np.abs(leaf).max():.3g} does not fit {dtype}; "
+                "export as float32."
+            )
+    root = Path(directory)
+    root.mkdir(parents=True, exist_ok=True)
+    weights = save(tensors)
+    record = {
+        "format": FORMAT,
+        "step": int(metadata.get("step", 0)),
+        "sha256": hashlib.sha256(weights).hexdigest(),
+        "config": to_mapping(config),
+        "metadata": dict(metadata),
+    }
+    _write_aside(root / EXPORT_WEIGHTS, weights)
+    _write_aside(root / EXPORT_CONFIG, (json.dumps(record, indent=1) + "\n").encode())
+
+
+def read_export(directory: str | Path) -> tuple[dict[str, Any], Config, int]:
+    """Read what export_params wrote.
+
+    Args:
+      directory: holds config.json and model.safetensors.
+
+    Returns:
+      The nested dict of float32 numpy parameters, the config, the step.
+
+    Raises:
+      ValueError: another format, missing or damaged tensors.
+    """
+    root = Path(directory)
+    path = root / EXPORT_CONFIG
+    try:
+        record = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not valid JSON ({error}); export the student again.") from error
+    if record.get("format") != FORMAT:
+        raise ValueError(
+            f"{path}: format {record.get('format')!r} is not {FORMAT!r}; give a directory that "
+            "this project exported, or a work directory."
+        )
+    weights = root / EXPORT_WEIGHTS
+    if not weights.is_file():
+        raise ValueError(f"{weights}: missing; export the student again.")
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    if digest != record["sha256"]:
+        raise ValueError(
+            f"{weights}: sha256 {digest[:12]} is not {record['sha256'][:12]} as {EXPORT_CONFIG} "
+            "says; copy or export the student again."
+        )
+    try:
+        tensors = load_file(weights)
+    except SafetensorError as error:
+        raise ValueError(f"{weights}: not readable ({error}); export it again.") from error
+    params = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
+    return paths.unflatten(params), from_mapping(record["config"]), int(record["step"])
+
+
+def _write_aside(path: Path, content: bytes) -> None:
+    aside = path.with_name(path.name + ".part")
+    with open(aside, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(aside, path)
