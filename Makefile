@@ -1,50 +1,59 @@
-# make demo and make test are all that a fresh machine needs.
+# make demo and make test are all that a fresh machine needs. Each installs what it needs itself.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Empty files that are newer than the lock files they were installed from.
 STAMP := .setup-done
+DEV_STAMP := .setup-dev-done
 
-.PHONY: setup demo test lint people clean playground-clip playground-student playground-table zss-table
+.PHONY: setup setup-dev demo test lint test-slow clean playground-clip playground-student playground-table zss-table
 
 setup: $(STAMP)
+
+setup-dev: $(DEV_STAMP)
 
 $(STAMP): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; name one with make PYTHON=python3.11"; exit 2; }
 	@echo "setup: installing into $(VENV), one to two minutes"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
-	@touch $(STAMP)
+	@$(PIP) -r requirements.txt
+	@$(PIP) --no-deps -e .
+	@touch $@
 
-# The clock starts before the installation: summary.json tells the whole time.
+$(DEV_STAMP): $(STAMP) requirements-dev.txt
+	@$(PIP) -r requirements-dev.txt
+	@touch $@
+
+# Timed from before the installation, so that summary.json reports the total.
 demo:
 	@begin=$$(date +%s); $(MAKE) --no-print-directory setup && \
 	  $(BIN)/python -m zeroseg_jax demo --workdir=runs/demo --began=$$begin
 
-# Parity with torch runs where its CPU wheel can be had (Python 3.11), and skips elsewhere.
-test: setup
+# The parity tests need torch, which is installed on Python 3.11 only; elsewhere they skip.
+test: setup-dev
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null && \
 	  { $(BIN)/python -c 'import torch' 2>/dev/null || \
-	    $(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 && \
-	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
-	      torchmetrics==1.9.0 lightning-utilities==0.15.3 || \
+	    $(PIP) torch==2.13.0 && \
+	    $(PIP) --no-deps torchmetrics==1.9.0 lightning-utilities==0.15.3 || \
 	    echo "torch could not be installed: the parity tests will skip"; } || true
 	@JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n 2 --dist=loadfile --no-loadscope-reorder
 
-lint: setup
+lint: setup-dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
 
-# What takes longer: tests marked slow, the site, a wheel in a clean environment, notebooks, the
-# readme's commands.
-people: setup
-	@PYTHON=$(BIN)/python .ci/people
+# Everything that takes minutes: tests marked slow, the site, a wheel in a clean environment,
+# notebooks.
+test-slow: setup-dev
+	@PYTHON=$(BIN)/python .ci/slow
 
 PRETRAIN := $(BIN)/python -m zeroseg_jax.teacher.playground.clip
 LATER := --rate=1e-3 --easy_share=0
 
-# How the shipped CLIP and the shipped student were made; hours and minutes on two cores.
+# How the shipped CLIP (hours on two cores) and the shipped student (minutes) were made.
 playground-clip: setup
 	$(PRETRAIN) --output=runs/clip-1 --stop=2375
 	$(PRETRAIN) --output=runs/clip-2 --init=runs/clip-1 --steps=2600 --stream=8 $(LATER)
@@ -66,4 +75,4 @@ zss-table: setup
 	$(BIN)/python bench/clip_zss.py
 
 clean:
-	rm -rf $(VENV) $(STAMP) runs segmented build dist *.egg-info
+	rm -rf $(VENV) $(STAMP) $(DEV_STAMP) runs segmented build dist *.egg-info

@@ -107,7 +107,7 @@ def test_other_commands_are_known(page):
         words = command.split()
         if words[0] == "make":
             assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
-        elif words[0].endswith("pip"):  # .ci/people installs the wheel
+        elif words[0].endswith("pip"):  # .ci/slow installs the wheel
             extras = re.search(r"\.\[([\w,]+)\]", command)
             assert not extras or set(extras[1].split(",")) <= set(project["optional-dependencies"])
         else:  # run.py is run by tests/test_export.py
