@@ -23,10 +23,9 @@ from absl.flags import FLAGS
 from configs import clip_zss
 from zeroseg_jax import teacher
 from zeroseg_jax.commands import flags
-from zeroseg_jax.commands.prepare import bank_directory, prepare_bank
 from zeroseg_jax.commands.train import use_compilation_cache
 from zeroseg_jax.config import Config, from_mapping
-from zeroseg_jax.data.bank import write_json
+from zeroseg_jax.data.bank import bank_directory, write_json
 from zeroseg_jax.data.benchmarks import get_benchmark
 from zeroseg_jax.data.benchmarks.splits import get_split
 from zeroseg_jax.data.playground.scenes import EVALUATION_SEED, TUNE_SEED
@@ -35,6 +34,7 @@ from zeroseg_jax.evaluation.runner import segment_image
 from zeroseg_jax.inference import model as build
 from zeroseg_jax.inference.presets import get_preset
 from zeroseg_jax.inference.segmenters import DenseStudentSegmenter
+from zeroseg_jax.teacher.encode_bank import prepare_bank
 from zeroseg_jax.teacher.region_labels import prepare_regions
 from zeroseg_jax.training.checkpoint import load_params
 from zeroseg_jax.training.loop import Options, train

@@ -15,8 +15,8 @@ from zeroseg_jax import teacher
 from zeroseg_jax.commands import flags
 from zeroseg_jax.teacher.checkpoints.config import read_config
 from zeroseg_jax.teacher.checkpoints.tensors import read_params
-from zeroseg_jax.teacher.class_embeddings import load_tokenizer
 from zeroseg_jax.teacher.playground import zero_shot as probe
+from zeroseg_jax.teacher.tokenizer import load_tokenizer
 from zeroseg_jax.training.metrics import describe_machine
 
 WIDTHS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)

@@ -27,15 +27,16 @@ from absl.flags import FLAGS
 from configs import playground
 from zeroseg_jax import teacher
 from zeroseg_jax.commands import flags
-from zeroseg_jax.commands.prepare import bank_directory, prepare_bank
 from zeroseg_jax.commands.train import use_compilation_cache
 from zeroseg_jax.config import Config, from_mapping
+from zeroseg_jax.data.bank import bank_directory
 from zeroseg_jax.data.benchmarks import get_benchmark
 from zeroseg_jax.data.playground.scenes import TUNE_SEED
 from zeroseg_jax.evaluation import runner
 from zeroseg_jax.inference import model as build
 from zeroseg_jax.inference.presets import get_preset
 from zeroseg_jax.inference.segmenters import StudentSegmenter
+from zeroseg_jax.teacher.encode_bank import prepare_bank
 from zeroseg_jax.training import inputs, sharding
 from zeroseg_jax.training.metrics import describe_machine
 from zeroseg_jax.training.objective import build_objective

@@ -32,7 +32,7 @@ from pathlib import Path
 from zeroseg_jax import teacher
 from zeroseg_jax.config import from_mapping
 from zeroseg_jax.data import bank
-from zeroseg_jax.commands.prepare import prepare_bank
+from zeroseg_jax.teacher.encode_bank import prepare_bank
 bank.SHARD_IMAGES = 8
 config = from_mapping({"model": {"image_px": 96, "encoder": {"patch_px": 8}},
                        "teacher": {"grids": (1, 2, 3)}, "data": {"images": int(sys.argv[2])}})

@@ -34,12 +34,12 @@ from safetensors.numpy import save_file
 
 from zeroseg_jax import teacher
 from zeroseg_jax.commands import flags
-from zeroseg_jax.commands.prepare import prepare_bank
 from zeroseg_jax.config import from_mapping
 from zeroseg_jax.data.playground.scenes import build_scene, render
 from zeroseg_jax.teacher import encode_bank as encoding
 from zeroseg_jax.teacher.checkpoints.config import read_config
 from zeroseg_jax.teacher.checkpoints.names import build_slots
+from zeroseg_jax.teacher.encode_bank import prepare_bank
 from zeroseg_jax.teacher.views import build_encoder
 from zeroseg_jax.training.metrics import describe_machine
 
@@ -197,7 +197,7 @@ def measure_prepare(directory: Path, name: str) -> dict[str, Any]:
         }
     )
     views = len(encoding.list_windows(config))
-    at_once = encoding.count_at_once(clip, views)
+    at_once = encoding.count_group_images(clip, views)
     encode = build_encoder(clip, jax.local_devices())
     batch = np.random.default_rng(2).integers(
         0, 256, (at_once, views, IMAGE_PX, IMAGE_PX, 3), dtype=np.uint8

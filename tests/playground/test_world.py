@@ -11,9 +11,10 @@ from zeroseg_jax import teacher
 from zeroseg_jax.data.benchmarks import get_benchmark
 from zeroseg_jax.data.playground import scenes
 from zeroseg_jax.data.playground.captions import describe
-from zeroseg_jax.teacher.class_embeddings import PROMPTS, load_tokenizer
 from zeroseg_jax.teacher.playground import training_pictures as diet
 from zeroseg_jax.teacher.playground import zero_shot as probe
+from zeroseg_jax.teacher.prompts import PROMPTS
+from zeroseg_jax.teacher.tokenizer import load_tokenizer
 
 
 def test_scenes_are_pure_functions():

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from zeroseg_jax import teacher
-from zeroseg_jax.commands import prepare
 from zeroseg_jax.config import ConfigError, from_mapping
 from zeroseg_jax.data import seen_labels as labels
 from zeroseg_jax.data.region_records import FusedSource
@@ -19,6 +18,7 @@ from zeroseg_jax.inference.presets import get_preset
 from zeroseg_jax.inference.segmenters import DenseStudentSegmenter
 from zeroseg_jax.models.clip_zss import student as dense_student
 from zeroseg_jax.teacher import region_labels as pseudo_labels
+from zeroseg_jax.teacher.encode_bank import prepare_bank
 from zeroseg_jax.training import clip_zss as objective_zss
 from zeroseg_jax.training import trees as paths
 from zeroseg_jax.training.checkpoint import load_params
@@ -56,7 +56,7 @@ def clip():
 
 
 def build(directory, clip, config, log=quiet):
-    prepare.prepare_bank(config, directory, clip, quiet)
+    prepare_bank(config, directory, clip, quiet)
     return pseudo_labels.prepare_regions(config, directory, clip, log)
 
 

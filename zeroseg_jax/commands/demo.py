@@ -19,14 +19,15 @@ from absl.flags import FLAGS
 
 from configs import playground as recipe
 from zeroseg_jax import teacher
-from zeroseg_jax.commands.prepare import bank_directory, prepare_bank
 from zeroseg_jax.commands.train import use_compilation_cache
 from zeroseg_jax.config import from_mapping
+from zeroseg_jax.data.bank import bank_directory
 from zeroseg_jax.data.benchmarks import get_benchmark
 from zeroseg_jax.evaluation import runner
 from zeroseg_jax.inference import model as build
 from zeroseg_jax.inference.presets import Preset, get_preset
 from zeroseg_jax.inference.segmenters import Segmenter
+from zeroseg_jax.teacher.encode_bank import prepare_bank
 from zeroseg_jax.training.loop import Options, train
 from zeroseg_jax.training.metrics import describe_machine
 

@@ -29,7 +29,8 @@ from zeroseg_jax.evaluation.runner import save_png, write_text
 from zeroseg_jax.inference import model as build
 from zeroseg_jax.inference.presets import Preset, get_preset, parse_overrides
 from zeroseg_jax.inference.segmenters import Segmenter
-from zeroseg_jax.teacher.class_embeddings import PROMPTS, words_cache
+from zeroseg_jax.teacher.class_embeddings import cache_directory
+from zeroseg_jax.teacher.prompts import PROMPTS
 
 
 def define_flags() -> None:
@@ -62,7 +63,7 @@ def main(arguments: list[str]) -> int:
         print(f"vote: {len(shared)} words stand twice, among them {shared[0]!r}")
     preset = get_preset(FLAGS.preset, FLAGS.preset_of, parse_overrides(FLAGS.set))
     names, prompts = sum(map(len, words)), len(PROMPTS[preset.prompts])
-    print(f"vote: {names} names in {prompts} prompts, kept in {words_cache()}", flush=True)
+    print(f"vote: {names} names in {prompts} prompts, kept in {cache_directory()}", flush=True)
     models = [FLAGS.workdir] + [FLAGS.other] * bool(FLAGS.other)
     segmenters = [_build(model, words, preset) for model in models]
     output = Path(FLAGS.output)

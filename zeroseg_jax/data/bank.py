@@ -21,6 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from zeroseg_jax.config import Config
+
 FORMAT = 1
 SHARD_IMAGES = 512
 _HEADER = struct.Struct("<4sQ5HB")
@@ -66,6 +68,11 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
     part.write_text(json.dumps(content, indent=1) + "\n")
     os.replace(part, path)
+
+
+def bank_directory(config: Config, workdir: str | Path) -> Path:
+    """Return the directory of a run's bank: data.bank, or WORKDIR/bank."""
+    return Path(config.data.bank) if config.data.bank else Path(workdir) / "bank"
 
 
 def begin_bank(directory: Path, settings: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ from zeroseg_jax.inference.segmenters import (
 )
 from zeroseg_jax.models.sizes import SIZES
 from zeroseg_jax.teacher import Teacher, load
-from zeroseg_jax.teacher.class_embeddings import embed_classes, words_cache
+from zeroseg_jax.teacher.class_embeddings import cache_directory, embed_classes
 from zeroseg_jax.teacher.readouts import READOUTS
 from zeroseg_jax.training.checkpoint import load_params
 
@@ -128,7 +128,7 @@ def embed_words(teacher: Teacher, words: list[list[str]], preset: Preset) -> np.
     K is a row a class and a row a background word; with names "best", a row a name.
     """
     background = [[word] for word in preset.background_words]
-    found = embed_classes(teacher, words + background, preset.prompts, words_cache())
+    found = embed_classes(teacher, words + background, preset.prompts, cache_directory())
     return found.names if preset.names == "best" else found.classes
 
 

@@ -25,7 +25,7 @@ from zeroseg_jax.inference.class_names import check_classes, to_classes
 from zeroseg_jax.inference.cutting import Cut, Cutter, Kept
 from zeroseg_jax.inference.presets import WHOLE_PICTURE, Preset, get_preset
 from zeroseg_jax.inference.segmentation import BACKGROUND, Segmentation, index_dtype
-from zeroseg_jax.teacher.class_embeddings import embed_classes, words_cache
+from zeroseg_jax.teacher.class_embeddings import cache_directory, embed_classes
 
 Picture = str | Path | Image.Image | np.ndarray
 _PRESET_OF = "playground/full"  # the student's own size, its captions' prompts
@@ -65,7 +65,7 @@ class Predictor:
         self.checkpoint = student.checkpoint
         self.preset = preset
         self._student, self._facts = student, facts
-        self._words_cache = words_cache() if keep_words else None
+        self._words_cache = cache_directory() if keep_words else None
         self._cutter, self._rows = Cutter(student, preset), Kept(_KEPT_WORDS)
 
     @classmethod

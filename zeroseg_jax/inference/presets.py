@@ -11,7 +11,7 @@ import difflib
 from typing import Any
 
 from zeroseg_jax.inference.preset_table import PROTOCOLS
-from zeroseg_jax.teacher.class_embeddings import PROMPTS
+from zeroseg_jax.teacher.prompts import PROMPTS
 
 CHOICES = {
     "resize": ("cv2", "bilinear", "antialiased"),

@@ -1,4 +1,7 @@
-"""Shards of a bank at the speed of the teacher: read ahead, encode in groups, write behind."""
+"""Bank preparation: encode all views of all images with the teacher and write bank shards.
+
+Reading, the teacher's forward pass and writing overlap. An interrupted bank is resumed.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import concurrent.futures
 import dataclasses
 import itertools
 import os
-import time
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,15 +20,16 @@ import numpy as np
 
 from zeroseg_jax.config import Config, grid_windows
 from zeroseg_jax.data import bank, sources, transforms
-from zeroseg_jax.teacher import Teacher
+from zeroseg_jax.data.progress import ProgressLog
+from zeroseg_jax.teacher.load import Teacher
 from zeroseg_jax.teacher.views import EncodeViews, build_encoder
 
-# Patches in one forward of the teacher, across images: 480 views of ViT-L/14 on an accelerator. A
-# CPU is no faster with more, and says something sooner with fewer.
+# Patches in one forward pass, over all its views: 480 views of ViT-L/14 on an accelerator. Larger
+# groups are no faster on a CPU and delay the first progress line.
 _PATCHES_PER_ACCELERATOR, _PATCHES_PER_CPU = 122_880, 8_192
-_THREADS = 4
+_MIN_THREADS = 4
 _GROUPS_AHEAD = 2
-_LOG_SECONDS = 5.0
+_SKIPPED_SHOWN = 20
 
 
 def list_windows(config: Config) -> list[tuple[float, ...]]:
@@ -33,73 +37,139 @@ def list_windows(config: Config) -> list[tuple[float, ...]]:
     return grid_windows(config.teacher.grids, config.teacher.overlap)
 
 
-class _Progress:
-    """Lines with images/s and the time left: the first as soon as it is known, then now and then.
+def prepare_bank(
+    config: Config,
+    directory: Path,
+    clip: Teacher,
+    log: Callable[[str], None] = print,
+    *,
+    host_index: int = 0,
+    host_count: int = 1,
+) -> dict[str, Any] | None:
+    """Write the bank, or resume one that was interrupted.
 
-    The clock starts behind the first group, which waits for the compiler.
+    Args:
+      config: settings of the source, the grids and the sizes.
+      directory: directory of the bank.
+      clip: teacher that encodes the views.
+      log: receiver of progress lines.
+      host_index, host_count: index and number of machines that share the directory. Each
+        encodes every host_count-th shard; the last one to finish writes the manifest.
+
+    Returns:
+      The manifest, or None while other hosts are not done.
+
+    Raises:
+      ValueError: the disk is too small, the directory holds a bank of other settings, or
+        host_index is not below host_count.
     """
+    if not 0 <= host_index < host_count:
+        raise ValueError(f"--host_index: {host_index} is not below --host_count {host_count}.")
+    source = sources.build_source(config)
+    settings = bank_settings(config, clip, source)
+    bank.begin_bank(directory, settings)
+    shards = -(-len(source) // bank.SHARD_IMAGES)
+    todo = [i for i in range(host_index, shards, host_count) if not bank.has_shard(directory, i)]
+    images = sum(shard_length(i, len(source)) for i in todo)
+    _check_room(config, clip, directory, images, len(source), log)
+    encode_shards(config, clip, directory, source, todo, log)
+    left = [i for i in range(shards) if not bank.has_shard(directory, i)]
+    if left:
+        log(f"prepare: {len(left)} of {shards} shards are left to other hosts")
+        return None
+    manifest = bank.finish_bank(directory, shards, settings)
+    log(f"prepare: {manifest['records']} records, {len(manifest['skipped'])} skipped")
+    for entry in manifest["skipped"][:_SKIPPED_SHOWN]:
+        log(f"  skipped {entry['reason']}")
+    return manifest
 
-    def __init__(self, images: int, log: Callable[[str], None]):
-        self.images, self.log, self.done = images, log, 0
-        self.begin, self.first = time.perf_counter(), 0
-        self.last = 0.0
 
-    def add(self, count: int) -> None:
-        self.done += count
-        now = time.perf_counter()
-        if not self.first and self.done < self.images:
-            self.begin, self.first = now, count
-            return
-        if now - self.last > _LOG_SECONDS or self.done == self.images:
-            self.last = now
-            rate = (self.done - self.first) / max(now - self.begin, 1e-9)
-            left = _tell_time((self.images - self.done) / max(rate, 1e-9))
-            self.log(f"prepare: {self.done}/{self.images} images, {rate:.1f} images/s, {left} left")
+def bank_settings(config: Config, clip: Teacher, source: sources.Source) -> dict[str, Any]:
+    """Return the settings that identify a bank. A bank with other settings is not resumed."""
+    return {
+        "teacher": clip.digest,
+        "embed_dim": clip.embed_dim,
+        "grids": list(config.teacher.grids),
+        "overlap": config.teacher.overlap,
+        "views": len(list_windows(config)),
+        "image_px": config.model.image_px,
+        "view_px": clip.image_px,
+        "resize": "bicubic, antialiased, from the centre square",
+        "mean": list(clip.mean),
+        "std": list(clip.std),
+        "dtype": config.teacher.dtype,
+        "compute": clip.dtype.name,
+        "source": sources.describe_source(config),
+        "images": len(source),
+        "names": sources.digest_names(source),
+    }
 
 
-def _tell_time(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    if minutes < 2:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+def _check_room(
+    config: Config,
+    clip: Teacher,
+    directory: Path,
+    images: int,
+    total: int,
+    log: Callable[[str], None],
+) -> None:
+    views = len(list_windows(config))
+    record = bank.count_record_bytes(
+        config.model.image_px, views, clip.embed_dim, config.teacher.dtype
+    )
+    free = shutil.disk_usage(directory).free
+    log(
+        f"prepare: {images} of {total} images to encode, {views} views each, "
+        f"{images * record / 1e6:.0f} MB needed, {free / 1e6:.0f} MB free"
+    )
+    if images * record * 1.05 > free:
+        raise ValueError(
+            f"{directory}: the bank needs {images * record / 1e9:.1f} GB and {free / 1e9:.1f} GB "
+            "are free; free some space or set data.bank to a directory on another disk."
+        )
 
 
 def shard_length(shard: int, total: int) -> int:
-    """Return how many of the source's `total` images belong to a shard."""
+    """Return the number of images of a shard, of a source of `total` images."""
     return min(bank.SHARD_IMAGES, total - shard * bank.SHARD_IMAGES)
 
 
 @dataclasses.dataclass
 class _Group:
-    """Images of one shard that are encoded in one forward."""
+    """Images of one shard that are encoded in one forward pass."""
 
     shard: int
     indices: range
-    is_last: bool  # of its shard
+    ends_shard: bool
     items: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     skipped: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     features: jax.Array | None = None
 
 
-def _split(todo: list[int], total: int, at_once: int) -> list[_Group]:
+def _split(todo: list[int], total: int, group_images: int) -> list[_Group]:
     groups = []
     for shard in todo:
         first, length = shard * bank.SHARD_IMAGES, shard_length(shard, total)
-        for start in range(0, length, at_once):
-            stop = min(start + at_once, length)
+        for start in range(0, length, group_images):
+            stop = min(start + group_images, length)
             indices = range(first + start, first + stop)
             groups.append(_Group(shard, indices, stop == length))
     return groups
 
 
-def count_at_once(clip: Teacher, views: int) -> int:
-    """Return how many images one forward takes: as many on each device, and even shards."""
+def count_group_images(clip: Teacher, views: int) -> int:
+    """Return the number of images of a forward pass: a multiple of the devices' number.
+
+    Args:
+      clip: teacher that encodes the views.
+      views: number of views of an image.
+    """
     devices = jax.local_device_count()
     on_cpu = jax.default_backend() == "cpu"
     patches = _PATCHES_PER_CPU if on_cpu else _PATCHES_PER_ACCELERATOR
     image_patches = views * (clip.image_px // clip.patch_px) ** 2
     most = devices * max(1, patches // image_patches)
-    # Groups of one size, so that the last of a shard is not mostly padding.
+    # Groups are of equal size, so that the last group of a shard is not mostly padding.
     even = -(-bank.SHARD_IMAGES // -(-bank.SHARD_IMAGES // most))
     return -(-even // devices) * devices
 
@@ -112,20 +182,21 @@ def encode_shards(
     todo: list[int],
     log: Callable[[str], None],
 ) -> None:
-    """Encode and write shards. Reading runs ahead of the teacher, packing and writing behind it.
+    """Encode and write shards; reading, encoding and writing overlap.
 
     Args:
-      config: names the grids and the sizes.
-      clip: the teacher.
-      directory: of the bank.
-      source: of the images.
-      todo: numbers of the shards.
-      log: takes lines with images/s and the time left.
+      config: settings of the grids and the sizes.
+      clip: teacher that encodes the views.
+      directory: directory of the bank.
+      source: images to encode.
+      todo: numbers of the shards to write.
+      log: receiver of progress lines.
 
     Raises:
-      ValueError: a feature that does not fit the bank's type.
+      ValueError: a feature overflows the bank's dtype.
     """
-    progress = _Progress(sum(shard_length(i, len(source)) for i in todo), log)
+    images = sum(shard_length(i, len(source)) for i in todo)
+    progress = ProgressLog("prepare", images, "images", log)
     windows = list_windows(config)
 
     def read(index: int) -> dict[str, Any]:
@@ -141,18 +212,18 @@ def encode_shards(
         }
 
     encode = build_encoder(clip, jax.local_devices())
-    at_once = count_at_once(clip, len(windows))
+    group_images = count_group_images(clip, len(windows))
     shard = _Shard(directory, config.teacher.dtype)
-    threads = max(_THREADS, os.cpu_count() or 1)
+    threads = max(_MIN_THREADS, os.cpu_count() or 1)
     with (
         concurrent.futures.ThreadPoolExecutor(threads) as readers,
         concurrent.futures.ThreadPoolExecutor(1) as writer,
     ):
         sent: list[_Group] = []
-        for group in _read_ahead(_split(todo, len(source), at_once), read, readers):
-            _send(group, encode, at_once)
+        for group in _read_ahead(_split(todo, len(source), group_images), read, readers):
+            _send(group, encode, group_images)
             sent.append(group)
-            # The teacher works on this group while the one before is packed.
+            # The group before is packed while the devices work on this one.
             if len(sent) > 1:
                 shard.add(sent.pop(0), writer, progress)
         if sent:
@@ -163,7 +234,7 @@ def encode_shards(
 def _read_ahead(
     groups: list[_Group], read: Callable[[int], dict[str, Any]], pool: concurrent.futures.Executor
 ) -> Iterator[_Group]:
-    """Yield groups with their items, over the borders of shards."""
+    """Yield groups with their items; the next groups, also of later shards, are being read."""
     ahead: collections.deque[tuple[_Group, list[concurrent.futures.Future]]] = collections.deque()
     left = iter(groups)
 
@@ -182,12 +253,12 @@ def _read_ahead(
         yield group
 
 
-def _send(group: _Group, encode: EncodeViews, at_once: int) -> None:
+def _send(group: _Group, encode: EncodeViews, group_images: int) -> None:
     if not group.items:
         return
     views = sources.stack(group.items, "views")
-    # Padded to one shape, so that the teacher compiles once.
-    missing = at_once - len(views)
+    # Padding to one shape avoids a second compilation.
+    missing = group_images - len(views)
     if missing:
         views = np.concatenate([views, np.repeat(views[-1:], missing, axis=0)])
     for item in group.items:
@@ -196,7 +267,7 @@ def _send(group: _Group, encode: EncodeViews, at_once: int) -> None:
 
 
 class _Shard:
-    """Records of the open shard; a whole one is written while the next is encoded."""
+    """Records of the current shard; a complete shard is written in the background."""
 
     def __init__(self, directory: Path, dtype: str):
         self._directory, self._dtype = directory, dtype
@@ -204,11 +275,13 @@ class _Shard:
         self._skipped: list[dict[str, Any]] = []
         self._writing: concurrent.futures.Future | None = None
 
-    def add(self, group: _Group, writer: concurrent.futures.Executor, progress: _Progress) -> None:
+    def add(
+        self, group: _Group, writer: concurrent.futures.Executor, progress: ProgressLog
+    ) -> None:
         self._records += _pack(group, self._dtype)
         self._skipped += group.skipped
         progress.add(len(group.indices))
-        if group.is_last:
+        if group.ends_shard:
             self.wait()
             self._writing = writer.submit(
                 bank.write_shard, self._directory, group.shard, self._records, self._skipped
@@ -229,8 +302,8 @@ def _pack(group: _Group, dtype: str) -> list[bytes]:
         small = rows.astype(dtype)
         if not np.isfinite(small).all():
             raise ValueError(
-                f"{item['name']}: a teacher feature of {np.abs(rows).max():.3g} does not fit "
-                f"{dtype}; set teacher.dtype=float32."
+                f"{item['name']}: a teacher feature of {np.abs(rows).max():.3g} overflows {dtype}; "
+                "set teacher.dtype=float32."
             )
         records.append(bank.encode_record(item["index"], item["name"], item["image"], small))
     return records

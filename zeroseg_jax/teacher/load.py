@@ -20,9 +20,9 @@ from zeroseg_jax.teacher.checkpoints.config import (
     read_object,
 )
 from zeroseg_jax.teacher.checkpoints.tensors import read_params, weight_files
-from zeroseg_jax.teacher.class_embeddings import load_tokenizer
 from zeroseg_jax.teacher.clip import ClipConfig, TextTower, VisionTower
 from zeroseg_jax.teacher.readouts import read_out
+from zeroseg_jax.teacher.tokenizer import load_tokenizer
 
 SHIPPED = Path(__file__).parent.parent / "assets" / "clip"
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)

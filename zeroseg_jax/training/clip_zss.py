@@ -20,7 +20,7 @@ from zeroseg_jax.models.clip_zss import student as dense
 from zeroseg_jax.models.clip_zss.segformer_weights import start_from_segformer
 from zeroseg_jax.models.zeroseg.losses import cell_weights
 from zeroseg_jax.teacher import Teacher
-from zeroseg_jax.teacher.class_embeddings import embed_classes, words_cache
+from zeroseg_jax.teacher.class_embeddings import cache_directory, embed_classes
 from zeroseg_jax.training.checkpoint import load_params
 
 _MOST_SEEN = 156  # of COCO-Stuff
@@ -82,7 +82,7 @@ def embed_seen(teacher: Teacher, words: list[list[str]], prompts: str) -> np.nda
     """Embed the seen words: float32 (N, E), unit rows; no rows where there are no words."""
     if not words:
         return np.zeros((0, teacher.embed_dim), np.float32)
-    return embed_classes(teacher, words, prompts, words_cache()).classes
+    return embed_classes(teacher, words, prompts, cache_directory()).classes
 
 
 def build_loss(config: Config, student: dense.DenseStudent, text: np.ndarray):

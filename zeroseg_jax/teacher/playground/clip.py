@@ -34,10 +34,10 @@ from zeroseg_jax.data.playground.scenes import (
 from zeroseg_jax.teacher.checkpoints.config import write_config
 from zeroseg_jax.teacher.checkpoints.names import to_hf
 from zeroseg_jax.teacher.checkpoints.tensors import read_params
-from zeroseg_jax.teacher.class_embeddings import load_tokenizer
 from zeroseg_jax.teacher.clip import ClipConfig, TextTower, TowerConfig, VisionTower
 from zeroseg_jax.teacher.playground import training_pictures as diet
 from zeroseg_jax.teacher.playground import zero_shot as probe
+from zeroseg_jax.teacher.tokenizer import load_tokenizer
 
 GROUPS, VIEWS = 6, 24  # pictures a step: 6 groups of 12 shapes and 24 views
 CONTEXT_TOKENS = 32

@@ -1,4 +1,4 @@
-"""Tokenizers against Hugging Face's, and class embeddings with their cache."""
+"""Tokenizers against Hugging Face's."""
 
 import dataclasses
 import json
@@ -8,14 +8,8 @@ import numpy as np
 import pytest
 
 from zeroseg_jax import teacher
-from zeroseg_jax.teacher.class_embeddings import (
-    PROMPTS,
-    digest_tokenizer,
-    embed_classes,
-    load_tokenizer,
-    words_cache,
-)
 from zeroseg_jax.teacher.clip import ClipConfig, TowerConfig
+from zeroseg_jax.teacher.tokenizer import digest_tokenizer, load_tokenizer
 
 TEXTS = ["A red STAR", "a dog's day, isn't it?", "", "   ", "naïve café", "星と月", "🙂🙃",
          "star " * 90, "a  b\tc\nd", "rock'n'roll", "e\u0301 vs é", "x" * 300,
@@ -114,17 +108,21 @@ def test_tokenizers_that_do_not_fit(tmp_path):
     clip = teacher.load("playground")
     size = clip.config.vocabulary
     for other in (40, size - 1, size + 2000):  # a table may be padded, but not by so much
-        with pytest.raises(teacher.CheckpointError, match=f"tokens, but the text tower {other}"):
+        with pytest.raises(
+            teacher.CheckpointError, match=f"tokens, but the text tower has {other}"
+        ):
             load_tokenizer(clip.directory, dataclasses.replace(clip.config, vocabulary=other))
-    with pytest.raises(teacher.CheckpointError, match="is where the text tower is read"):
+    with pytest.raises(teacher.CheckpointError, match="the text tower is pooled at token"):
         load_tokenizer(clip.directory, config("clip", size + 1))
-    with pytest.raises(teacher.CheckpointError, match="words need tokenizer.json"):
+    with pytest.raises(
+        teacher.CheckpointError, match="tokenizer.json, or vocab.json and merges.txt, is missing"
+    ):
         load_tokenizer(tmp_path, config("clip", 40))
-    with pytest.raises(teacher.CheckpointError, match="words need spiece.model"):
+    with pytest.raises(teacher.CheckpointError, match="spiece.model or tokenizer.json is missing"):
         load_tokenizer(tmp_path, config("siglip", 40))
     for broken, reason in (
-        ("{", "not valid JSON"), ("[]", "holds a list"), ("{}", "holds no model"),
-        ('{"model": {"vocab": 3}}', "holds no model"),
+        ("{", "not valid JSON"), ("[]", "holds a list"), ("{}", "no model with a vocabulary"),
+        ('{"model": {"vocab": 3}}', "no model with a vocabulary"),
     ):  # fmt: skip
         (tmp_path / "tokenizer.json").write_text(broken)
         for family in ("clip", "siglip"):
@@ -132,69 +130,7 @@ def test_tokenizers_that_do_not_fit(tmp_path):
                 load_tokenizer(tmp_path, config(family, 40))
 
 
-def test_class_embeddings_average_names_and_prompts():
-    clip = teacher.load("playground")
-    words = [["star"], ["ring", "circle"]]
-    found = embed_classes(clip, words, "playground")
-    assert found.owners.tolist() == [0, 1, 1]
-
-    def unit(x):
-        return x / np.linalg.norm(x, axis=-1, keepdims=True)
-
-    names = []
-    for name in ("star", "ring", "circle"):
-        rows = unit(clip.encode_texts([p.format(name) for p in PROMPTS["playground"]]))
-        names.append(rows.mean(axis=0))
-    np.testing.assert_allclose(found.names, unit(np.stack(names)), atol=1e-6)
-    expected = unit(np.stack([names[0], (names[1] + names[2]) / 2]))
-    np.testing.assert_allclose(found.classes, expected, atol=1e-6)
-    for bad, prompts, sentence in (
-        ([["star"]], "nope", "'nope' is not one of"),
-        ([["star"], []], "simple", r"class 1 is \[\]; give a list"),
-        (["star", "ring"], "simple", "class 0 is 'star'; give a list"),
-        ([["star", " "]], "simple", "class 0 has .*one is blank"),
-        ([["star", 3]], "simple", "class 0 has .*one is blank"),
-        ([], "simple", "no class is named"),
-        ([["w"]] * 10_000, "simple", "10000 names are more than 5000"),
-        ([["w"] * 10_000], "simple", "10000 names are more than 5000"),
-    ):
-        with pytest.raises(ValueError, match=sentence):
-            embed_classes(clip, bad, prompts)
-
-
-def test_the_cache_is_used_and_never_for_another_teacher(tmp_path, monkeypatch):
-    clip = teacher.load("playground")
-    words = [["star"], ["ring", "circle"]]
-    first = embed_classes(clip, words, "simple", tmp_path)
-    (path,) = tmp_path.iterdir()
-
-    def refuse(texts):
-        raise AssertionError("the text tower ran")
-
-    monkeypatch.setattr(clip, "encode_texts", refuse)
-    again = embed_classes(clip, words, "simple", tmp_path)
-    for field in ("classes", "names", "owners"):
-        np.testing.assert_array_equal(getattr(again, field), getattr(first, field))
-    # Other words, prompts or teachers have other files.
-    for other_words, prompts in (([["star"], ["ring"]], "simple"), (words, "subset")):
-        with pytest.raises(AssertionError, match="text tower ran"):
-            embed_classes(clip, other_words, prompts, tmp_path)
-    monkeypatch.setitem(clip.__dict__, "digest", "0" * 64)
-    with pytest.raises(AssertionError, match="text tower ran"):
-        embed_classes(clip, words, "simple", tmp_path)
-    # A file of the right name and another teacher's content is refused.
-    monkeypatch.setattr(clip, "encode_texts", teacher.load("playground").encode_texts)
-    embed_classes(clip, words, "simple", tmp_path)
-    (other,) = set(tmp_path.iterdir()) - {path}
-    shutil.copy(path, other)
-    with pytest.raises(ValueError, match="made by another teacher"):
-        embed_classes(clip, words, "simple", tmp_path)
-    other.write_bytes(b"PK nothing")
-    with pytest.raises(ValueError, match="not a cache of words"):
-        embed_classes(clip, words, "simple", tmp_path)
-
-
-def test_the_cache_knows_the_tokenizer(tmp_path):
+def test_the_digest_covers_the_tokenizer_files(tmp_path):
     clip = teacher.load("playground")
     directories = [tmp_path / "a", tmp_path / "b"]
     for directory in directories:
@@ -203,8 +139,3 @@ def test_the_cache_knows_the_tokenizer(tmp_path):
     assert len({digest_tokenizer(directory) for directory in directories}) == 1
     (directories[1] / "merges.txt").write_text("a b\n")
     assert len({digest_tokenizer(directory) for directory in directories}) == 2
-
-
-def test_the_cache_lies_where_the_user_says(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert words_cache() == tmp_path / "zeroseg_jax" / "words"

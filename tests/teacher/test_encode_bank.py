@@ -1,0 +1,135 @@
+"""Bank preparation: every readable image once, after kills and with several hosts."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from zeroseg_jax import teacher
+from zeroseg_jax.config import from_mapping
+from zeroseg_jax.data import bank
+from zeroseg_jax.teacher import encode_bank
+
+ROOT = Path(__file__).parent.parent.parent
+# A bank of the Playground by the shipped CLIP, in many small shards.
+PREPARE = """
+import sys
+from pathlib import Path
+from zeroseg_jax import teacher
+from zeroseg_jax.config import from_mapping
+from zeroseg_jax.data import bank
+from zeroseg_jax.teacher.encode_bank import prepare_bank
+bank.SHARD_IMAGES = 4
+config = from_mapping({"model": {"image_px": 32, "encoder": {"patch_px": 8}},
+                       "teacher": {"grids": (1, 2)}, "data": {"images": 30}})
+prepare_bank(config, Path(sys.argv[1]), teacher.load("playground"))
+"""
+
+
+def start(directory):
+    return subprocess.Popen(
+        [sys.executable, "-c", PREPARE, str(directory)],
+        cwd=ROOT,
+        env={**os.environ, "XLA_FLAGS": ""},
+        stdout=subprocess.DEVNULL,
+    )
+
+
+def test_killed_and_restarted_equals_undisturbed(tmp_path):
+    assert start(tmp_path / "whole").wait() == 0
+    kills = 0
+    for goal in (1, 4):
+        process = start(tmp_path / "killed")
+        while process.poll() is None:
+            if len(list((tmp_path / "killed").glob("*.arrayrecord"))) >= goal:
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+                break
+            time.sleep(0.002)
+        process.wait()
+    assert kills == 2
+    assert start(tmp_path / "killed").wait() == 0
+    first, second = bank.BankSource(tmp_path / "whole"), bank.BankSource(tmp_path / "killed")
+    assert len(first) == len(second) == 30
+    for i in range(30):
+        assert first[i]["name"] == second[i]["name"]
+        np.testing.assert_array_equal(first[i]["image"], second[i]["image"])
+        np.testing.assert_array_equal(first[i]["features"], second[i]["features"])
+
+
+def test_hosts_share_the_shards_and_the_last_closes_the_bank(tmp_path, monkeypatch):
+    monkeypatch.setattr(bank, "SHARD_IMAGES", 4)
+    clip = teacher.load("playground")
+    config = from_mapping({"model": {"image_px": 32, "encoder": {"patch_px": 8}},
+                           "teacher": {"grids": (1, 2)}, "data": {"images": 18}})  # fmt: skip
+    whole = encode_bank.prepare_bank(config, tmp_path / "whole", clip, print)
+    closed = []
+    for host in (2, 0, 1):
+        lines = []
+        closed.append(
+            encode_bank.prepare_bank(
+                config, tmp_path / "shared", clip, lines.append, host_index=host, host_count=3
+            )
+        )
+        assert any("left to other hosts" in line for line in lines) == (closed[-1] is None)
+    assert closed == [None, None, whole]
+    first, second = bank.BankSource(tmp_path / "whole"), bank.BankSource(tmp_path / "shared")
+    for i in range(18):
+        np.testing.assert_array_equal(first[i]["features"], second[i]["features"])
+    with pytest.raises(ValueError, match="--host_index: 3 is not below"):
+        encode_bank.prepare_bank(
+            config, tmp_path / "shared", clip, print, host_index=3, host_count=3
+        )
+
+
+def test_one_forward_takes_even_shares_of_a_shard():
+    clip = teacher.load("playground")
+    devices = jax.local_device_count()
+    for views in (5, 14, 30, 84, 4000):
+        count = encode_bank.count_group_images(clip, views)
+        groups = -(-bank.SHARD_IMAGES // count)
+        assert count % devices == 0 and groups * count < bank.SHARD_IMAGES * 1.25
+
+
+def test_folder_with_bad_files_loses_nothing_silently(tmp_path, monkeypatch):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("a.jpg", "c.png", "e.JPG"):
+        pixels = rng.integers(0, 255, (50, 70, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+    (folder / "b.jpg").write_bytes(b"")
+    (folder / "d.png").write_bytes(b"no picture")
+    config = from_mapping(
+        {"model": {"image_px": 32, "encoder": {"patch_px": 8}}, "teacher": {"grids": (1, 2)},
+         "data": {"source": "folder", "directory": str(folder), "images": 0}}
+    )  # fmt: skip
+    lines = []
+    clip = teacher.load("playground")
+    manifest = encode_bank.prepare_bank(config, tmp_path / "bank", clip, lines.append)
+    assert manifest["records"] == 3 and len(manifest["skipped"]) == 2
+    source = bank.BankSource(tmp_path / "bank")
+    assert [source[i]["name"] for i in range(3)] == ["a.jpg", "c.png", "e.JPG"]
+    assert any("b.jpg" in line and "empty" in line for line in lines)
+    assert "5 of 5 images" in lines[0] and "5 views" in lines[0]
+    assert "MB needed" in lines[0] and "MB free" in lines[0]
+    assert manifest["views"] == 5 and manifest["images"] == 5
+    assert manifest["teacher"] == clip.digest and manifest["dtype"] == "float16"
+    assert [entry["index"] for entry in manifest["skipped"]] == [1, 3]
+    # A file more moves the index of those behind it: another bank.
+    Image.fromarray(pixels).save(folder / "aa.png")
+    with pytest.raises(bank.BankError, match="begun with images = 5, but now it is 6"):
+        encode_bank.prepare_bank(config, tmp_path / "bank", clip, lines.append)
+    (folder / "c.png").unlink()
+    with pytest.raises(bank.BankError, match="begun with names = "):
+        encode_bank.prepare_bank(config, tmp_path / "bank", clip, lines.append)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 10})())
+    with pytest.raises(ValueError, match="the bank needs .* GB"):
+        encode_bank.prepare_bank(config, tmp_path / "full", clip, lines.append)

@@ -1,0 +1,144 @@
+"""Tokenizers of CLIP, SigLIP and SigLIP 2: texts to token ids."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from zeroseg_jax.teacher.checkpoints.config import CheckpointError, read_object
+from zeroseg_jax.teacher.clip import ClipConfig
+
+Encode = Callable[[list[str]], np.ndarray]
+# Embedding tables may have this many rows of padding, added for the hardware.
+_MAX_PADDING = 1024
+_TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json",
+    "merges.txt", "spiece.model", "tokenizer.model",
+)  # fmt: skip
+# Gemma's tokenizer keeps capitals; SigLIP 2 was trained on lower case (Siglip2Tokenizer).
+_LOWER_CASED = ("GemmaTokenizer", "GemmaTokenizerFast", "Siglip2Tokenizer")
+
+
+def load_tokenizer(directory: Path, config: ClipConfig) -> Encode:
+    """Load the tokenizer of a teacher's directory.
+
+    Args:
+      directory: directory with tokenizer.json; or vocab.json and merges.txt (CLIP), or
+        spiece.model (SigLIP), and tokenizer_config.json.
+      config: settings of the text tower: context length, vocabulary and end token.
+
+    Returns:
+      A function from n texts to int32 ids (n, T). CLIP's ids are truncated before the end token
+      and padded with it. OpenCLIP pads with 0 instead; both give the same embedding, because
+      attention is causal. SigLIP's ids are padded as its own tokenizer does, SigLIP 2's texts
+      are lower-cased first.
+
+    Raises:
+      CheckpointError: the tokenizer files are missing, of another family or of another
+        vocabulary.
+    """
+    encode, size = (_siglip if config.family == "siglip" else _clip)(directory, config)
+    if not 0 <= config.vocabulary - size < _MAX_PADDING:
+        raise CheckpointError(
+            f"{directory}: the tokenizer has {size} tokens, but the text tower has "
+            f"{config.vocabulary}; add the tokenizer files of this checkpoint."
+        )
+    return encode
+
+
+def digest_tokenizer(directory: Path) -> str:
+    """Return the sha256 hex digest over the tokenizer files of a directory."""
+    digest = hashlib.sha256()
+    for name in _TOKENIZER_FILES:
+        path = directory / name
+        if path.is_file():
+            digest.update(f"{name} {path.stat().st_size} ".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _clip(directory: Path, config: ClipConfig) -> tuple[Encode, int]:
+    from tokenizers import Tokenizer
+
+    path = directory / "tokenizer.json"
+    if path.is_file():
+        _check_tokenizer(path)
+        tokenizer = Tokenizer.from_file(str(path))
+    elif (directory / "vocab.json").is_file() and (directory / "merges.txt").is_file():
+        from transformers import CLIPTokenizerFast
+
+        read_object(directory / "vocab.json")
+        fast = CLIPTokenizerFast.from_pretrained(str(directory), local_files_only=True)
+        tokenizer = fast.backend_tokenizer
+    else:
+        raise CheckpointError(
+            f"{directory}: tokenizer.json, or vocab.json and merges.txt, is missing; add the "
+            "tokenizer files of this CLIP."
+        )
+    end = tokenizer.token_to_id("<|endoftext|>")
+    if end is None:
+        raise CheckpointError(
+            f"{directory}: the tokenizer has no <|endoftext|>, so it is not CLIP's; add the "
+            "tokenizer files of this CLIP."
+        )
+    # End token 2 is OpenAI's mistake for the highest id; see TextTower.
+    pooled = tokenizer.get_vocab_size() - 1 if config.end_token == 2 else config.end_token
+    if end != pooled:
+        raise CheckpointError(
+            f"{directory}: <|endoftext|> is token {end} of the tokenizer, but the text tower is "
+            f"pooled at token {pooled}; add the tokenizer files of this checkpoint."
+        )
+    length = config.context_tokens
+    tokenizer.enable_truncation(length)
+    tokenizer.enable_padding(length=length, pad_id=end, pad_token="<|endoftext|>")
+
+    def encode(texts: list[str]) -> np.ndarray:
+        return np.array([e.ids for e in tokenizer.encode_batch(texts)], np.int32)
+
+    return encode, tokenizer.get_vocab_size()
+
+
+def _siglip(directory: Path, config: ClipConfig) -> tuple[Encode, int]:
+    from transformers import AutoTokenizer
+
+    if not any((directory / name).is_file() for name in ("spiece.model", "tokenizer.json")):
+        raise CheckpointError(
+            f"{directory}: spiece.model or tokenizer.json is missing; add the tokenizer files of "
+            "this SigLIP."
+        )
+    if (directory / "tokenizer.json").is_file():
+        _check_tokenizer(directory / "tokenizer.json")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
+    except (OSError, ValueError, RuntimeError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(
+            f"{directory}: the tokenizer files cannot be read ({reason}); fetch them again."
+        ) from error
+    if tokenizer.pad_token_id is None:
+        raise CheckpointError(
+            f"{directory}: the tokenizer has no padding token, so it is not SigLIP's; add the "
+            "tokenizer files of this SigLIP."
+        )
+    lower = type(tokenizer).__name__ in _LOWER_CASED
+
+    def encode(texts: list[str]) -> np.ndarray:
+        if not texts:
+            return np.zeros((0, config.context_tokens), np.int32)
+        if lower:
+            texts = [text.lower() for text in texts]
+        rows = tokenizer(
+            texts, padding="max_length", max_length=config.context_tokens, truncation=True
+        )
+        return np.array(rows["input_ids"], np.int32)
+
+    return encode, len(tokenizer)
+
+
+def _check_tokenizer(path: Path) -> None:
+    # The tokenizers library raises a bare Exception on a broken file.
+    model = read_object(path).get("model")
+    if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict | list):
+        raise CheckpointError(f"{path}: no model with a vocabulary there; fetch the file again.")
