@@ -25,9 +25,10 @@ from zeroseg_jax import teacher
 from zeroseg_jax.commands import flags
 from zeroseg_jax.commands.train import use_compilation_cache
 from zeroseg_jax.config import Config, from_mapping
-from zeroseg_jax.data.bank import bank_directory, write_json
+from zeroseg_jax.data.bank import bank_directory
 from zeroseg_jax.data.benchmarks import get_benchmark
 from zeroseg_jax.data.benchmarks.splits import get_split
+from zeroseg_jax.data.files import write_json
 from zeroseg_jax.data.playground.scenes import EVALUATION_SEED, TUNE_SEED
 from zeroseg_jax.evaluation.confusion import Confusion
 from zeroseg_jax.evaluation.runner import segment_image

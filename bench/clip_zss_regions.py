@@ -21,8 +21,8 @@ from absl.flags import FLAGS
 from configs import zeroseg_regions
 from zeroseg_jax import teacher
 from zeroseg_jax.commands import flags
-from zeroseg_jax.data.bank import write_json
 from zeroseg_jax.data.benchmarks.splits import get_split
+from zeroseg_jax.data.files import write_json
 from zeroseg_jax.data.playground.scenes import SHAPES, STUFF, TUNE_SEED, build_scene, render
 from zeroseg_jax.data.seen_labels import SeenLabels, encode_scene
 from zeroseg_jax.teacher.class_embeddings import embed_classes

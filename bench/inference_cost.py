@@ -21,7 +21,7 @@ from absl.flags import FLAGS
 from configs import imagenet, playground, zeroseg_plus
 from zeroseg_jax.commands import flags
 from zeroseg_jax.config import from_mapping
-from zeroseg_jax.data.bank import write_json
+from zeroseg_jax.data.files import write_json
 from zeroseg_jax.models.zeroseg import student as students
 from zeroseg_jax.training.metrics import describe_machine
 from zeroseg_jax.training.plan.costs import count_flops

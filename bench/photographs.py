@@ -22,8 +22,9 @@ from PIL import Image
 
 from zeroseg_jax.commands import flags
 from zeroseg_jax.config import from_mapping
-from zeroseg_jax.data.bank import BankSource, write_json
-from zeroseg_jax.evaluation.runner import save_png
+from zeroseg_jax.data import files
+from zeroseg_jax.data.bank import BankSource
+from zeroseg_jax.data.files import write_json
 from zeroseg_jax.training.checkpoint import load_params
 from zeroseg_jax.training.metrics import describe_machine
 from zeroseg_jax.training.previews import build_painter
@@ -101,7 +102,9 @@ def paint(bank: BankSource) -> None:
     rows = build_painter(from_mapping(manifest["config"]), bank)(params)
     sheet = Image.fromarray(np.concatenate(list(rows.values())))
     size = (sheet.width * _SCALE, sheet.height * _SCALE)
-    save_png(sheet.resize(size, Image.Resampling.BICUBIC), Path(FLAGS.workdir) / "pictures.png")
+    files.write_png(
+        Path(FLAGS.workdir) / "pictures.png", sheet.resize(size, Image.Resampling.BICUBIC)
+    )
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from absl import flags as absl_flags
 from absl.flags import FLAGS
 
 from zeroseg_jax.commands import flags
-from zeroseg_jax.data.bank import write_json
+from zeroseg_jax.data.files import write_json
 from zeroseg_jax.training.metrics import describe_machine
 from zeroseg_jax.training.plan.chips import parse_topology
 

@@ -26,10 +26,10 @@ from absl.flags import FLAGS
 from configs import reproduction
 from zeroseg_jax.commands import flags
 from zeroseg_jax.config import from_mapping
-from zeroseg_jax.data.bank import write_json
+from zeroseg_jax.data import files
+from zeroseg_jax.data.files import write_json
 from zeroseg_jax.data.playground.scenes import TUNE_SEED
 from zeroseg_jax.evaluation.attribution import CAUSES
-from zeroseg_jax.evaluation.runner import write_text
 from zeroseg_jax.training.inputs import describe_batch
 from zeroseg_jax.training.metrics import describe_machine
 from zeroseg_jax.training.objective import build_abstract
@@ -204,7 +204,7 @@ def write_page(results: dict) -> None:
     if "plus" in results:
         parts += [_write_plus(results["plus"]), _write_attribution(results["plus"])]
     below = PAGE.read_text().split(END, 1)[1] if PAGE.is_file() else "\n"
-    write_text(PAGE, "\n\n".join(parts) + f"\n\n{END}" + below)
+    files.write_text(PAGE, "\n\n".join(parts) + f"\n\n{END}" + below)
 
 
 def _write_table(title: str, variant: str, points: list[dict]) -> str:

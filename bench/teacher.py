@@ -36,6 +36,7 @@ from zeroseg_jax import teacher
 from zeroseg_jax.commands import flags
 from zeroseg_jax.config import from_mapping
 from zeroseg_jax.data.playground.scenes import build_scene, render
+from zeroseg_jax.data.views import list_windows
 from zeroseg_jax.teacher import encode_bank as encoding
 from zeroseg_jax.teacher.checkpoints.config import read_config
 from zeroseg_jax.teacher.checkpoints.names import build_slots
@@ -196,7 +197,7 @@ def measure_prepare(directory: Path, name: str) -> dict[str, Any]:
             "data": {"source": "folder", "directory": str(photos), "images": FLAGS.images},
         }
     )
-    views = len(encoding.list_windows(config))
+    views = len(list_windows(config))
     at_once = encoding.count_group_images(clip, views)
     encode = build_encoder(clip, jax.local_devices())
     batch = np.random.default_rng(2).integers(

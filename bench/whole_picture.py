@@ -15,7 +15,7 @@ from absl import flags as absl_flags
 from absl.flags import FLAGS
 
 from zeroseg_jax.commands import flags
-from zeroseg_jax.data.bank import write_json
+from zeroseg_jax.data.files import write_json
 from zeroseg_jax.data.playground.scenes import SHAPES, STUFF, TUNE_SEED, build_scene, render
 from zeroseg_jax.data.seen_labels import encode_scene
 from zeroseg_jax.evaluation.confusion import Confusion

@@ -234,20 +234,6 @@ class Config:
     run: RunConfig = RunConfig()
 
 
-def grid_windows(grids: tuple[int, ...], overlap: bool) -> list[tuple[float, ...]]:
-    """List the views as (top, left, bottom, right) in units of the image's side.
-
-    Grid by grid, rows before columns: n x n cells, or with `overlap` windows of a cell's side
-    at half its stride, (2n - 1)^2 of them.
-    """
-    windows = []
-    for n in grids:
-        half = 2 if overlap else 1
-        starts = [i / (half * n) for i in range(half * (n - 1) + 1)]
-        windows += [(top, left, top + 1 / n, left + 1 / n) for top in starts for left in starts]
-    return windows
-
-
 ZSS_TERMS = ("pixel", "focal", "dice", "global", "prototype", "local")
 
 

@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from zeroseg_jax.config import grid_windows
 from zeroseg_jax.data.pipeline import LiveViews, build_train_iterator
 from zeroseg_jax.data.sources import PlaygroundSource
+from zeroseg_jax.data.views import grid_windows
 
 
 class Numbers:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zeroseg_jax.config import grid_windows
 from zeroseg_jax.data.transforms import ImageError, cut_views, read_image, square_crop
+from zeroseg_jax.data.views import grid_windows
 
 RED = (200, 30, 40)
 

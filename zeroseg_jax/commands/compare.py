@@ -6,15 +6,14 @@ compared with. Pictures need runs made with --save_predictions.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from absl import flags as absl_flags
 from absl.flags import FLAGS
 
+from zeroseg_jax.data import files
 from zeroseg_jax.data.benchmarks import get_benchmark
 from zeroseg_jax.evaluation import comparison
-from zeroseg_jax.evaluation.runner import write_text
 
 
 def define_flags() -> None:
@@ -58,9 +57,9 @@ def main(arguments: list[str]) -> None:
         "seed": FLAGS.seed,
         "differing": [[runs[0].images[i], round(share, 6)] for i, share in differing],
     }
-    write_text(output / "compare.json", json.dumps(record, indent=1) + "\n")
-    write_text(output / "compare.md", markdown)
-    write_text(output / "compare.html", page)
+    files.write_json(output / "compare.json", record)
+    files.write_text(output / "compare.md", markdown)
+    files.write_text(output / "compare.html", page)
     print(markdown.split("\n\n|")[0])
     for run, row in zip(runs, [None, *rows], strict=True):
         more = ""

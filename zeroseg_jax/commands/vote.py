@@ -9,7 +9,6 @@ vote.html shows both side by side in a drawn order, and saves choices as votes.c
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,13 @@ from absl.flags import FLAGS
 from PIL import Image
 
 from zeroseg_jax import teacher
+from zeroseg_jax.data import files
 from zeroseg_jax.data.sources import SUFFIXES
 from zeroseg_jax.data.transforms import ImageError, read_image
 from zeroseg_jax.evaluation import open_vocabulary as vocabulary
 from zeroseg_jax.evaluation import render as page
 from zeroseg_jax.evaluation import vote_page as ballot
 from zeroseg_jax.evaluation.classes import find_shared_words
-from zeroseg_jax.evaluation.runner import save_png, write_text
 from zeroseg_jax.inference import model as build
 from zeroseg_jax.inference.presets import Preset, get_preset, parse_overrides
 from zeroseg_jax.inference.segmenters import Segmenter
@@ -78,16 +77,18 @@ def main(arguments: list[str]) -> int:
             continue
         row = [_name(segmenter, image, words, preset) for segmenter in segmenters]
         for side, (picture, _) in zip("ab", row, strict=False):
-            save_png(picture, output / side / f"{name}.png")
+            files.write_png(output / side / f"{name}.png", picture)
         if FLAGS.other:
             drawn.append((name, *(page.embed_picture(picture) for picture, _ in row)))
         record.append({"image": name, "models": [found for _, found in row]})
         print(f"{name}: " + ", ".join(s["words"][0]["word"] for s in row[0][1]), flush=True)
     output.mkdir(parents=True, exist_ok=True)
     content = {"models": models, "preset": FLAGS.preset, "words": len(words), "images": record}
-    write_text(output / "words.json", json.dumps(content, indent=1) + "\n")
+    files.write_json(output / "words.json", content)
     if FLAGS.other:
-        write_text(output / "vote.html", ballot.write_ballot(drawn, tuple(models), FLAGS.seed))
+        files.write_text(
+            output / "vote.html", ballot.write_ballot(drawn, tuple(models), FLAGS.seed)
+        )
     if failed:
         print(f"vote: {failed} of {len(paths)} pictures could not be read", file=sys.stderr)
     return 1 if failed else 0

@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import os
 import struct
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from zeroseg_jax.config import Config
+from zeroseg_jax.data import files
 
 FORMAT = 1
 SHARD_IMAGES = 512
@@ -62,14 +62,6 @@ def count_record_bytes(image_px: int, views: int, embed_dim: int, dtype: str) ->
     return _HEADER.size + image_px * image_px * 3 + views * embed_dim * np.dtype(dtype).itemsize
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON aside, then rename."""
-    # Several hosts may write the same settings or manifest at once.
-    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
-    part.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(part, path)
-
-
 def bank_directory(config: Config, workdir: str | Path) -> Path:
     """Return the directory of a run's bank: data.bank, or WORKDIR/bank."""
     return Path(config.data.bank) if config.data.bank else Path(workdir) / "bank"
@@ -84,7 +76,7 @@ def begin_bank(directory: Path, settings: dict[str, Any]) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / "settings.json"
     if not path.is_file():
-        write_json(path, settings)
+        files.write_json(path, settings)
         return
     for name, value in json.loads(path.read_text()).items():
         if settings.get(name) != value:
@@ -112,7 +104,7 @@ def write_shard(
     for record in records:
         writer.write(record)
     writer.close()
-    write_json(path.with_suffix(".json"), {"records": len(records), "skipped": skipped})
+    files.write_json(path.with_suffix(".json"), {"records": len(records), "skipped": skipped})
     os.replace(part, path)
 
 
@@ -130,7 +122,7 @@ def finish_bank(directory: Path, shards: int, settings: dict[str, Any]) -> dict[
         "skipped": [entry for summary in summaries for entry in summary["skipped"]],
         "bytes": sum(_shard_path(directory, i).stat().st_size for i in range(shards)),
     }
-    write_json(directory / "manifest.json", manifest)
+    files.write_json(directory / "manifest.json", manifest)
     return manifest
 
 

@@ -197,7 +197,7 @@ def cut_views(image: np.ndarray, windows: list[tuple[float, ...]], size_px: int)
 
     Args:
       image: uint8 (H, W, 3).
-      windows: see config.grid_windows.
+      windows: see data/views.py.
       size_px: side of a view.
 
     Returns:

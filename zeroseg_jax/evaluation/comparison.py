@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from zeroseg_jax.data import drawing
 from zeroseg_jax.evaluation import render as page
 from zeroseg_jax.evaluation import report
 from zeroseg_jax.evaluation.label_maps import PredictionFolder
@@ -185,7 +186,9 @@ def draw_differing(runs: list[Run], index: int, benchmark: Any) -> Image.Image:
         if item["name"] != name:
             raise ValueError(f"{name}: the benchmark has {item['name']} there; is it the same?")
         image, truth = item["image"], item["label"]
-    return report.draw_side_by_side(image, truth, dict(zip(titles, maps, strict=True)), class_names)
+    return drawing.draw_side_by_side(
+        image, truth, dict(zip(titles, maps, strict=True)), class_names
+    )
 
 
 def _open_predictions(runs: list[Run]) -> list[PredictionFolder]:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from zeroseg_jax.data import drawing
 from zeroseg_jax.data.benchmarks.word_lists import IMAGENET, WORDS, read_words
-from zeroseg_jax.evaluation import report
 from zeroseg_jax.inference import batches as stream
 from zeroseg_jax.inference import canvas, ranking, windows
 from zeroseg_jax.inference import labelling as naming
@@ -113,8 +113,8 @@ def draw_words(image: np.ndarray, ids: np.ndarray, found: list[dict[str, Any]]) 
     A picture longer than 1024 px is drawn at that size: words stay readable, and pages small.
     """
     image, ids = _fit(image, ids)
-    colours = report.palette([str(i) for i in range(max(len(found), 1))])
-    painted = Image.fromarray(report.overlay(image, ids, colours))
+    colours = drawing.palette([str(i) for i in range(max(len(found), 1))])
+    painted = Image.fromarray(drawing.overlay(image, ids, colours))
     draw = ImageDraw.Draw(painted)
     font = ImageFont.load_default(size=max(12, min(image.shape[:2]) // 24))
     taken: list[tuple[int, int, int, int]] = []
@@ -137,7 +137,7 @@ def draw_words(image: np.ndarray, ids: np.ndarray, found: list[dict[str, Any]]) 
         )
         for number, region in enumerate(found)
     ]
-    return report.add_legend(np.asarray(painted), entries)
+    return drawing.add_legend(np.asarray(painted), entries)
 
 
 def _fit(image: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

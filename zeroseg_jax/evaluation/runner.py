@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from zeroseg_jax.data import drawing, files
 from zeroseg_jax.evaluation import render as page
 from zeroseg_jax.evaluation import report
 from zeroseg_jax.evaluation.label_maps import PredictionFolder
@@ -113,9 +112,9 @@ def evaluate(
             for title, index in scores.choose_pictures()
         ]
     scores.save_counts(output / "counts.npz")
-    write_text(output / "report.json", json.dumps(result, indent=1) + "\n")
-    write_text(output / "report.md", report.write_markdown(result))
-    write_text(output / "report.html", page.write_page(result, panels))
+    files.write_json(output / "report.json", result)
+    files.write_text(output / "report.md", report.write_markdown(result))
+    files.write_text(output / "report.html", page.write_page(result, panels))
     for line in scores.notes:
         log(f"evaluate: {line}")
     log(report.score_line(result))
@@ -187,12 +186,12 @@ def _finish(
     if save_predictions:
         many = len(benchmark.class_names) > 256
         mask = Image.fromarray(named.labels.astype(np.uint16 if many else np.uint8))
-        save_png(mask, output / "predictions" / f"{item['name']}.png")
+        files.write_png(output / "predictions" / f"{item['name']}.png", mask)
     if index < pictures:
-        panel = report.draw_panel(
+        panel = drawing.draw_panel(
             item["image"], item["label"], named.labels, named.segments, benchmark.class_names
         )
-        save_png(panel, output / "pictures" / f"{item['name']}.png")
+        files.write_png(output / "pictures" / f"{item['name']}.png", panel)
     return record
 
 
@@ -209,7 +208,7 @@ def _redraw(segmenter: Model, benchmark: Any, preset: Preset, index: int) -> Ima
         named = _name(segmenter, item, None, preset)
     else:
         named = naming.Named(*segment_image(segmenter, item["image"], preset))
-    return report.draw_panel(
+    return drawing.draw_panel(
         item["image"], item["label"], named.labels, named.segments, benchmark.class_names
     )
 
@@ -234,18 +233,3 @@ def _describe(
         "threshold": None if foreign else preset.threshold,
         "batch": batch,
     }
-
-
-def save_png(image: Image.Image, path: Path) -> None:
-    """Write a PNG aside, then rename; folders in its name are made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    image.save(part, format="PNG")
-    os.replace(part, path)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file aside, then rename."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from zeroseg_jax.evaluation import report
-from zeroseg_jax.evaluation.runner import save_png
+from zeroseg_jax.data import drawing, files
 
 BACKGROUND = "background"
 
@@ -50,7 +47,7 @@ class Segmentation:
     @functools.cached_property
     def colours(self) -> np.ndarray:
         """uint8 (C, 3), a colour for each word."""
-        return report.palette(self.words)
+        return drawing.palette(self.words)
 
     @functools.cached_property
     def classes(self) -> list[dict[str, Any]]:
@@ -101,7 +98,7 @@ class Segmentation:
 
     def overlay(self, opacity: float = 0.55, *, legend: bool = True) -> Image.Image:
         """Draw the words' colours over the picture; the legend lists shares."""
-        painted = report.overlay(self.image, self.mask, self.colours, opacity)
+        painted = drawing.overlay(self.image, self.mask, self.colours, opacity)
         if not legend:
             return Image.fromarray(painted)
         entries = [
@@ -112,7 +109,7 @@ class Segmentation:
             for c in self.classes
             if c["area_px"]
         ]
-        return report.add_legend(painted, entries)
+        return drawing.add_legend(painted, entries)
 
     def mask_image(self) -> Image.Image:
         """Return the mask as an index picture: pixels are ids, the palette their colours."""
@@ -136,17 +133,14 @@ class Segmentation:
     def save(self, directory: str | Path, stem: str = "segmentation") -> dict[str, Path]:
         """Write STEM_overlay.png, STEM_mask.png and STEM.json; return where they are."""
         root = Path(directory)
-        root.mkdir(parents=True, exist_ok=True)
         paths = {
             "overlay": root / f"{stem}_overlay.png",
             "mask": root / f"{stem}_mask.png",
             "json": root / f"{stem}.json",
         }
-        save_png(self.overlay(), paths["overlay"])
-        save_png(self.mask_image(), paths["mask"])
-        part = root / f"{stem}.json.part"
-        part.write_text(json.dumps(self.to_record(), indent=1) + "\n", encoding="utf-8")
-        os.replace(part, paths["json"])
+        files.write_png(paths["overlay"], self.overlay())
+        files.write_png(paths["mask"], self.mask_image())
+        files.write_json(paths["json"], self.to_record())
         return paths
 
 

@@ -18,9 +18,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from zeroseg_jax.config import Config, grid_windows
+from zeroseg_jax.config import Config
 from zeroseg_jax.data import bank, sources, transforms
 from zeroseg_jax.data.progress import ProgressLog
+from zeroseg_jax.data.views import list_windows
 from zeroseg_jax.teacher.load import Teacher
 from zeroseg_jax.teacher.views import EncodeViews, build_encoder
 
@@ -30,11 +31,6 @@ _PATCHES_PER_ACCELERATOR, _PATCHES_PER_CPU = 122_880, 8_192
 _MIN_THREADS = 4
 _GROUPS_AHEAD = 2
 _SKIPPED_SHOWN = 20
-
-
-def list_windows(config: Config) -> list[tuple[float, ...]]:
-    """List the views of an image, see config.grid_windows."""
-    return grid_windows(config.teacher.grids, config.teacher.overlap)
 
 
 def prepare_bank(

@@ -20,13 +20,11 @@ from PIL import Image
 from threadpoolctl import threadpool_limits
 
 from zeroseg_jax.config import Config
-from zeroseg_jax.data import bank, transforms
+from zeroseg_jax.data import bank, drawing, files, transforms
 from zeroseg_jax.data.benchmarks.splits import Split, get_split
 from zeroseg_jax.data.region_records import FOLDER, FusedSource, encode_regions
 from zeroseg_jax.data.seen_labels import SeenLabels, SeenLabelSource, build_label_source
 from zeroseg_jax.data.sources import SCENE_PX
-from zeroseg_jax.evaluation import report
-from zeroseg_jax.evaluation.runner import save_png
 from zeroseg_jax.teacher import Teacher
 from zeroseg_jax.teacher.clustering import RegionSettings, find_regions, free_tokens, fuse_labels
 from zeroseg_jax.teacher.views import build_encoder
@@ -307,10 +305,10 @@ def write_report(directory: Path, split: Split, log: Callable[[str], None]) -> d
         "mean_best_iou_of_one_region": round(float(np.mean(whole)), 4) if whole else None,
         "unseen_things": len(overlaps),
     }
-    bank.write_json(folder / "report.json", content)
+    files.write_json(folder / "report.json", content)
     (folder / "pictures").mkdir(exist_ok=True)
     for i in range(min(_PICTURES, len(source))):
-        save_png(draw_regions(source[i], split), folder / "pictures" / f"{i:03d}.png")
+        files.write_png(folder / "pictures" / f"{i:03d}.png", draw_regions(source[i], split))
     log(
         f"regions: {content['regions_per_image']:.2f} an image; "
         f"{content['images_all_annotated']} images wholly annotated, "
@@ -336,10 +334,10 @@ def draw_regions(record: dict[str, Any], split: Split) -> Image.Image:
     seen = len(split.seen)
     names = [words[0] for words in split.seen_words]
     names += [f"region {k + 1}" for k in range(max(int(fused.max()) + 1 - seen, 0))]
-    colours = report.palette(names or ["nothing"])
+    colours = drawing.palette(names or ["nothing"])
     image = transforms.resize(record["image"], 288, 288)
     at = np.arange(288) * len(fused) // 288
     labels = fused[at[:, None], at]
-    both = np.concatenate([image, report.overlay(image, labels, colours)], axis=1)
+    both = np.concatenate([image, drawing.overlay(image, labels, colours)], axis=1)
     shown = [i for i in np.unique(fused) if i >= 0]
-    return report.add_legend(both, [(names[i], tuple(int(v) for v in colours[i])) for i in shown])
+    return drawing.add_legend(both, [(names[i], tuple(int(v) for v in colours[i])) for i in shown])

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zeroseg_jax.config import Config, grid_windows
+from zeroseg_jax.config import Config
+from zeroseg_jax.data.views import list_windows
 from zeroseg_jax.models.clip_zss import losses as losses_zss
 from zeroseg_jax.models.clip_zss import student as dense
 from zeroseg_jax.models.clip_zss.segformer_weights import start_from_segformer
@@ -101,7 +102,7 @@ def build_loss(config: Config, student: dense.DenseStudent, text: np.ndarray):
     zss = config.zss
     mean, std = (jnp.array(v, jnp.float32) for v in (config.data.mean, config.data.std))
     classes = len(text) + zss.regions_max
-    windows = grid_windows(config.teacher.grids, config.teacher.overlap)
+    windows = list_windows(config)
 
     def loss_fn(params, batch, key, memory):
         images = (batch["image"].astype(jnp.float32) / 255 - mean) / std

@@ -10,9 +10,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from zeroseg_jax.config import Config, grid_windows
+from zeroseg_jax.config import Config
 from zeroseg_jax.data import bank, pipeline, sources
 from zeroseg_jax.data import region_records as regions
+from zeroseg_jax.data.views import grid_windows, list_windows
 from zeroseg_jax.teacher import Teacher
 from zeroseg_jax.teacher.views import build_encoder
 
@@ -26,7 +27,7 @@ HostBatch = dict[str, np.ndarray]
 def describe_batch(config: Config) -> dict[str, jax.ShapeDtypeStruct]:
     """Return the shapes of a global batch as the step takes it, for features from a bank."""
     side, count = config.model.image_px, config.optim.batch_global
-    views = len(grid_windows(config.teacher.grids, config.teacher.overlap))
+    views = len(list_windows(config))
     shapes = {
         "image": jax.ShapeDtypeStruct((count, side, side, 3), np.uint8),
         "features": jax.ShapeDtypeStruct(
@@ -160,7 +161,7 @@ def build_inputs(
     source = pipeline.LiveViews(
         sources.build_source(config),
         image_px=config.model.image_px,
-        windows=grid_windows(config.teacher.grids, config.teacher.overlap),
+        windows=list_windows(config),
         view_px=teacher.image_px,
     )
     for reason in source.skipped:

@@ -9,7 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from zeroseg_jax.config import Config, grid_windows
+from zeroseg_jax.config import Config
+from zeroseg_jax.data.views import list_windows
 from zeroseg_jax.models.layers import to_patches
 from zeroseg_jax.models.zeroseg import losses
 from zeroseg_jax.models.zeroseg import student as students
@@ -85,7 +86,7 @@ def build_zeroseg(
     )
     mean = jnp.array(config.data.mean, jnp.float32)
     std = jnp.array(config.data.std, jnp.float32)
-    windows = grid_windows(config.teacher.grids, config.teacher.overlap)
+    windows = list_windows(config)
 
     def init_params(key):
         params = students.init_params(student, key)

@@ -96,7 +96,7 @@ def cell_weights(side_patches: int, windows: list[tuple[float, ...]]) -> np.ndar
 
     Args:
       side_patches: patches along a side of the square image.
-      windows: the views, see config.grid_windows.
+      windows: the views, see data/views.py.
 
     Returns:
       float32 (V, P): overlap area in patches; a row sums to the view's area.
@@ -209,7 +209,7 @@ def total_loss(
       target: float32 (B, P, values), the image in patches.
       features: (B, V, E), the teacher's; row 0 is the whole image.
       config: weights and reductions.
-      windows: the views, see config.grid_windows; the first is the whole image.
+      windows: the views, see data/views.py; the first is the whole image.
 
     Returns:
       The loss, float32 (B,), and its parts and diagnostics by name, each float32 (B,):
