@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -288,9 +288,7 @@ def _build(kind: type, mapping: Mapping[str, Any], prefix: str) -> Any:
     values = {}
     for key, value in mapping.items():
         if key not in fields:
-            near = difflib.get_close_matches(key, fields, n=1, cutoff=0.4)
-            hint = f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(fields)}."
-            raise ConfigError(f"{prefix}{key}: no such field; {hint}")
+            raise ConfigError(f"{prefix}{key}: no such field; {suggest(key, fields, prefix)}")
         default = getattr(kind(), key)
         name = f"{prefix}{key}"
         if dataclasses.is_dataclass(default):
@@ -463,3 +461,16 @@ def _get(config: Config, name: str) -> Any:
     for part in name.split("."):
         value = getattr(value, part)
     return value
+
+
+def suggest(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """Return the end of an error about an unknown name: its closest match, or all known names.
+
+    Args:
+      name: unknown name.
+      known: valid names.
+      prefix: text before the suggested name, for example the group of a field.
+    """
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    return f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(known)}."

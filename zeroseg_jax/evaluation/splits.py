@@ -5,8 +5,7 @@ Generalised zero-shot segmentation: the usual splits, of ZegCLIP and CLIP-ZSS am
 
 from __future__ import annotations
 
-import difflib
-
+from zeroseg_jax.config import suggest
 from zeroseg_jax.data.benchmarks.splits import BENCHMARKS, usual_unseen
 
 
@@ -37,8 +36,8 @@ def find_unseen(text: str, benchmark: str, class_names: tuple[str, ...]) -> list
     ids = []
     for name in (part.strip() for part in text.split(";")):
         if name not in class_names:
-            near = difflib.get_close_matches(name, class_names, n=1, cutoff=0.4)
-            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(class_names)}."
-            raise ValueError(f"--unseen: {name!r} is no class of {benchmark}; {hint}")
+            raise ValueError(
+                f"--unseen: {name!r} is no class of {benchmark}; {suggest(name, class_names)}"
+            )
         ids.append(class_names.index(name))
     return sorted(set(ids))

@@ -7,9 +7,9 @@ of them. The numbers of each named protocol, with their sources, are in evaluati
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from typing import Any
 
+from zeroseg_jax.config import suggest
 from zeroseg_jax.inference.preset_table import PROTOCOLS
 from zeroseg_jax.teacher.prompts import PROMPTS
 
@@ -97,9 +97,7 @@ def get_preset(name: str, benchmark: str, overrides: dict[str, Any] | None = Non
       ValueError: an unknown preset or field, or a value out of range.
     """
     if name not in PROTOCOLS:
-        near = difflib.get_close_matches(name, PROTOCOLS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(PROTOCOLS)}."
-        raise ValueError(f"--preset: {name!r} is not known; {hint}")
+        raise ValueError(f"--preset: {name!r} is not known; {suggest(name, PROTOCOLS)}")
     table = PROTOCOLS[name]
     preset = Preset(name, **{**table["*"], **table.get(benchmark, {})})
     values = {key: _read(preset, key, value) for key, value in (overrides or {}).items()}
@@ -120,9 +118,7 @@ def parse_overrides(text: str) -> dict[str, str]:
 def _read(preset: Preset, key: str, value: str) -> Any:
     fields = [field.name for field in dataclasses.fields(Preset) if field.name != "name"]
     if key not in fields:
-        near = difflib.get_close_matches(key, fields, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(fields)}."
-        raise ValueError(f"--set: {key!r} is no field of a preset; {hint}")
+        raise ValueError(f"--set: {key!r} is no field of a preset; {suggest(key, fields)}")
     kind = _SEVERAL.get(key, type(getattr(preset, key)))
     parts = [value]
     if key in _SEVERAL:

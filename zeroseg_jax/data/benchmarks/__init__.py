@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from pathlib import Path
 
+from zeroseg_jax.config import suggest
 from zeroseg_jax.data.benchmarks import ade20k, cityscapes, coco, context, folder, imagenet_s, voc
 from zeroseg_jax.data.benchmarks.listing import FileBenchmark, LayoutError
 from zeroseg_jax.data.benchmarks.playground import BENCHMARKS, Playground
@@ -78,7 +78,8 @@ def open_files(
       ValueError: an unknown name, no such directory, or an option of another benchmark.
     """
     if name not in FILES:
-        raise ValueError(f"--benchmark: {name!r} is not known; {_suggest(name)}")
+        known = suggest(name, [*BENCHMARKS, *FILES])
+        raise ValueError(f"--benchmark: {name!r} is not known; {known}")
     if not data_dir:
         raise ValueError(f"--data_dir: {name} is read from disk; name the directory it lies in.")
     root = Path(data_dir)
@@ -103,9 +104,3 @@ def _check_complete(benchmark: FileBenchmark, data_dir: str | Path) -> None:
         raise LayoutError(f"{missing[0]}{more}: not there; see {verify}.")
     if not len(benchmark):
         raise LayoutError(f"{data_dir}: holds no picture of {benchmark.name}; see {verify}.")
-
-
-def _suggest(name: str) -> str:
-    known = [*BENCHMARKS, *FILES]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    return f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}."

@@ -7,9 +7,9 @@ word lists that evaluation uses, and only which of them are unseen stands here.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from pathlib import Path
 
+from zeroseg_jax.config import suggest
 from zeroseg_jax.data.playground.scenes import SHAPES, STUFF
 
 _WORDS = Path(__file__).parent / "words"
@@ -89,9 +89,7 @@ def get_split(name: str) -> Split:
       ValueError: an unknown name, or words that are seen and unseen at once.
     """
     if name not in SPLITS:
-        near = difflib.get_close_matches(name, SPLITS, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(SPLITS)}."
-        raise ValueError(f"zss.split: {name!r} is not known; {hint}")
+        raise ValueError(f"zss.split: {name!r} is not known; {suggest(name, SPLITS)}")
     if name == "none":
         return Split(name, 0, (), (), (), ())
     if name == "context":
