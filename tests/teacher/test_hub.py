@@ -1,0 +1,245 @@
+"""Models by name against a loopback Hub: what is fetched, verified, refused and read offline."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakehub import FakeHub, Faults
+from safetensors.numpy import save_file
+
+from zeroseg_jax.teacher import aliases, hub, model_names
+from zeroseg_jax.teacher.hub import HubError
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture
+def folder(tmp_path):
+    root = tmp_path / "published"
+    root.mkdir()
+    (root / "config.json").write_text(json.dumps({"model_type": "clip"}))
+    (root / "pytorch_model.bin").write_bytes(b"never fetched")
+    (root / "modeling.py").write_text("raise SystemExit('remote code ran')")
+    save_file({"a": np.arange(4096, dtype=np.float32)}, root / "model.safetensors")
+    return root
+
+
+@pytest.fixture
+def start(tmp_path, monkeypatch):
+    """Return a function that starts a hub of repositories; the cache is a fresh folder."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    hubs = []
+
+    def run(repositories, **faults):
+        server = FakeHub(repositories, Faults(**{k: set(v) for k, v in faults.items()}))
+        hubs.append(server)
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        return server
+
+    yield run
+    for server in hubs:
+        server.__exit__()
+
+
+def test_fetches_weights_and_texts_and_nothing_else(folder, start):
+    lines = []
+    server = start({"o/n": folder})
+    found = model_names.resolve("hf:o/n", log=lines.append)
+    assert sorted(p.name for p in found.directory.iterdir()) == ["config.json", "model.safetensors"]
+    assert found.pinned == f"hf:o/n@{server.commit('o/n')}"
+    (line,) = lines
+    assert line.startswith("0 MB from") and "o/n" in line and "cache" in line
+
+
+def test_a_cached_name_makes_no_request(folder, start):
+    server = start({"o/n": folder})
+    found = model_names.resolve("hf:o/n", log=lambda _: None)
+    before = len(server.requests)
+    for name in ("hf:o/n", "hf://o/n", found.pinned, "https://huggingface.co/o/n"):
+        again = model_names.resolve(name, log=pytest.fail)
+        assert again.directory == found.directory and again.pinned == found.pinned
+    assert len(server.requests) == before
+
+
+def test_a_file_that_left_the_cache_is_fetched_again(folder, start):
+    server = start({"o/n": folder})
+    found = model_names.resolve("hf:o/n", log=lambda _: None)
+    weights = found.directory / "model.safetensors"
+    weights.resolve().unlink()
+    weights.unlink(missing_ok=True)
+    before = len(server.requests)
+    model_names.resolve(found.pinned, log=lambda _: None)
+    assert weights.is_file() and len(server.requests) > before
+
+
+def test_one_wrong_byte_is_found_and_the_file_deleted(folder, start):
+    server = start({"o/n": folder}, flipped=["model.safetensors"])
+    with pytest.raises(HubError, match="model.safetensors arrived damaged .* was deleted"):
+        model_names.resolve("hf:o/n", log=lambda _: None)
+    server.faults.flipped.clear()
+    found = model_names.resolve("hf:o/n", log=lambda _: None)
+    assert (found.directory / "model.safetensors").read_bytes() == (
+        folder / "model.safetensors"
+    ).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "fault, words",
+    [("pages", "is a web page and not the weights"), ("pointers", "is a Git LFS pointer")],
+)
+def test_a_page_or_a_pointer_in_place_of_weights_is_named(folder, start, fault, words):
+    start({"o/n": folder}, **{fault: ["model.safetensors"]})
+    with pytest.raises(HubError, match=words):
+        model_names.resolve("hf:o/n", log=lambda _: None)
+
+
+def test_a_cut_transfer_is_resumed(folder, start):
+    start({"o/n": folder}, cut_once=["model.safetensors"])
+    found = model_names.resolve("hf:o/n", log=lambda _: None)
+    assert (found.directory / "model.safetensors").stat().st_size == (
+        folder / "model.safetensors"
+    ).stat().st_size
+
+
+def test_a_transfer_that_stays_short_is_one_sentence(folder, start):
+    start({"o/n": folder}, short=["model.safetensors"])
+    with pytest.raises(HubError, match="the transfer was cut"):
+        model_names.resolve("hf:o/n", log=lambda _: None)
+
+
+def test_a_mirror_without_commits_serves_a_pinned_name(folder, start):
+    server = start({"o/n": folder}, no_commit=["o/n"])
+    name = f"hf:o/n@{server.commit('o/n')}"
+    found = model_names.resolve(name, log=lambda _: None)
+    assert (found.directory / "model.safetensors").is_file() and found.pinned == name
+    assert model_names.resolve(name, log=pytest.fail).directory == found.directory
+
+
+@pytest.mark.parametrize(
+    "name, faults, words",
+    [
+        ("hf:o/absent", {}, "does not exist on .* or is private"),
+        ("hf:o/n@v9", {}, "has no revision 'v9'"),
+        ("hf:o/n", {"gated": ["o/n"]}, "is gated; accept its terms"),
+        ("hf:o/n", {"down": ["o/n"]}, "cannot be reached"),
+        ("hf:o/n/../../x", {}, "not of the form hf:owner/name"),
+        ("hf:o", {}, "not of the form hf:owner/name"),
+        ("clip-b17", {}, "did you mean clip-b16"),
+        ("nowhere/at/all", {}, "is no folder and no known name"),
+    ],
+)
+def test_a_name_that_cannot_be_had_is_one_sentence(folder, start, name, faults, words):
+    start({"o/n": folder}, **faults)
+    with pytest.raises(HubError, match=words) as caught:
+        model_names.resolve(name, log=lambda _: None)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_repository_of_pickles_is_refused(folder, start):
+    (folder / "model.safetensors").unlink()
+    start({"o/n": folder})
+    with pytest.raises(HubError, match="no safetensors .* convert_teacher"):
+        model_names.resolve("hf:o/n", log=lambda _: None)
+
+
+def test_an_unreachable_hub_names_what_ships(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(HubError, match="cannot be reached.*--model=playground.*drawn shapes"):
+        model_names.resolve("clip-b16", log=lambda _: None)
+
+
+def test_a_cache_that_cannot_be_written_is_named(folder, start, monkeypatch, tmp_path):
+    start({"o/n": folder})
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    monkeypatch.setenv("HF_HUB_CACHE", str(blocked / "cache"))
+    with pytest.raises(HubError, match="cache cannot be written"):
+        model_names.resolve("hf:o/n", log=lambda _: None)
+
+
+def test_an_alias_is_checked_against_its_own_checksum(folder, start, monkeypatch):
+    server = start({"o/n": folder})
+    entry = aliases.Alias("o/n", server.commit("o/n"), 1, "MIT", sha256={
+        "model.safetensors": "0" * 64})  # fmt: skip
+    monkeypatch.setitem(aliases.ALIASES, "ours", entry)
+    with pytest.raises(HubError, match="arrived damaged"):
+        model_names.resolve("ours", log=lambda _: None)
+    monkeypatch.setitem(aliases.ALIASES, "ours", dataclasses.replace(entry, sha256={}))
+    assert model_names.resolve("ours", log=lambda _: None).alias.licence == "MIT"
+    assert hub.is_cached(aliases.ALIASES["ours"])
+
+
+def test_a_pair_brings_both_towers(folder, start, monkeypatch):
+    server = start({"o/a": folder, "o/b": folder})
+    for name in "ab":
+        entry = aliases.Alias(f"o/{name}", server.commit(f"o/{name}"), 1, "MIT")
+        monkeypatch.setitem(aliases.ALIASES, name, entry)
+    found = model_names.resolve("a+b", log=lambda _: None)
+    assert found.alias.repository == "o/b" and found.affinity.alias.repository == "o/a"
+
+
+def test_openai_b16_leads_to_its_twin(folder, start, monkeypatch):
+    alias = aliases.ALIASES["clip-b16"]
+    server = start({alias.repository: folder})
+    pinned = dataclasses.replace(alias, revision=server.commit(alias.repository), sha256={})
+    monkeypatch.setitem(aliases.ALIASES, "clip-b16", pinned)
+    lines = []
+    found = model_names.resolve("hf:openai/clip-vit-base-patch16", log=lines.append)
+    assert alias.repository in found.pinned and "has no safetensors" in lines[0]
+
+
+def test_timm_folders_bring_openclips_two_towers_alone(folder, start):
+    (folder / "open_clip_config.json").write_text("{}")
+    save_file({"a": np.zeros(2048, np.float32)}, folder / "open_clip_model.safetensors")
+    start({"o/n": folder})
+    found = model_names.resolve("hf:o/n", log=lambda _: None)
+    assert sorted(p.name for p in found.directory.iterdir()) == [
+        "open_clip_config.json", "open_clip_model.safetensors",
+    ]  # fmt: skip
+
+
+def test_a_digest_is_kept_beside_fetched_weights(folder, start):
+    start({"o/n": folder})
+    found = model_names.resolve("hf:o/n", log=lambda _: None)
+    assert hub.read_digest(found.directory) is None
+    hub.store_digest(found.directory, "abc")
+    assert hub.read_digest(found.directory) == "abc"
+    hub.store_digest(folder, "abc")  # a local folder is left alone
+    assert hub.read_digest(folder) is None and not list(folder.glob(".zeroseg*"))
+
+
+def test_two_processes_fetch_at_once(folder, start):
+    server = start({"o/n": folder})
+    code = (
+        "from zeroseg_jax.teacher import model_names as m; "
+        "print(m.resolve('hf:o/n', log=lambda _: None).directory)"
+    )
+    env = {**os.environ, "HF_ENDPOINT": server.url}
+    both = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT, env=env)
+        for _ in range(2)
+    ]
+    found = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0] and found[0] == found[1]
+
+
+def test_the_token_stays_with_the_hub(folder, start, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    server = start({"o/n": folder}, gated=["o/n"])
+    model_names.resolve("hf:o/n", log=lambda _: None)
+    for _, path, _, has_token in server.requests:
+        assert has_token != path.startswith("/cdn"), path
+
+
+def test_aliases_are_pinned_or_say_so():
+    for name, alias in aliases.ALIASES.items():
+        assert alias.revision == "main" or len(alias.revision) == 40, name
+        assert alias.licence and alias.megabytes, name
+    assert "NC" in aliases.ALIASES["metaclip2-b16"].licence
+    assert aliases.DEFAULT != "metaclip2-b16"

@@ -1,0 +1,297 @@
+"""Downloads from the Hugging Face Hub: fetched once, verified, offline afterwards.
+
+A repository is fetched once into the cache of huggingface_hub, checked against the checksums that
+the Hub states and the ones in aliases.py, and read offline afterwards. Only safetensors and text
+files are fetched: never a pickle, never code.
+"""
+
+from __future__ import annotations
+
+import errno
+import fnmatch
+import hashlib
+import json
+import os
+import re
+import shutil
+import ssl
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from zeroseg_jax.teacher.aliases import Alias
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_FILES = (
+    "config.json", "open_clip_config.json", "preprocessor_config.json", "tokenizer.json",
+    "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt", "spiece.model",
+    "tokenizer.model", "sentencepiece.bpe.model", "*.safetensors", "*.safetensors.index.json",
+)  # fmt: skip
+# What a proxy's sign-in page or an unresolved pointer looks like in place of a weight file.
+_POINTER, _PAGES = b"version https://git-lfs", (b"<!doctype", b"<html", b"<?xml")
+Log = Callable[[str], None]
+
+
+class HubError(ValueError):
+    """A model that cannot be fetched; the message is one sentence."""
+
+
+def is_cached(alias: Alias) -> bool:
+    """Return whether an alias is in the cache, whole and verified."""
+    return _find_cached(alias.repository, alias.revision) is not None
+
+
+def read_digest(directory: Path) -> str | None:
+    """Return the digest that store_digest kept beside a fetched folder, if any."""
+    record = _record_path(directory)
+    return None if record is None else _read_record(record).get("digest")
+
+
+def store_digest(directory: Path, digest: str) -> None:
+    """Keep a digest of weights beside a fetched folder; a local folder is left alone."""
+    record = _record_path(directory)
+    if record is not None and record.is_file():
+        _write_record(record, {**_read_record(record), "digest": digest})
+
+
+def locate(repository: str, revision: str, alias: Alias | None, log: Log) -> tuple[str, Path]:
+    """Return commit and folder of a repository, fetched if it is not in the cache.
+
+    Args:
+      repository: "owner/name".
+      revision: commit of 40 hex digits, branch or tag. A branch stays at the commit that was
+        fetched first.
+      alias: entry of the alias table with recorded checksums, if any.
+      log: takes one line before a byte is fetched.
+
+    Raises:
+      HubError: the repository cannot be fetched or arrived damaged.
+    """
+    if cached := _find_cached(repository, revision):
+        return cached.name, cached
+    try:
+        return _fetch(repository, revision, alias, log)
+    except OSError as error:
+        raise HubError(_explain(error, repository, revision)) from error
+
+
+def _fetch(repository: str, revision: str, alias: Alias | None, log: Log) -> tuple[str, Path]:
+    import huggingface_hub
+    from huggingface_hub.errors import FileMetadataError, HTTPError, LocalEntryNotFoundError
+    from huggingface_hub.utils import disable_progress_bars
+
+    api = huggingface_hub.HfApi(endpoint=_endpoint())
+    try:
+        # This request is not repeated for minutes where there is no network.
+        info = api.repo_info(repository, revision=revision, files_metadata=True)
+        commit = str(info.sha)
+        files = {file.rfilename: file for file in info.siblings or ()}
+        wanted = _choose(repository, files)
+        size = sum(files[name].size or 0 for name in wanted)
+        _check_room(size)
+        licence = alias.licence if alias else "licence on its page"
+        log(
+            f"{size / 1e6:.0f} MB from {_host()}/{repository} ({licence}) to {_cache()}",
+        )
+        if not sys.stderr.isatty():
+            disable_progress_bars()
+        try:
+            directory = Path(
+                huggingface_hub.snapshot_download(
+                    repository, revision=commit, allow_patterns=wanted, endpoint=_endpoint(),
+                    cache_dir=_cache(),
+                )
+            )  # fmt: skip
+        except (FileMetadataError, LocalEntryNotFoundError) as error:
+            if not any(isinstance(cause, FileMetadataError) for cause in _causes(error)):
+                raise
+            # A mirror that states no commit: the name is pinned, so its files are known by it.
+            directory = _fetch_plainly(repository, commit, {n: files[n] for n in wanted})
+    except HTTPError as error:
+        # httpx's errors of transport are no OSError.
+        raise ConnectionError(str(error)) from error
+    sums = {n: f.lfs.sha256 for n, f in files.items() if n in wanted and f.lfs is not None}
+    _verify(repository, directory, wanted, {**sums, **(alias.sha256 if alias else {})})
+    if commit != revision:
+        # The library's own note of which commit a branch was at.
+        _write_text(directory.parent.parent / "refs" / revision, commit)
+    return commit, directory
+
+
+def _check_room(size: int) -> None:
+    cache = _cache()
+    cache.mkdir(parents=True, exist_ok=True)
+    if not os.access(cache, os.W_OK):
+        raise PermissionError(errno.EACCES, "not writable", str(cache))
+    if shutil.disk_usage(cache).free < size:
+        raise OSError(errno.ENOSPC, "no room", str(cache))
+
+
+def _choose(repository: str, files: dict[str, Any]) -> list[str]:
+    """List the files to fetch: one set of weights, its config and its tokenizer."""
+    names = [n for n in files if any(fnmatch.fnmatch(n, pattern) for pattern in _FILES)]
+    weights = [n for n in names if n.endswith(".safetensors")]
+    if not weights:
+        raise HubError(
+            f"--model: {repository} has no safetensors at this revision, and pickles are never "
+            "loaded; convert a downloaded copy with zeroseg convert_teacher FILE --output=DIR."
+        )
+    # A repository of timm holds its own model.safetensors beside OpenCLIP's two towers.
+    if "open_clip_config.json" in files and any("open_clip" in n for n in weights):
+        names = [n for n in names if n not in ("model.safetensors", "config.json")]
+    return sorted(names)
+
+
+def _fetch_plainly(repository: str, commit: str, files: dict[str, Any]) -> Path:
+    import huggingface_hub
+    from huggingface_hub.file_download import http_get
+
+    root = _cache() / _folder(repository) / "snapshots" / commit
+    root.mkdir(parents=True, exist_ok=True)
+    for name, file in files.items():
+        url = huggingface_hub.hf_hub_url(repository, name, revision=commit, endpoint=_endpoint())
+        part = root / f"{name}.{os.getpid()}.part"
+        with open(part, "wb") as out:
+            http_get(url, out, expected_size=file.size)
+        os.replace(part, root / name)
+    return root
+
+
+def _verify(repository: str, directory: Path, names: list[str], sums: dict[str, str]) -> None:
+    """Check every file once; remove what is wrong; write the record that marks the folder whole."""
+    for name in names:
+        path = directory / name
+        with open(path, "rb") as file:
+            start = file.read(64).lower()
+            file.seek(0)
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        weights = name.endswith(".safetensors")
+        if weights and start.startswith(_POINTER):
+            problem = "is a Git LFS pointer and not the weights; ask the mirror for large files"
+        elif weights and start.lstrip().startswith(_PAGES):
+            problem = "is a web page and not the weights; sign in to the network or proxy first"
+        elif name in sums and found != sums[name]:
+            problem = f"arrived damaged (sha256 {found[:12]}, not {sums[name][:12]}); fetch again"
+        else:
+            continue
+        for wrong in {path.resolve(), path}:
+            wrong.unlink(missing_ok=True)
+        raise HubError(f"{repository}: {name} {problem}; the file was deleted.")
+    record = _record_path(directory)
+    assert record is not None  # a snapshot folder always has one
+    _write_record(record, {"files": names})
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
+def _find_cached(repository: str, revision: str) -> Path | None:
+    """Return the snapshot of a revision if it was verified and is whole."""
+    root = _cache() / _folder(repository)
+    commit = revision
+    if not _COMMIT.fullmatch(revision):
+        try:
+            commit = (root / "refs" / revision).read_text(encoding="utf-8").strip()
+        except OSError:
+            return None
+    directory = root / "snapshots" / commit
+    record = _record_path(directory)
+    if record is None or not record.is_file():
+        return None
+    names = _read_record(record).get("files")
+    whole = isinstance(names, list) and all((directory / str(n)).is_file() for n in names)
+    return directory if whole else None
+
+
+def _record_path(directory: Path) -> Path | None:
+    commit = Path(directory).name
+    if Path(directory).parent.name != "snapshots" or not _COMMIT.fullmatch(commit):
+        return None
+    return Path(directory).parent.parent / ".zeroseg_jax" / f"{commit}.json"
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        # A damaged record only costs a second check of the files.
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _write_record(path: Path, content: dict[str, Any]) -> None:
+    _write_text(path, json.dumps(content) + "\n")
+
+
+def _explain(error: OSError, repository: str, revision: str) -> str:
+    """Say in one sentence what went wrong and what to do."""
+    from huggingface_hub import constants, errors
+
+    causes = list(_causes(error))
+    text = " ".join(str(cause) for cause in causes)
+    at = f"--model: {repository}"
+    if any(isinstance(c, errors.GatedRepoError) for c in causes):
+        return (
+            f"{at} is gated; accept its terms at {_host()}/{repository}, then log in with "
+            "`hf auth login` or set HF_TOKEN."
+        )
+    if any(isinstance(c, errors.RevisionNotFoundError) for c in causes):
+        return (
+            f"{at} has no revision {revision!r}; give a branch, a tag or all 40 digits of a commit."
+        )
+    if any(isinstance(c, errors.RepositoryNotFoundError) for c in causes):
+        return f"{at} does not exist on {_host()}, or is private; check the spelling, or log in."
+    if any(isinstance(c, ssl.SSLError) for c in causes) or "CERTIFICATE_VERIFY" in text:
+        return (
+            f"{at}: the certificate of {_host()} was refused; set SSL_CERT_FILE to the "
+            "certificates of your network."
+        )
+    if any(type(c).__name__ == "ProxyError" for c in causes):
+        return f"{at}: the proxy refused the connection to {_host()}; check HTTPS_PROXY."
+    for cause in causes:
+        number = cause.errno if isinstance(cause, OSError) else None
+        if number == errno.ENOSPC:
+            return f"{at}: the disk of {_cache()} is full; free space or set HF_HOME to another."
+        if number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+            return f"{at}: {_cache()} cannot be written; set HF_HOME to a folder that can."
+    if "onsistency check" in text or "peer closed" in text or "incomplete" in text.lower():
+        return f"{at}: the transfer was cut; run the command again, and it resumes."
+    offline = constants.HF_HUB_OFFLINE
+    reason = "HF_HUB_OFFLINE is set" if offline else f"{_host()} cannot be reached"
+    return (
+        f"{at} is not in {_cache()} and {reason}; connect once, copy the folder and give its path, "
+        "or use --model=playground, which ships with the package and knows only drawn shapes."
+    )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _folder(repository: str) -> str:
+    return "models--" + repository.replace("/", "--")
+
+
+def _cache() -> Path:
+    """Return the cache folder of huggingface_hub, without importing it."""
+    home = os.environ.get("HF_HOME") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface"
+    )
+    return Path(os.environ.get("HF_HUB_CACHE") or os.path.join(home, "hub")).expanduser()
+
+
+def _endpoint() -> str:
+    return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+
+
+def _host() -> str:
+    return re.sub(r"^https?://", "", _endpoint())
