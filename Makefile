@@ -68,11 +68,11 @@ playground-student: setup
 # Raw results behind the tables of README.md and docs/.
 playground-table: setup demo
 	cp runs/demo/summary.json docs/results/demo.json
-	$(BIN)/python bench/playground_clip.py
-	$(BIN)/python bench/playground_terms.py --output=docs/results/playground_terms.json
+	$(BIN)/python -m bench.experiments.playground_clip
+	$(BIN)/python -m bench.experiments.playground_terms --output=docs/results/playground_terms.json
 
 zss-table: setup
-	$(BIN)/python bench/clip_zss.py
+	$(BIN)/python -m bench.experiments.clip_zss
 
 clean:
 	rm -rf $(VENV) $(STAMP) $(DEV_STAMP) runs segmented build dist *.egg-info

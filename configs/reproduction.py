@@ -3,7 +3,7 @@
 Paper: https://arxiv.org/abs/2306.00450, Tables 3 (grids), 4 (losses), 5 (mask ratio), 6 (data)
 Command: python -m zeroseg_jax sweep --config=configs/reproduction.py:VARIANT --workdir=DIR \
              --evaluate=playground/things,playground/full --evaluate_with="..."
-         python bench/reproduction.py runs all variants and writes docs/reproduction.md.
+         python -m bench.experiments.reproduction runs all variants and writes docs/reproduction.md.
 Variants: table3, table4, table5, table6 (the paper's objective on the Playground's grouping),
           table3_faithful, table4_faithful (the paper's grouping from scratch too);
           plus_faithful, plus (configs/zeroseg_plus.py), plus_regions (configs/zeroseg_regions.py),

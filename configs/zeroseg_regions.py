@@ -29,6 +29,6 @@ def get_config(variant: str = "playground") -> ConfigDict:
     config = clip_zss.get_config("playground_local")
     config.name = f"zeroseg_regions_{variant}"
     config.zss.update(split="none", loss_prototype=0.0)
-    # Chosen on tune scenes: python bench/clip_zss_regions.py.
+    # Chosen on tune scenes: python -m bench.experiments.clip_zss_regions.
     config.zss.update(windows=(3, 6), merge_above=0.9, local_view="by_size")
     return config

@@ -1,26 +1,20 @@
 """The page's routes over a real socket: what is answered, and what is refused, and how."""
 
 import base64
-import importlib.util
 import io
 import json
 import random
 import socket
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from bench.endurance import serve_hostile as hostile
 from zeroseg_jax.commands import serve
 from zeroseg_jax.data.playground import scenes
-
-ROOT = Path(__file__).parents[2]
-_spec = importlib.util.spec_from_file_location("serve_hostile", ROOT / "bench/serve_hostile.py")
-hostile = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(hostile)
 
 
 def post(port, path, content, **headers):

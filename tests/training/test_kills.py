@@ -36,7 +36,7 @@ def wait_for(process, happened):
 
 
 def test_killed_at_random_and_started_again_equals_undisturbed(tmp_path, whole, start):
-    """The long form, with at least 20 kills, is bench/train_kills.py."""
+    """The long form, with at least 20 kills, is bench/endurance/train_kills.py."""
     workdir = tmp_path / "run"
     chance = random.Random(3)
     for logged in (3, 6):

@@ -1,6 +1,6 @@
 """What it costs to feed the student: images a second and core from each source.
 
-    python bench/input.py --images=512 --output=docs/results/input.json
+    python -m bench.speed.input --images=512 --output=docs/results/input.json
 
 Seconds are those of the processor, all threads added up (time.process_time), so that other work
 on the machine does not count: images per such second is images a second and core. Beside it
@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> None:
             print(f"{name:36s} {rates[name]:10.1f} images/s and core", flush=True)
     limit = rates["decode alone (Pillow)"]
     results = {
-        "command": f"python bench/input.py --images={FLAGS.images} --rounds={FLAGS.rounds}",
+        "command": f"python -m bench.speed.input --images={FLAGS.images} --rounds={FLAGS.rounds}",
         "jpeg_px": [500, 375],
         "images_per_second_and_core": rates,
         "share_of_decode_limit": {n: round(r / limit, 3) for n, r in rates.items()},

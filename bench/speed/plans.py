@@ -1,7 +1,7 @@
 """What the paper's recipe takes on slices of TPUs, from 4 to 256 chips.
 
     pip install "zeroseg_jax[plan]"
-    python bench/plans.py
+    python -m bench.speed.plans
 
 Each slice is planned by python -m zeroseg_jax plan, one after the other: nothing is run on a
 chip. The batch of 4096 goes through in as many pieces as leave a device ROWS of a piece at most.
@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> None:
     """Plan every slice; results are written after each."""
     del arguments
     path = Path(FLAGS.output)
-    results = {"command": "python bench/plans.py", **describe_machine(), "plans": {}}
+    results = {"command": "python -m bench.speed.plans", **describe_machine(), "plans": {}}
     if path.is_file():
         results["plans"] = json.loads(path.read_text())["plans"]
     for name in FLAGS.plans:

@@ -1,6 +1,6 @@
 """Seconds of a picture: Predictor against transformers' torch GroupViT, in one run, on one input.
 
-python bench/predictor.py
+python -m bench.speed.predictor
 
 The input is a picture of 640 x 480 px and 10 words; weights are random on both sides, threads
 the same. GroupViT as published is a ViT-S; the ViT-B student is also compared with a GroupViT as
@@ -180,7 +180,7 @@ def main(arguments: list[str]) -> None:
             ),
         }
     content = {
-        "command": "python bench/predictor.py",
+        "command": "python -m bench.speed.predictor",
         "input": f"{picture.shape[1]} x {picture.shape[0]} px, {len(WORDS)} words",
         "torch": torch.__version__,
         "times_as_fast": ratios,

@@ -1,8 +1,8 @@
 """Images per second of the teacher, against transformers' torch, and of prepare end to end.
 
-    python bench/teacher.py --parts=forward
-    python bench/teacher.py --parts=prepare --output=docs/results/prepare_speed.json
-    python bench/teacher.py --parts=forward --dtype=bfloat16 --batch=256 --peak_tflops=989
+    python -m bench.speed.teacher --parts=forward
+    python -m bench.speed.teacher --parts=prepare --output=docs/results/prepare_speed.json
+    python -m bench.speed.teacher --parts=forward --dtype=bfloat16 --batch=256 --peak_tflops=989
 
 The forward of full-size vision towers with random weights, both sides on the same file, batch and
 threads, in alternating rounds; the ratio is the median over rounds. On an accelerator torch is
@@ -70,7 +70,7 @@ def main(arguments: list[str]) -> None:
     """Measure and write raw results after every model."""
     del arguments
     results: dict[str, Any] = {
-        "command": f"python bench/teacher.py --parts={','.join(FLAGS.parts)} "
+        "command": f"python -m bench.speed.teacher --parts={','.join(FLAGS.parts)} "
         f"--models={','.join(FLAGS.models)} --batch={FLAGS.batch} --rounds={FLAGS.rounds}",
         **describe_machine(),
         "threads": len(os.sched_getaffinity(0)),

@@ -1,6 +1,6 @@
 """Speed of evaluation, beside the vision tower of transformers' torch GroupViT.
 
-    python bench/evaluate.py
+    python -m bench.speed.evaluate
 
 Everything alternates in one process, round by round, and medians are told, so that whatever else
 the machine does falls on all alike. Weights are random: speed does not depend on them. Two
@@ -179,7 +179,7 @@ def _summarise(seconds: dict[str, list[float]]) -> dict:
     share = [a / b for a, b in zip(seconds["forward"], seconds["whole"], strict=True)]
     split = ("forward", "resize", "paste", "metric")
     return {
-        "command": "python bench/evaluate.py",
+        "command": "python -m bench.speed.evaluate",
         "window_px": _WINDOW_PX,
         "images_a_round": FLAGS.images,
         "windows_an_image": 2,

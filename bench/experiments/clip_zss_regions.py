@@ -1,6 +1,6 @@
 """How well CLIP-ZSS's regions fit the truth, by what the paper leaves open.
 
-python bench/clip_zss_regions.py
+python -m bench.experiments.clip_zss_regions
 
 Tune scenes of the Playground with nothing annotated, 12 x 12 teacher tokens. For each thing and
 each kind of stuff of at least 1 % of the picture, the best IoU with any region; the means. And
@@ -85,7 +85,7 @@ def main(arguments: list[str]) -> None:
             print(rows[-1], flush=True)
     named = name_views(clip, scenes, truths)
     print(named)
-    command = f"python bench/clip_zss_regions.py --images={FLAGS.images}"
+    command = f"python -m bench.experiments.clip_zss_regions --images={FLAGS.images}"
     results = {"command": command, "rows": rows, "named_right": named, **describe_machine()}
     write_json(Path(FLAGS.output), results)
 

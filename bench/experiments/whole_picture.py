@@ -1,6 +1,6 @@
 """What seeing a wide picture whole is worth, against square windows laid over it.
 
-python bench/whole_picture.py
+python -m bench.experiments.whole_picture
 
 The shipped student on tune scenes of the Playground, cut to 4:3, 3:4 and 16:9; all 18 words, with
 refinement; mIoU in percent.
@@ -59,7 +59,7 @@ def main(arguments: list[str]) -> None:
         name: {way: score(predictor, cut) for way, predictor in ways.items()}
         for name, cut in CUTS.items()
     }
-    command = f"python bench/whole_picture.py --images={FLAGS.images}"
+    command = f"python -m bench.experiments.whole_picture --images={FLAGS.images}"
     results = {"command": command, "miou": found, **describe_machine()}
     write_json(Path(FLAGS.output), results)
     print(found)

@@ -1,6 +1,6 @@
 """A training step of the paper's student against the same arithmetic in torch, in one run.
 
-    python bench/train_step.py --output=docs/results/train_step.json
+    python -m bench.speed.train_step --output=docs/results/train_step.json
 
 The torch side is put together from transformers: ViTMAE's encoder and decoder, GroupViT's
 stages, and the losses written out. Both take forward, backward and an AdamW update of ViT-B/16
@@ -68,7 +68,8 @@ def main(arguments: list[str]) -> None:
             print(f"{name:12s} {time.perf_counter() - begin:7.2f} s, loss {loss:.3f}", flush=True)
     rates = {name: FLAGS.batch / statistics.median(times) for name, times in seconds.items()}
     results = {
-        "command": f"python bench/train_step.py --batch={FLAGS.batch} --rounds={FLAGS.rounds}",
+        "command": "python -m bench.speed.train_step "
+        f"--batch={FLAGS.batch} --rounds={FLAGS.rounds}",
         "model": "ViT-B/16, 224 px, mask ratio 0.6, forward, backward and AdamW, float32",
         "batch": FLAGS.batch,
         "seconds": {name: [round(t, 3) for t in times] for name, times in seconds.items()},

@@ -1,8 +1,8 @@
 """The paper's Tables 3 to 6 in small, and what lies beyond: runs, raw results, page and plots.
 
-    python bench/reproduction.py --workdir=runs/reproduction           every run; hours on 2 cores
-    python bench/reproduction.py --workdir=runs/short --short          every table in minutes
-    python bench/reproduction.py --write_only                          the page from recorded runs
+    python -m bench.experiments.reproduction                     every run; hours on 2 cores
+    python -m bench.experiments.reproduction --workdir=runs/short --short         in minutes
+    python -m bench.experiments.reproduction --write_only        the page from recorded runs
 
 Runs are those of python -m zeroseg_jax sweep over configs/reproduction.py; what is finished is not
 run again. Tables 3 to 6 are scored on scenes of TUNE_SEED without refinement: what a student alone
@@ -36,7 +36,7 @@ from zeroseg_jax.training.objective import build_abstract
 from zeroseg_jax.training.plan.costs import count_flops
 
 PAGE, PLOTS = Path("docs/reproduction.md"), Path("docs/images")
-END = "<!-- The lines above are written by bench/reproduction.py. -->"
+END = "<!-- The lines above are written by bench/experiments/reproduction.py. -->"
 BENCHMARKS = ("playground/things", "playground/full")
 PLUS_BENCHMARKS = (*BENCHMARKS, "playground/held-out")
 PLUS = {
@@ -90,7 +90,7 @@ def main(arguments: list[str]) -> None:
     results = json.loads(output.read_text()) if output.is_file() else {}
     if not FLAGS.write_only:
         output.parent.mkdir(parents=True, exist_ok=True)
-        results |= {"command": "python bench/reproduction.py", **describe_machine()}
+        results |= {"command": "python -m bench.experiments.reproduction", **describe_machine()}
         for variant in FLAGS.variants:
             _run(variant)
             results[_key(variant)] = results.get(_key(variant), {}) | {variant: _collect(variant)}
@@ -320,13 +320,13 @@ def _plot(path: Path, labels: tuple[str, ...], points: list[dict]) -> None:
 
 _HEAD = """# The paper's findings in small
 
-`python bench/reproduction.py` trains every point three times and writes this part of the page and
-[docs/results/reproduction.json](results/reproduction.json); `--write_only` writes it again from
-there, `--short` runs every table at four steps. mIoU in percent, mean ± half the range over three
-seeds; 80 steps of 16 images (configs/reproduction.py), scored on 48 tune scenes of the Playground,
-preset `zeroseg` without PAMR. The paper's numbers are of ViT-B on ImageNet and VOC: what can agree
-is the order. "Named by truth" gives each segment its true majority: what grouping alone would
-allow. "Matches" counts the different views that an image's eight segments choose."""
+`python -m bench.experiments.reproduction` trains every point three times and writes this part of
+the page and [docs/results/reproduction.json](results/reproduction.json); `--write_only` writes it
+again from there, `--short` runs every table at four steps. mIoU in percent, mean ± half the range
+over three seeds; 80 steps of 16 images (configs/reproduction.py), scored on 48 tune scenes of the
+Playground, preset `zeroseg` without PAMR. The paper's numbers are of ViT-B on ImageNet and VOC:
+what can agree is the order. "Named by truth" gives each segment its true majority: what grouping
+alone would allow. "Matches" counts the different views that an image's eight segments choose."""
 
 
 if __name__ == "__main__":

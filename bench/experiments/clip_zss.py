@@ -1,8 +1,8 @@
 """What GLM, PLM and the local term of CLIP-ZSS bring on playground/zss, over seeds.
 
-    python bench/clip_zss.py                                      docs/results/clip_zss.json
-    python bench/clip_zss.py --sensitivity --steps=300 --seeds=1 \
-        --output=docs/results/clip_zss_sensitivity.json           one constant at a time
+    python -m bench.experiments.clip_zss                 writes docs/results/clip_zss.json
+    python -m bench.experiments.clip_zss --sensitivity --steps=300 --seeds=1 \
+        --output=docs/results/clip_zss_sensitivity.json  varies one constant at a time
 
 Every method trains the same encoder from the same start on the same pictures for the same steps;
 scores are on scenes of EVALUATION_SEED, those of --sensitivity on TUNE_SEED. A seed moves the
@@ -124,7 +124,7 @@ def _open_results(path: Path) -> dict:
         if before["settings"] != settings:
             raise ValueError(f"{path}: made with {before['settings']}; give another --output.")
         return before
-    command = "python bench/clip_zss.py"
+    command = "python -m bench.experiments.clip_zss"
     if FLAGS.sensitivity:
         command += f" --sensitivity --steps={FLAGS.steps} --seeds={FLAGS.seeds}"
     return {"command": command, "settings": settings, **describe_machine(), "methods": {}}

@@ -1,6 +1,6 @@
 """Kill prepare at random moments, again and again, and compare the bank with an undisturbed one.
 
-    python bench/prepare_kills.py --kills=50
+    python -m bench.endurance.prepare_kills --kills=50
 
 Two processes share the work as two hosts would and are started again whenever they end; every
 kill is SIGKILL, at a moment drawn evenly over the time that an undisturbed run takes.
@@ -67,7 +67,8 @@ def main(arguments: list[str]) -> None:
             banks.append({**found, "records_equal": _compare(whole, killed)})
             print(banks[-1], flush=True)
     results = {
-        "command": f"python bench/prepare_kills.py --kills={FLAGS.kills} --images={FLAGS.images}",
+        "command": "python -m bench.endurance.prepare_kills "
+        f"--kills={FLAGS.kills} --images={FLAGS.images}",
         "kills": sum(len(bank["shards_at_kill"]) for bank in banks),
         "undisturbed_seconds": round(usual, 1),
         "banks": banks,

@@ -1,6 +1,6 @@
 """Zero-shot accuracy of the CLIP that ships, on crops of things in unseen scenes.
 
-python bench/playground_clip.py
+python -m bench.experiments.playground_clip
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> None:
         images += stage["log"][-1]["images"]
         stage = stage["earlier"]
     results = {
-        "command": "python bench/playground_clip.py",
+        "command": "python -m bench.experiments.playground_clip",
         "crops": FLAGS.count,
         "accuracy": scores,
         "accuracy_held_out": held_out,

@@ -1,6 +1,6 @@
 """Kill training at random moments, again and again, and compare with an undisturbed run.
 
-    python bench/train_kills.py --kills=20
+    python -m bench.endurance.train_kills --kills=20
 
 Every kill is SIGKILL, at a moment drawn evenly between a start's first step and twice the time
 that an undisturbed run takes for this kill's share of the steps left; a checkpoint is saved after
@@ -69,7 +69,8 @@ def main(arguments: list[str]) -> None:
                 raise RuntimeError(f"start {starts} failed with {process.returncode}")
         leaves = _compare(whole, killed)
     results = {
-        "command": f"python bench/train_kills.py --kills={FLAGS.kills} --steps={FLAGS.steps}",
+        "command": "python -m bench.endurance.train_kills "
+        f"--kills={FLAGS.kills} --steps={FLAGS.steps}",
         "kills": kills,
         "kills_that_left_an_unfinished_save": during_save,
         "starts": starts,

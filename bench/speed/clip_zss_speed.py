@@ -1,6 +1,6 @@
 """Speed of CLIP-ZSS's own parts: regions on the host, and the train step against cross-entropy.
 
-    python bench/clip_zss_speed.py
+    python -m bench.speed.clip_zss_speed
 
 Regions: a 32 x 32 grid of 512-wide tokens, wholly unannotated, the published windows' 58 seeds, 10
 iterations. The tokens are those of the Playground's CLIP on its scenes at 256 px, turned into 512
@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> None:
     del arguments
     use_compilation_cache()
     clip = teacher.load("playground")
-    command = f"python bench/clip_zss_speed.py --parts={','.join(FLAGS.parts)}"
+    command = f"python -m bench.speed.clip_zss_speed --parts={','.join(FLAGS.parts)}"
     results = {"command": command, **describe_machine()}
     results["load_at_start"] = os.getloadavg()
     for name, measure in (("regions", time_regions), ("step", time_step)):

@@ -1,6 +1,6 @@
 """A thousand hostile requests: does the page still answer, and what does its memory do?
 
-python bench/serve_hostile.py --requests=1000
+python -m bench.endurance.serve_hostile --requests=1000
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ def main(arguments: list[str]) -> None:
         good = send(port, ("POST", "/pictures", _png(96, 96), {}))
         assert good[0] == 200, good
     content = {
-        "command": f"python bench/serve_hostile.py --requests={FLAGS.requests}",
+        "command": f"python -m bench.endurance.serve_hostile --requests={FLAGS.requests}",
         "seconds": round(time.time() - begin, 1),
         "memory": memory,
         "answers": dict(sorted(statuses.items())),

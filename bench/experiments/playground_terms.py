@@ -1,6 +1,6 @@
 """What each own term of the Playground's recipe brings, over seeds.
 
-    python bench/playground_terms.py --workdir=runs/terms
+    python -m bench.experiments.playground_terms --workdir=runs/terms
 
 Every variant trains on the same bank for the same steps; scores are on scenes of TUNE_SEED,
 which nothing trains on and no headline number is reported on, without refinement: what the
@@ -78,7 +78,7 @@ def main(arguments: list[str]) -> None:
     use_compilation_cache()
     names = ("steps", "batch", "seeds", "bank_images", "images")
     settings = {name: FLAGS[name].value for name in names}
-    command = "python bench/playground_terms.py"
+    command = "python -m bench.experiments.playground_terms"
     results = {"command": command, **settings, **describe_machine(), "variants": {}}
     path = Path(FLAGS.output)
     if path.is_file():

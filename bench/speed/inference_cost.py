@@ -1,6 +1,6 @@
 """What zeroseg_plus costs at test time, against the paper's own wiring: operations and seconds.
 
-python bench/inference_cost.py
+python -m bench.speed.inference_cost
 
 One window through the student at batch 1, float32, weights drawn; both students in turn, several
 rounds, so that both see the same machine.
@@ -85,7 +85,7 @@ def main(arguments: list[str]) -> None:
             },
         }
         print(name, found[name], flush=True)
-    results = {"command": "python bench/inference_cost.py", **found, **describe_machine()}
+    results = {"command": "python -m bench.speed.inference_cost", **found, **describe_machine()}
     write_json(Path(FLAGS.output), results)
 
 

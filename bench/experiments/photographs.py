@@ -1,6 +1,6 @@
 """What does not need semantics, on real photographs: reconstruction, segments, losses, speed.
 
-    python bench/photographs.py --directory=FOLDER
+    python -m bench.experiments.photographs --directory=FOLDER
 
 Any folder of photographs. The numbers and a plot of the losses go into docs/, the pictures into
 the work directory alone: each row is a photograph, the patches left of it, the decoder's guess and
@@ -52,7 +52,8 @@ def main(arguments: list[str]) -> None:
     curve = [{name: record[name] for name in kept} for record in records]
     bank = BankSource(Path(FLAGS.workdir) / "bank")
     results = {
-        "command": f"python bench/photographs.py --directory=FOLDER --steps={FLAGS.steps}",
+        "command": "python -m bench.experiments.photographs "
+        f"--directory=FOLDER --steps={FLAGS.steps}",
         "photographs": len(bank),
         "seconds": seconds,
         "images_per_second": float(np.median([r["images_per_second"] for r in records[1:]])),
