@@ -46,13 +46,13 @@ def get_config(variant: str = "playground") -> ConfigDict:
     config = base.get_config("playground" if on_playground else "vit_b16")
     config.name = f"clip_zss_{variant}"
     config.objective = "clip_zss"
-    config.zss.split = "playground" if on_playground else variant
+    config.clip_zss.labels.split = "playground" if on_playground else variant
     config.teacher.grids = (1,)  # the class token of the whole image
     config.optim.update(b2=0.999, weight_decay=0.01, schedule="poly")
     if not on_playground:
         return _on_photos(config, variant)
     if variant == "playground_local":
-        config.zss.update(loss_local=10.0, local_form="cosine")
+        config.clip_zss.loss.update(local_weight=10.0, local_form="cosine")
     return _on_playground(config)
 
 
@@ -63,11 +63,16 @@ def _on_playground(config: ConfigDict) -> ConfigDict:
         init="teacher", activation="quick_gelu", norm_eps=1e-5, pre_norm=True, positions="learned"
     )
     # 12 x 12 teacher tokens; chosen on scenes of TUNE_SEED, see docs/clip_zss.md.
-    config.zss.update(
-        label_stride=2, prompts="playground", dense_px=96, readout="clearclip", windows=(6,),
-        merge_above=0.6, local_view="cropped", synthesizer_width=128, synthesizer_heads=4,
-        loss_focal=20.0,
-    )  # fmt: skip
+    config.clip_zss.labels.update(stride_px=2, prompts="playground")
+    config.clip_zss.student.update(synthesizer_width=128, synthesizer_heads=4)
+    config.clip_zss.regions.update(
+        teacher_px=96,
+        readout="clearclip",
+        seed_windows=(6,),
+        merge_cosine=0.6,
+        local_view="cropped",
+    )
+    config.clip_zss.loss.focal_weight = 20.0
     config.optim.update(batch_global=16, base_rate=1.6e-2, steps=1500, warmup_fraction=0.1)
     config.optim.clip_norm = 1.0
     config.run.update(log_every_steps=50, checkpoint_every_steps=300)
@@ -81,10 +86,10 @@ def _on_photos(config: ConfigDict, variant: str) -> ConfigDict:
     config.data.update(
         source="folder", directory=paths["directory"], names=paths["names"], images=0, workers=8
     )
-    config.zss.update(
-        encoder="mit_b5", encoder_weights="checkpoints/mit-b5", head_width=768,
-        labels=paths["labels"], zero_is_nothing=variant != "coco_stuff",
-    )  # fmt: skip
+    config.clip_zss.labels.update(directory=paths["labels"], zero_is_void=variant != "coco_stuff")
+    config.clip_zss.student.update(
+        encoder="mit_b5", encoder_weights="checkpoints/mit-b5", head_width=768
+    )
     # mmsegmentation's rate for SegFormer is 6e-5 at 16 images.
     config.optim.update(batch_global=16, base_rate=6e-5 * 16, steps=_STEPS[variant])
     config.optim.warmup_fraction = 1500 / _STEPS[variant]

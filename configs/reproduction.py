@@ -65,8 +65,8 @@ def _build_plus(variant: str) -> ConfigDict:
         config = zeroseg_regions.get_config("playground")
     else:
         config = clip_zss.get_config("playground")
-        config.zss.update(split="playground-all", latent=False)
-        config.zss.update(loss_global=0.0, loss_prototype=0.0)
+        config.clip_zss.labels.split = "playground-all"
+        config.clip_zss.loss.update(latent=False, global_weight=0.0, prototype_weight=0.0)
     config.optim, config.data.images = plus.optim, plus.data.images
     config.model.image_px = plus.model.image_px
     if variant == "plus_supervised_long":

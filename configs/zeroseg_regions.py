@@ -28,7 +28,8 @@ def get_config(variant: str = "playground") -> ConfigDict:
     base.pick_variant(variant, VARIANTS, "configs/zeroseg_regions.py")
     config = clip_zss.get_config("playground_local")
     config.name = f"zeroseg_regions_{variant}"
-    config.zss.update(split="none", loss_prototype=0.0)
+    config.clip_zss.labels.split = "none"
+    config.clip_zss.loss.prototype_weight = 0.0
     # Chosen on tune scenes: python -m bench.experiments.clip_zss_regions.
-    config.zss.update(windows=(3, 6), merge_above=0.9, local_view="by_size")
+    config.clip_zss.regions.update(seed_windows=(3, 6), merge_cosine=0.9, local_view="by_size")
     return config

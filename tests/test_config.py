@@ -8,7 +8,14 @@ import jax
 import pytest
 
 from configs import base
-from zeroseg_jax.config import Config, ConfigError, from_mapping, to_mapping
+from zeroseg_jax.config import (
+    OLD_NAMES,
+    Config,
+    ConfigError,
+    from_mapping,
+    rename_old,
+    to_mapping,
+)
 from zeroseg_jax.models.clip_zss import student as dense_student
 from zeroseg_jax.models.zeroseg import student as students
 
@@ -52,14 +59,14 @@ def test_recipe_builds(name, variant):
 
 
 def check_dense_student(config):
-    student = dense_student.build_dense_student(config.model, config.zss)
+    student = dense_student.build_dense_student(config.model, config.clip_zss.student)
     shapes = jax.eval_shape(lambda: dense_student.init_dense_params(student, jax.random.key(0)))
     side = config.model.image_px
     images = jax.ShapeDtypeStruct((2, side, side, 3), "float32")
     dense = jax.eval_shape(lambda p, x: dense_student.apply_dense(student, p, x), shapes, images)
     assert dense.shape[0] == 2 and dense.shape[-1] == config.model.embed_dim
     # A cell of the student's grid is made of whole pixels of the label map.
-    assert side // config.zss.label_stride % dense.shape[1] == 0
+    assert side // config.clip_zss.labels.stride_px % dense.shape[1] == 0
     means = jax.ShapeDtypeStruct((2, 5, config.model.embed_dim), "float32")
     present = jax.ShapeDtypeStruct((2, 5), bool)
     prototypes = jax.eval_shape(
@@ -119,6 +126,32 @@ def test_impossible_settings_are_named(change, sentence):
 def test_mapping_round_trip_and_integers_for_floats():
     assert from_mapping(to_mapping(Config())) == Config()
     assert from_mapping({"loss": {"cell": 1}}).loss.cell == 1.0
+
+
+def test_mappings_from_before_the_grouping_are_read():
+    """The stored file is the expansion of clip_zss:voc when its fields were flat, under zss."""
+    old = json.loads((GOLDEN / "before_grouping.json").read_text())
+    assert from_mapping(old) == expand("clip_zss", "voc")
+
+
+def test_every_old_name_sets_its_field():
+    old = json.loads((GOLDEN / "before_grouping.json").read_text())["zss"]
+    assert {f"zss.{name}" for name in old} == set(OLD_NAMES)
+    new = flatten({"clip_zss": to_mapping(Config())["clip_zss"]})
+    assert sorted(OLD_NAMES.values()) == sorted(new)
+    for name, today in OLD_NAMES.items():
+        read = flatten(rename_old({"zss": {name.removeprefix("zss."): "marked"}}))
+        assert read == {today: "marked"}
+    with pytest.raises(ConfigError, match=r"zss.windoes: no such field"):
+        from_mapping({"zss": {"windoes": 3}})
+
+
+def flatten(tree, prefix=""):
+    flat = {}
+    for name, value in tree.items():
+        nested = isinstance(value, dict)
+        flat |= flatten(value, f"{prefix}{name}.") if nested else {f"{prefix}{name}": value}
+    return flat
 
 
 def test_unknown_variant_lists_the_known():

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from zeroseg_jax.config import ZssConfig
+from zeroseg_jax.config import ClipZssLossConfig
 from zeroseg_jax.models.clip_zss import losses as zss
 
 RNG = np.random.default_rng(0)
@@ -193,7 +193,7 @@ def _whole(config, dense, teacher, fused):
     return value, metrics, grads
 
 
-FULL = dataclasses.replace(ZssConfig(), loss_local=1.0)
+FULL = ClipZssLossConfig(local_weight=1.0)
 
 
 @pytest.mark.parametrize("ids", [-1, 0, 3], ids=["no id", "all annotated", "nothing annotated"])
@@ -206,7 +206,7 @@ def test_total_is_finite_at_the_edges(ids):
 
 
 def test_without_plm_latent_ids_count_for_nothing():
-    config = dataclasses.replace(FULL, latent=False, loss_local=0.0)
+    config = dataclasses.replace(FULL, latent=False, local_weight=0.0)
     fused = np.zeros((2, 4, 4), int)
     fused[:, :2] = 3
     other = np.where(fused == 3, 4, fused)
@@ -219,6 +219,6 @@ def test_without_plm_latent_ids_count_for_nothing():
 
 
 def test_a_term_of_weight_0_is_left_out():
-    config = dataclasses.replace(FULL, loss_focal=0.0, loss_local=0.0)
+    config = dataclasses.replace(FULL, focal_weight=0.0, local_weight=0.0)
     _, metrics, _ = whole(config, np.zeros((2, 4, 4), int))
     assert "loss_focal" not in metrics and "loss_local" not in metrics

@@ -102,48 +102,73 @@ class LossConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class ZssConfig:
-    """CLIP-ZSS (objective == clip_zss), read by nothing else; docs/clip_zss.md."""
+class LabelsConfig:
+    """Label maps of the seen classes (CLIP-ZSS)."""
 
-    # Which words are seen and which unseen, a name of benchmarks/splits.py; none: no labels at all
+    # seen and unseen classes, a name of data/benchmarks/splits.py; none: no labels at all
     split: str = "playground"
-    labels: str = ""  # data.source == folder: folder of index masks, one an image
-    zero_is_nothing: bool = False  # in the masks class k is written k + 1, and 0 is nothing
-    label_stride: int = 4  # px of the training square a pixel of the label map
-    prompts: str = "simple"  # of the seen words in training, see teacher/text.py
-    # the student
+    directory: str = ""  # data.source == folder: folder of index masks, one an image
+    zero_is_void: bool = False  # in the masks class k is written k + 1, and 0 is unlabelled
+    stride_px: int = 4  # pixels of the training square per pixel of the label map
+    prompts: str = "simple"  # prompt set of the seen classes, see teacher/class_embeddings.py
+
+
+@dataclasses.dataclass(frozen=True)
+class DenseStudentConfig:
+    """Student and synthesizer of CLIP-ZSS."""
+
     encoder: str = "vit"  # vit (as model.encoder says) | mit_b0 .. mit_b5 | mit_tiny
-    encoder_weights: str = ""  # SegFormer's directory; of a ViT: a trained ZeroSeg student
+    # SegFormer's directory; with encoder == vit: a trained ZeroSeg student
+    encoder_weights: str = ""
     head_width: int = 256  # of SegFormer's head
-    flip: bool = True  # left and right, at random
-    # regions of the unannotated part, made by prepare
-    dense_px: int = 0  # side at which the teacher's dense tokens are read; 0: the training square's
-    readout: str = "maskclip"  # of the dense tokens, see teacher/dense.py
-    windows: tuple[int, ...] = (8, 16)  # O, sides of the seeds' windows in tokens
-    iterations: int = 10  # of K-means
-    merge_above: float = 0.85  # lambda, cosine from which clusters are one region
-    least_share: float = 0.01  # of the grid; smaller regions go to their neighbours
-    regions_max: int = 16  # K, latent classes an image
-    local_view: str = "masked"  # how the teacher sees a region: masked | cropped | by_size (own)
-    local_form: str = "infonce"  # of loss_local: infonce, the successor's | cosine (own)
-    # constants of the losses
-    temperature: float = 0.07  # tau, of both InfoNCE losses
-    bank_size: int = 24  # past class tokens, the paper's
-    alpha: float = 14.3  # multiplies cosines to seen words
-    beta: float = 14.3  # multiplies cosines to latent prototypes
-    latent: bool = True  # whether latent regions take part: PLM
-    latent_weight: float = 0.5  # of latent classes in the pixel losses
-    stop_gradient: bool = True  # between the dense features and the prototypes made of them
+    flip: bool = True  # random horizontal flip
     synthesizer_width: int = 512
     synthesizer_depth: int = 2
     synthesizer_heads: int = 8
-    # weights of the losses; 0 leaves a term out
-    loss_pixel: float = 1.0  # cross-entropy
-    loss_focal: float = 100.0  # NEL, ZegCLIP's weights
-    loss_dice: float = 1.0
-    loss_global: float = 1.0  # GLM
-    loss_prototype: float = 1.0  # the BCE that teaches the synthesizer
-    loss_local: float = 0.0  # the successor's local distillation
+
+
+@dataclasses.dataclass(frozen=True)
+class RegionsConfig:
+    """Regions of the unannotated part of an image, made by prepare (CLIP-ZSS)."""
+
+    teacher_px: int = 0  # image side at which the teacher's dense tokens are read; 0: image_px
+    readout: str = "maskclip"  # of the dense tokens, see teacher/readouts.py
+    seed_windows: tuple[int, ...] = (8, 16)  # O, sides of the seeds' windows in tokens
+    kmeans_iterations: int = 10
+    merge_cosine: float = 0.85  # lambda, cosine from which clusters are one region
+    min_share: float = 0.01  # share of the grid; smaller regions join their neighbours
+    max_regions: int = 16  # K, latent classes per image
+    local_view: str = "masked"  # teacher's view of a region: masked | cropped | by_size (own)
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipZssLossConfig:
+    """Terms and constants of CLIP-ZSS; a weight of 0 leaves a term out."""
+
+    pixel_weight: float = 1.0  # cross-entropy
+    focal_weight: float = 100.0  # NEL, ZegCLIP's weights
+    dice_weight: float = 1.0
+    global_weight: float = 1.0  # GLM
+    prototype_weight: float = 1.0  # binary cross-entropy that teaches the synthesizer
+    local_weight: float = 0.0  # the successor's local distillation
+    local_form: str = "infonce"  # infonce (the successor's) | cosine (own)
+    temperature: float = 0.07  # tau, of both InfoNCE losses
+    memory_size: int = 24  # past class tokens that serve as negatives of GLM
+    seen_scale: float = 14.3  # alpha, multiplies cosines to seen classes
+    latent_scale: float = 14.3  # beta, multiplies cosines to latent prototypes
+    latent: bool = True  # PLM: latent regions take part
+    latent_importance: float = 0.5  # weight of latent classes in the pixel losses; seen have 1
+    stop_gradient: bool = True  # between the dense features and the prototypes made of them
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipZssConfig:
+    """CLIP-ZSS (objective == clip_zss), read by nothing else; docs/clip_zss.md."""
+
+    labels: LabelsConfig = LabelsConfig()
+    student: DenseStudentConfig = DenseStudentConfig()
+    regions: RegionsConfig = RegionsConfig()
+    loss: ClipZssLossConfig = ClipZssLossConfig()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,7 +251,7 @@ class Config:
     objective: str = "zeroseg"  # zeroseg | clip_zss
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
-    zss: ZssConfig = ZssConfig()
+    clip_zss: ClipZssConfig = ClipZssConfig()
     teacher: TeacherConfig = TeacherConfig()
     data: DataConfig = DataConfig()
     optim: OptimConfig = OptimConfig()
@@ -234,7 +259,41 @@ class Config:
     run: RunConfig = RunConfig()
 
 
-ZSS_TERMS = ("pixel", "focal", "dice", "global", "prototype", "local")
+_CLIP_ZSS_TERMS = ("pixel", "focal", "dice", "global", "prototype", "local")
+
+
+# Old field name -> name today, for manifests and exported students made before the grouping.
+OLD_NAMES = {
+    "zss.split": "clip_zss.labels.split",
+    "zss.labels": "clip_zss.labels.directory",
+    "zss.zero_is_nothing": "clip_zss.labels.zero_is_void",
+    "zss.label_stride": "clip_zss.labels.stride_px",
+    "zss.prompts": "clip_zss.labels.prompts",
+    "zss.encoder": "clip_zss.student.encoder",
+    "zss.encoder_weights": "clip_zss.student.encoder_weights",
+    "zss.head_width": "clip_zss.student.head_width",
+    "zss.flip": "clip_zss.student.flip",
+    "zss.synthesizer_width": "clip_zss.student.synthesizer_width",
+    "zss.synthesizer_depth": "clip_zss.student.synthesizer_depth",
+    "zss.synthesizer_heads": "clip_zss.student.synthesizer_heads",
+    "zss.dense_px": "clip_zss.regions.teacher_px",
+    "zss.readout": "clip_zss.regions.readout",
+    "zss.windows": "clip_zss.regions.seed_windows",
+    "zss.iterations": "clip_zss.regions.kmeans_iterations",
+    "zss.merge_above": "clip_zss.regions.merge_cosine",
+    "zss.least_share": "clip_zss.regions.min_share",
+    "zss.regions_max": "clip_zss.regions.max_regions",
+    "zss.local_view": "clip_zss.regions.local_view",
+    "zss.local_form": "clip_zss.loss.local_form",
+    "zss.temperature": "clip_zss.loss.temperature",
+    "zss.bank_size": "clip_zss.loss.memory_size",
+    "zss.alpha": "clip_zss.loss.seen_scale",
+    "zss.beta": "clip_zss.loss.latent_scale",
+    "zss.latent": "clip_zss.loss.latent",
+    "zss.latent_weight": "clip_zss.loss.latent_importance",
+    "zss.stop_gradient": "clip_zss.loss.stop_gradient",
+    **{f"zss.loss_{name}": f"clip_zss.loss.{name}_weight" for name in _CLIP_ZSS_TERMS},
+}
 
 
 class ConfigError(ValueError):
@@ -254,10 +313,10 @@ _CHOICES = {
     "loss.distil_views": ("all", "whole"),
     "loss.matching_mode": ("nearest", "coverage"),
     "optim.schedule": ("cosine", "poly"),
-    "zss.encoder": ("vit", *(f"mit_b{i}" for i in range(6)), "mit_tiny"),
-    "zss.readout": ("raw", "maskclip", "sclip", "clearclip", "naclip"),
-    "zss.local_view": ("masked", "cropped", "by_size"),
-    "zss.local_form": ("infonce", "cosine"),
+    "clip_zss.student.encoder": ("vit", *(f"mit_b{i}" for i in range(6)), "mit_tiny"),
+    "clip_zss.regions.readout": ("raw", "maskclip", "sclip", "clearclip", "naclip"),
+    "clip_zss.regions.local_view": ("masked", "cropped", "by_size"),
+    "clip_zss.loss.local_form": ("infonce", "cosine"),
     "teacher.dtype": ("float16", "float32"),
     "data.source": ("playground", "folder", "arrayrecord", "tar", "tfds"),
     "data.features": ("bank", "live"),
@@ -269,13 +328,27 @@ _CHOICES = {
 def from_mapping(mapping: Mapping[str, Any]) -> Config:
     """Build a Config from nested plain mappings; fields left out keep their defaults.
 
+    Names of OLD_NAMES are read as their names today.
+
     Raises:
       ConfigError: an unknown field (with the nearest known one), a value of the wrong type,
         or one that is out of range.
     """
-    config = _build(Config, mapping, "")
+    config = _build(Config, rename_old(mapping), "")
     validate(config)
     return config
+
+
+def rename_old(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the nested mapping with the names of OLD_NAMES replaced by those of today."""
+    renamed = {name: value for name, value in mapping.items() if name != "zss"}
+    for old, value in mapping.get("zss", {}).items():
+        if f"zss.{old}" not in OLD_NAMES:
+            raise ConfigError(f"zss.{old}: no such field; use the fields of clip_zss.")
+        group, part, field = OLD_NAMES[f"zss.{old}"].split(".")
+        groups = renamed[group] = {**renamed.get(group, {})}
+        groups[part] = {field: value, **groups.get(part, {})}
+    return renamed
 
 
 def to_mapping(config: Config) -> dict[str, Any]:
@@ -350,7 +423,7 @@ def validate(config: Config) -> None:
             f"data.directory: empty; say where the images are, data.source={config.data.source}."
         )
     if config.objective == "clip_zss":
-        _validate_zss(config)
+        _validate_clip_zss(config)
     if config.loss.patch and config.model.head.grouping != "clustered":
         raise ConfigError("loss.patch: needs model.head.grouping='clustered'.")
     _validate_mesh(config)
@@ -360,34 +433,42 @@ def validate(config: Config) -> None:
         )
 
 
-def _validate_zss(config: Config) -> None:
-    zss, side = config.zss, config.model.image_px
+def _validate_clip_zss(config: Config) -> None:
+    labels, student = config.clip_zss.labels, config.clip_zss.student
+    regions, loss, side = config.clip_zss.regions, config.clip_zss.loss, config.model.image_px
     if config.data.features != "bank":
         raise ConfigError(
             "data.features: CLIP-ZSS reads regions that prepare makes; use 'bank' and run prepare."
         )
-    if side % zss.label_stride:
-        raise ConfigError(f"zss.label_stride: {zss.label_stride} does not divide {side} px.")
-    if zss.encoder != "vit" and side % 32:
+    if side % labels.stride_px:
         raise ConfigError(
-            f"model.image_px: {side} is not a multiple of 32, as {zss.encoder} needs."
+            f"clip_zss.labels.stride_px: {labels.stride_px} does not divide model.image_px {side}."
         )
-    if zss.synthesizer_width % zss.synthesizer_heads:
+    if student.encoder != "vit" and side % 32:
         raise ConfigError(
-            f"zss.synthesizer_width: {zss.synthesizer_width} is not a multiple of "
-            f"{zss.synthesizer_heads} heads."
+            f"model.image_px: {side} is not a multiple of 32, as {student.encoder} needs."
         )
-    if not -1 <= zss.merge_above <= 1:
-        raise ConfigError(f"zss.merge_above: {zss.merge_above} is no cosine; use -1 to 1.")
-    if zss.split == "none" and (zss.loss_prototype or not zss.latent):
+    if student.synthesizer_width % student.synthesizer_heads:
         raise ConfigError(
-            "zss.split: 'none' has no seen words; set zss.loss_prototype=0 and zss.latent=True."
+            f"clip_zss.student.synthesizer_width: {student.synthesizer_width} is not a multiple "
+            f"of {student.synthesizer_heads} heads."
         )
-    if zss.split != "none" and config.data.source == "folder" and not zss.labels:
-        raise ConfigError("zss.labels: empty; name the folder of index masks, or zss.split='none'.")
-    weights = [getattr(zss, f"loss_{name}") for name in ZSS_TERMS]
-    if not any(weights):
-        raise ConfigError("zss: every loss has weight 0; give one a weight.")
+    if not -1 <= regions.merge_cosine <= 1:
+        raise ConfigError(
+            f"clip_zss.regions.merge_cosine: {regions.merge_cosine} is no cosine; use -1 to 1."
+        )
+    if labels.split == "none" and (loss.prototype_weight or not loss.latent):
+        raise ConfigError(
+            "clip_zss.labels.split: 'none' has no seen classes; set "
+            "clip_zss.loss.prototype_weight=0 and clip_zss.loss.latent=True."
+        )
+    if labels.split != "none" and config.data.source == "folder" and not labels.directory:
+        raise ConfigError(
+            "clip_zss.labels.directory: empty; name the folder of index masks, or set "
+            "clip_zss.labels.split='none'."
+        )
+    if not any(getattr(loss, f"{name}_weight") for name in _CLIP_ZSS_TERMS):
+        raise ConfigError("clip_zss.loss: every term has weight 0; give one a weight.")
 
 
 def _validate_mesh(config: Config) -> None:
@@ -439,9 +520,11 @@ _POSITIVE = (
     "model.head.segment_tokens", "model.head.temperature", "model.head.count_eps",
     "model.head.z_hidden", "model.head.cluster_temperature", "model.head.cluster_iterations",
     "teacher.grids", "data.max_pixels", "data.std",
-    "zss.label_stride", "zss.head_width", "zss.windows", "zss.iterations", "zss.regions_max",
-    "zss.temperature", "zss.bank_size", "zss.alpha", "zss.beta", "zss.synthesizer_width",
-    "zss.synthesizer_depth", "zss.synthesizer_heads",
+    "clip_zss.labels.stride_px", "clip_zss.student.head_width", "clip_zss.regions.seed_windows",
+    "clip_zss.regions.kmeans_iterations", "clip_zss.regions.max_regions",
+    "clip_zss.loss.temperature", "clip_zss.loss.memory_size", "clip_zss.loss.seen_scale",
+    "clip_zss.loss.latent_scale", "clip_zss.student.synthesizer_width",
+    "clip_zss.student.synthesizer_depth", "clip_zss.student.synthesizer_heads",
     "data.prefetch_batches", "optim.base_rate", "optim.batch_global", "optim.accumulate_steps",
     "mesh.fsdp", "mesh.tensor",
     "run.log_every_steps", "run.checkpoint_every_steps", "run.keep_checkpoints",
@@ -449,8 +532,8 @@ _POSITIVE = (
 _NOT_NEGATIVE = (
     "loss.reconstruction", "loss.distillation", "loss.matching", "loss.cell", "loss.inside",
     "loss.patch", "data.images", "data.scene_seed", "data.workers", "optim.steps",
-    "zss.dense_px", "zss.least_share", "zss.latent_weight",
-    *(f"zss.loss_{name}" for name in ZSS_TERMS),
+    "clip_zss.regions.teacher_px", "clip_zss.regions.min_share", "clip_zss.loss.latent_importance",
+    *(f"clip_zss.loss.{name}_weight" for name in _CLIP_ZSS_TERMS),
     "model.head.cluster_appearance", "optim.epochs", "optim.weight_decay", "optim.clip_norm",
     "optim.encoder_rate_scale", "run.seed", "run.pictures_every_steps",
 )  # fmt: skip

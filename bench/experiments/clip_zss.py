@@ -41,29 +41,33 @@ from zeroseg_jax.training.checkpoint import load_params
 from zeroseg_jax.training.loop import Options, train
 from zeroseg_jax.training.metrics import describe_machine
 
-_NO_PLM = {"zss.latent": False, "zss.loss_focal": 0.0, "zss.loss_dice": 0.0,
-           "zss.loss_prototype": 0.0}  # fmt: skip
+_NO_PLM = {
+    "clip_zss.loss.latent": False,
+    "clip_zss.loss.focal_weight": 0.0,
+    "clip_zss.loss.dice_weight": 0.0,
+    "clip_zss.loss.prototype_weight": 0.0,
+}
 _VIEWS = {"teacher.grids": (1, 2, 3, 4)}
-_COSINE = {"zss.loss_local": 10.0, "zss.local_form": "cosine"}
+_COSINE = {"clip_zss.loss.local_weight": 10.0, "clip_zss.loss.local_form": "cosine"}
 # Method -> changes of the recipe. "over views" and "cosine" are the project's own, "local" is the
 # successor's.
 METHODS = {
-    "baseline": {**_NO_PLM, "zss.loss_global": 0.0},
+    "baseline": {**_NO_PLM, "clip_zss.loss.global_weight": 0.0},
     "GLM": _NO_PLM,
     "GLM over views": {**_NO_PLM, **_VIEWS},
-    "PLM": {"zss.loss_global": 0.0},
+    "PLM": {"clip_zss.loss.global_weight": 0.0},
     "GLM + PLM": {},
-    "GLM + PLM + local": {"zss.loss_local": 1.0},
+    "GLM + PLM + local": {"clip_zss.loss.local_weight": 1.0},
     "GLM + PLM + local, cosine": _COSINE,
 }
 # Constants that no source gives, away from the recipe's.
 SENSITIVITY = {
     "the recipe": _COSINE,
     **{
-        f"{field} {value}": {**_COSINE, f"zss.{field}": value}
+        f"{field} {value}": {**_COSINE, f"clip_zss.loss.{field}": value}
         for field, values in (
-            ("loss_focal", (5.0, 100.0)), ("alpha", (7.0, 28.0)), ("beta", (28.0,)),
-            ("latent_weight", (1.0,)), ("temperature", (0.2,)), ("loss_local", (3.0,)),
+            ("focal_weight", (5.0, 100.0)), ("seen_scale", (7.0, 28.0)), ("latent_scale", (28.0,)),
+            ("latent_importance", (1.0,)), ("temperature", (0.2,)), ("local_weight", (3.0,)),
             ("stop_gradient", (False,)),
         )
         for value in values
@@ -90,7 +94,7 @@ def main(arguments: list[str]) -> None:
     clip = teacher.load("playground")
     results = _open_results(path)
     # Views of the grids and of the regions lie in the bank; who does not want them leaves them.
-    config = _configure({"zss.loss_local": 1.0, **_VIEWS}, 0)
+    config = _configure({"clip_zss.loss.local_weight": 1.0, **_VIEWS}, 0)
     directory = bank_directory(config, FLAGS.workdir)
     prepare_bank(config, directory, clip)
     results["regions"] = prepare_regions(config, directory, clip)
@@ -168,7 +172,7 @@ def score(params, config: Config, clip: teacher.Teacher, images: int) -> dict:
     for i in range(len(benchmark)):
         item = benchmark[i]
         confusion.add(item["label"], segment_image(segmenter, item["image"], preset)[0])
-    means = confusion.split_miou(list(get_split(config.zss.split).unseen))
+    means = confusion.split_miou(list(get_split(config.clip_zss.labels.split).unseen))
     iou = confusion.class_iou()
     return {
         **{key: round(100 * value, 2) for key, value in means.items()},

@@ -21,12 +21,13 @@ from absl.flags import FLAGS
 from configs import zeroseg_regions
 from zeroseg_jax import teacher
 from zeroseg_jax.commands import flags
+from zeroseg_jax.config import RegionsConfig, from_mapping
 from zeroseg_jax.data.benchmarks.splits import get_split
 from zeroseg_jax.data.files import write_json
 from zeroseg_jax.data.playground.scenes import SHAPES, STUFF, TUNE_SEED, build_scene, render
 from zeroseg_jax.data.seen_labels import SeenLabels, encode_scene
 from zeroseg_jax.teacher.class_embeddings import embed_classes
-from zeroseg_jax.teacher.clustering import RegionSettings, find_regions
+from zeroseg_jax.teacher.clustering import find_regions
 from zeroseg_jax.teacher.region_labels import best_overlaps, region_threads, view_region
 from zeroseg_jax.teacher.views import build_encoder
 from zeroseg_jax.training.metrics import describe_machine
@@ -63,7 +64,7 @@ def main(arguments: list[str]) -> None:
         tokens = np.concatenate([clip.dense(p[None], readout) for p in pixels]).astype(np.float32)
         free = np.ones(tokens.shape[1:3], bool)
         for windows, merge_above in itertools.product(WINDOWS, LAMBDAS):
-            settings = RegionSettings(windows=windows, merge_above=merge_above)
+            settings = RegionsConfig(seed_windows=windows, merge_cosine=merge_above)
             find = functools.partial(find_regions, free=free, settings=settings)
             with region_threads() as pool:
                 regions = list(pool.map(find, tokens))
@@ -98,12 +99,11 @@ def enlarge(ids: np.ndarray, side: int) -> np.ndarray:
 
 def name_views(clip: teacher.Teacher, scenes: list, truths: list[np.ndarray]) -> dict[str, dict]:
     """Tell how often the teacher names regions by their commonest class, by pixels of regions."""
-    zss = zeroseg_regions.get_config("playground").zss
-    settings = RegionSettings(windows=tuple(zss.windows), merge_above=zss.merge_above)
+    settings = from_mapping(zeroseg_regions.get_config("playground").to_dict()).clip_zss.regions
     masks, images, wanted = [], [], []
     for (image, _), truth in zip(scenes, truths, strict=True):
         pixels = (image.astype(np.float32) / 255 - np.float32(clip.mean)) / np.float32(clip.std)
-        tokens = np.asarray(clip.dense(pixels[None], zss.readout), np.float32)[0]
+        tokens = np.asarray(clip.dense(pixels[None], settings.readout), np.float32)[0]
         found = find_regions(tokens, np.ones(tokens.shape[:2], bool), settings)
         enlarged = enlarge(found.ids, len(truth))
         for region in range(found.count):

@@ -26,11 +26,11 @@ from configs import clip_zss
 from zeroseg_jax import teacher
 from zeroseg_jax.commands import flags
 from zeroseg_jax.commands.train import use_compilation_cache
-from zeroseg_jax.config import Config, from_mapping
+from zeroseg_jax.config import Config, RegionsConfig, from_mapping
 from zeroseg_jax.data.benchmarks.splits import get_split
 from zeroseg_jax.data.sources import PlaygroundSource
 from zeroseg_jax.data.transforms import square_crop
-from zeroseg_jax.teacher.clustering import RegionSettings, find_regions
+from zeroseg_jax.teacher.clustering import find_regions
 from zeroseg_jax.teacher.region_labels import region_threads
 from zeroseg_jax.training import clip_zss as objective_zss
 from zeroseg_jax.training.metrics import describe_machine
@@ -66,7 +66,7 @@ def time_regions(clip: teacher.Teacher) -> dict:
     """Time find_regions on one thread a core."""
     tokens = _draw_tokens(clip)
     free = np.ones(tokens.shape[1:3], bool)
-    settings = RegionSettings()
+    settings = RegionsConfig()
     counts = [find_regions(t, free, settings).count for t in tokens]
     workers = os.cpu_count() or 1
     wall, cpu = [], []
@@ -100,11 +100,12 @@ def _draw_tokens(clip: teacher.Teacher) -> np.ndarray:
 def time_step(clip: teacher.Teacher) -> dict:
     """Time loss and gradients, with all terms and with the pixel term alone."""
     full = from_mapping(clip_zss.get_config("playground").to_dict())
-    names = ("focal", "dice", "prototype", "global")
-    alone = dataclasses.replace(full.zss, latent=False, **{f"loss_{name}": 0.0 for name in names})
+    off = {f"{name}_weight": 0.0 for name in ("focal", "dice", "prototype", "global")}
+    loss = dataclasses.replace(full.clip_zss.loss, latent=False, **off)
+    alone = dataclasses.replace(full.clip_zss, loss=loss)
     found = {
-        name: _time_gradients(dataclasses.replace(full, zss=zss), clip)
-        for name, zss in (("cross_entropy", alone), ("clip_zss", full.zss))
+        name: _time_gradients(dataclasses.replace(full, clip_zss=settings), clip)
+        for name, settings in (("cross_entropy", alone), ("clip_zss", full.clip_zss))
     }
     ratio = {
         f"ratio_{key}": round(found["clip_zss"][key] / found["cross_entropy"][key], 3)
@@ -117,7 +118,7 @@ def _time_gradients(config: Config, clip: teacher.Teacher) -> dict:
     words = [list(names) for names in get_split("playground").seen_words]
     parts = objective_zss.build(config, clip, words)
     b, side = config.optim.batch_global, config.model.image_px
-    map_px, rng = side // config.zss.label_stride, np.random.default_rng(0)
+    map_px, rng = side // config.clip_zss.labels.stride_px, np.random.default_rng(0)
     batch = {
         "image": rng.integers(0, 255, (b, side, side, 3), dtype=np.uint8),
         "features": rng.normal(size=(b, 1, config.model.embed_dim)).astype(np.float16),

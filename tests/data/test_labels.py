@@ -69,7 +69,7 @@ def test_folder_of_masks(tmp_path):
     Image.new("RGB", (2, 2)).save(tmp_path / "z.png")
     with pytest.raises(ImageError, match="z.png: the mask has 3 axes"):
         labels.read_folder(str(tmp_path), False)(0, "z.jpg")
-    with pytest.raises(ValueError, match="zss.labels: .*nowhere is not a folder"):
+    with pytest.raises(ValueError, match="clip_zss.labels.directory: .*nowhere is not a folder"):
         labels.read_folder(str(tmp_path / "nowhere"), False)
 
 
@@ -83,9 +83,12 @@ def test_playground_labels_are_those_of_the_benchmark():
 
 def test_no_split_means_no_annotated_pixel():
     config = from_mapping(
-        {"objective": "clip_zss", "teacher": {"grids": (1,)}, "zss": {"split": "none",
-         "loss_prototype": 0.0}}
-    )  # fmt: skip
+        {
+            "objective": "clip_zss",
+            "teacher": {"grids": (1,)},
+            "clip_zss": {"labels": {"split": "none"}, "loss": {"prototype_weight": 0.0}},
+        }
+    )
     source = labels.build_label_source(config, 0, (), (), 224)
     found = source.load(0, "a")
     assert found.labels.shape == (56, 56) and (found.labels == -1).all()

@@ -1,10 +1,13 @@
 """K-means, fusion and fused maps, against slow references and by hand."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
+from zeroseg_jax.config import RegionsConfig
 from zeroseg_jax.teacher import clustering as regions
-from zeroseg_jax.teacher.clustering import RegionSettings, find_regions
+from zeroseg_jax.teacher.clustering import find_regions
 
 
 def unit(rows):
@@ -90,7 +93,7 @@ def three_things():
     return tokens.astype(np.float32), truth
 
 
-SMALL = RegionSettings(windows=(3, 6), merge_above=0.8)
+SMALL = RegionsConfig(seed_windows=(3, 6), merge_cosine=0.8)
 
 
 def test_regions_are_the_things_nobody_annotated():
@@ -116,11 +119,11 @@ def test_edges_of_the_input():
     assert nothing.count == 0 and (nothing.ids == regions.NONE).all()
     one = np.zeros_like(truth, bool)
     one[7, 7] = True
-    few = find_regions(tokens, one, RegionSettings(windows=(3, 6), least_share=0.0))
+    few = find_regions(tokens, one, RegionsConfig(seed_windows=(3, 6), min_share=0.0))
     assert few.seeds > 1 and few.count == 1 and few.ids[7, 7] == 0
     assert find_regions(tokens, one, SMALL).dropped_tokens == 1
-    with pytest.raises(ValueError, match=r"zss.windows: 13 tokens do not fit .* 12 x 12"):
-        find_regions(tokens, truth > 0, RegionSettings(windows=(13,)))
+    with pytest.raises(ValueError, match="seed_windows: 13 tokens do not fit .* 12 x 12"):
+        find_regions(tokens, truth > 0, RegionsConfig(seed_windows=(13,)))
     tokens[0, 0, 0] = np.nan
     with pytest.raises(ValueError, match="not finite"):
         find_regions(tokens, truth > 0, SMALL)
@@ -129,10 +132,10 @@ def test_edges_of_the_input():
 def test_too_many_regions_are_merged_and_counted():
     rng = np.random.default_rng(5)
     tokens = rng.normal(size=(12, 12, 16)).astype(np.float32)
-    settings = RegionSettings(windows=(3,), merge_above=0.99, least_share=0.0, regions_max=5)
+    settings = RegionsConfig(seed_windows=(3,), merge_cosine=0.99, min_share=0.0, max_regions=5)
     found = find_regions(tokens, np.ones((12, 12), bool), settings)
     free = find_regions(
-        tokens, np.ones((12, 12), bool), RegionSettings((3,), 10, 0.99, 0.0, regions_max=99)
+        tokens, np.ones((12, 12), bool), dataclasses.replace(settings, max_regions=99)
     )
     assert found.count == 5 and found.overflow == free.count - 5 > 0
     assert set(np.unique(found.ids)) == set(range(5))

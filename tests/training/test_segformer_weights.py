@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from zeroseg_jax.config import ZssConfig
+from zeroseg_jax.config import DenseStudentConfig
 from zeroseg_jax.models.clip_zss import segformer
 from zeroseg_jax.models.clip_zss import segformer_weights as weights
 
@@ -94,8 +94,8 @@ def test_what_does_not_fit_is_one_sentence(saved, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "bert"}))
     with pytest.raises(ValueError, match="model_type is 'bert', not 'segformer'"):
         weights.read_segformer(tmp_path)
-    with pytest.raises(ValueError, match="set zss.encoder to its size"):
-        weights.start_from_segformer({}, directory, ZssConfig(encoder="mit_b0"))
+    with pytest.raises(ValueError, match="set clip_zss.student.encoder to its size"):
+        weights.start_from_segformer({}, directory, DenseStudentConfig(encoder="mit_b0"))
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "model.safetensors").write_bytes(b"\x00" * 20)
     with pytest.raises(ValueError, match="not a whole safetensors file"):

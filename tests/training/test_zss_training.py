@@ -31,10 +31,11 @@ TINY = {
         "embed_dim": 128,
         "encoder": {"width": 16, "depth": 1, "heads": 2, "patch_px": 8},
     },
-    "zss": {
-        "windows": (2,), "prompts": "playground", "synthesizer_width": 16,
-        "synthesizer_heads": 2, "synthesizer_depth": 1, "regions_max": 4, "loss_local": 1.0,
-        "bank_size": 12,
+    "clip_zss": {
+        "labels": {"prompts": "playground"},
+        "student": {"synthesizer_width": 16, "synthesizer_heads": 2, "synthesizer_depth": 1},
+        "regions": {"seed_windows": (2,), "max_regions": 4},
+        "loss": {"local_weight": 1.0, "memory_size": 12},
     },
     "teacher": {"grids": (1,)},
     "data": {"images": 24},
@@ -68,13 +69,21 @@ def prepared(tmp_path_factory, clip):
 
 
 def configure(prepared, changes=None, **optim):
-    config = from_mapping(TINY)
+    config = from_mapping({**TINY, "clip_zss": change(changes)})
     return dataclasses.replace(
         config,
-        zss=dataclasses.replace(config.zss, **(changes or {})),
         data=dataclasses.replace(config.data, bank=str(prepared[0])),
         optim=dataclasses.replace(config.optim, **optim),
     )
+
+
+def change(changes=None):
+    """Return TINY's clip_zss with {"group.field": value} replaced."""
+    groups = {name: dict(fields) for name, fields in TINY["clip_zss"].items()}
+    for name, value in (changes or {}).items():
+        group, field = name.split(".")
+        groups[group][field] = value
+    return groups
 
 
 @pytest.fixture(scope="module")
@@ -205,20 +214,26 @@ def test_resumed_equals_undisturbed(prepared, tmp_path, clip, whole):
 
 def test_misfits_are_named(prepared, tmp_path, clip):
     with pytest.raises(ValueError, match="bank: merge_above is 0.85 there but 0.5"):
-        train(configure(prepared, {"merge_above": 0.5}), tmp_path, teacher=clip, options=QUIET)
+        train(
+            configure(prepared, {"regions.merge_cosine": 0.5}),
+            tmp_path,
+            teacher=clip,
+            options=QUIET,
+        )
     with pytest.raises(ValueError, match="begun with merge_above"):
-        changed = configure(prepared, {"merge_above": 0.5})
+        changed = configure(prepared, {"regions.merge_cosine": 0.5})
         pseudo_labels.prepare_regions(changed, prepared[0], clip, quiet)
     for changes, sentence in (
-        ({"label_stride": 5}, "zss.label_stride: 5"),
-        ({"encoder": "mit_b9"}, "zss.encoder: 'mit_b9'"),
-        ({"split": "none"}, "zss.split: 'none' has no seen words"),
-        ({"merge_above": 2.0}, "zss.merge_above"),
-        ({f"loss_{n}": 0.0 for n in ("pixel", "focal", "dice", "global", "prototype", "local")},
-         "every loss has weight 0"),
+        ({"labels.stride_px": 5}, "clip_zss.labels.stride_px: 5"),
+        ({"student.encoder": "mit_b9"}, "clip_zss.student.encoder: 'mit_b9'"),
+        ({"labels.split": "none"}, "clip_zss.labels.split: 'none' has no seen classes"),
+        ({"regions.merge_cosine": 2.0}, "clip_zss.regions.merge_cosine"),
+        ({f"loss.{name}_weight": 0.0
+          for name in ("pixel", "focal", "dice", "global", "prototype", "local")},
+         "every term has weight 0"),
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=sentence):
-            from_mapping({**TINY, "zss": {**TINY["zss"], **changes}})
+            from_mapping({**TINY, "clip_zss": change(changes)})
 
 
 def test_evaluation_needs_the_encoder_and_words_alone(whole):
@@ -228,7 +243,7 @@ def test_evaluation_needs_the_encoder_and_words_alone(whole):
     segmenter = DenseStudentSegmenter(params, config, text, get_preset("zss", "playground/zss"))
     image = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
     scored = segmenter.score(image[None].astype(np.float32))
-    student = dense_student.build_dense_student(config.model, config.zss)
+    student = dense_student.build_dense_student(config.model, config.clip_zss.student)
     pixels = (image / 255 - np.array(config.data.mean)) / np.array(config.data.std)
     features = dense_student.apply_dense(student, params, pixels[None].astype(np.float32))
     features = np.asarray(features).reshape(16, 128)
@@ -244,7 +259,7 @@ def test_starts(whole, clip):
         "width": 128, "depth": 4, "heads": 2, "patch_px": 8, "activation": "quick_gelu",
         "norm_eps": 1e-5, "pre_norm": True, "positions": "learned"}}  # fmt: skip
     config = from_mapping({**TINY, "model": model})
-    student = dense_student.build_dense_student(config.model, config.zss)
+    student = dense_student.build_dense_student(config.model, config.clip_zss.student)
     params = jax.jit(lambda key: dense_student.init_dense_params(student, key))(jax.random.key(0))
     from_tower = dense_student.init_dense_from_teacher(params, clip.vision_params, config.model)
     images = np.random.default_rng(0).normal(size=(1, 96, 96, 3)).astype(np.float32)
@@ -257,7 +272,9 @@ def test_starts(whole, clip):
         started["encoder"]["blocks_0"]["mlp"]["fc1"]["kernel"],
         trained["encoder"]["blocks_0"]["mlp"]["fc1"]["kernel"],
     )
-    with pytest.raises(ValueError, match="zss.encoder_weights: .* model.encoder makes it"):
+    with pytest.raises(
+        ValueError, match="clip_zss.student.encoder_weights: .* model.encoder makes it"
+    ):
         dense_student.init_dense_from_zeroseg(
             load_params(whole)[0], trained, from_mapping(TINY).model
         )
@@ -280,12 +297,10 @@ def test_a_bank_of_more_grids_serves_the_whole_image_alone_and_views(
 
 def test_a_mirrored_image_is_held_against_its_own_views(clip):
     """The teacher's views are not mirrored, so the student's features are turned back for GLM."""
-    config = from_mapping({**TINY, "teacher": {"grids": (1, 2)}})
-    zss = dataclasses.replace(config.zss, flip=True, latent=False, loss_local=0.0,
-                              loss_pixel=0.0, loss_focal=0.0, loss_dice=0.0,
-                              loss_prototype=0.0)  # fmt: skip
-    config = dataclasses.replace(config, zss=zss)
-    student = dense_student.build_dense_student(config.model, zss)
+    off = {f"loss.{name}_weight": 0.0 for name in ("local", "pixel", "focal", "dice", "prototype")}
+    groups = change({"student.flip": True, "loss.latent": False, **off})
+    config = from_mapping({**TINY, "teacher": {"grids": (1, 2)}, "clip_zss": groups})
+    student = dense_student.build_dense_student(config.model, config.clip_zss.student)
     text = np.zeros((1, 128), np.float32)
     loss_fn = objective_zss.build_loss(config, student, text)
     rng = np.random.default_rng(0)

@@ -67,7 +67,7 @@ class SeenLabelSource:
         if known.any() and not 0 <= full[known].min() <= full[known].max() < self._classes:
             raise ImageError(
                 f"{name}: its mask holds {full[known].min()}..{full[known].max()}, but classes are "
-                f"0..{self._classes - 1} and {VOID} is void; see zss.zero_is_nothing."
+                f"0..{self._classes - 1} and {VOID} is void; see clip_zss.labels.zero_is_void."
             )
         hidden = np.array([(full == i).sum() for i in self._unseen], np.int64)
         small = _sample(full, self._side)
@@ -96,19 +96,21 @@ def encode_scene(labels: Labels) -> np.ndarray:
     return np.where(labels.thing > 0, labels.thing - 1, stuff).astype(np.int32)
 
 
-def read_folder(directory: str, zero_is_nothing: bool) -> ReadLabels:
+def read_folder(directory: str, zero_is_void: bool) -> ReadLabels:
     """Return a reader of index PNGs that have their image's name.
 
     Args:
       directory: of the masks, laid out as the images are.
-      zero_is_nothing: class k is written as k + 1, and 0 is nothing.
+      zero_is_void: class k is written as k + 1, and 0 is nothing.
 
     Raises:
       ValueError: no such folder.
     """
     root = Path(directory)
     if not root.is_dir():
-        raise ValueError(f"zss.labels: {directory} is not a folder; name the one with the masks.")
+        raise ValueError(
+            f"clip_zss.labels.directory: {directory} is not a folder; name the folder of masks."
+        )
 
     def read(index: int, name: str) -> np.ndarray:
         del index
@@ -121,7 +123,7 @@ def read_folder(directory: str, zero_is_nothing: bool) -> ReadLabels:
             raise ImageError(f"{path}: no mask that can be read ({error}).") from error
         if labels.ndim != 2:
             raise ImageError(f"{path}: the mask has {labels.ndim} axes; an index PNG has two.")
-        if zero_is_nothing:
+        if zero_is_void:
             labels = np.where((labels == 0) | (labels == VOID), VOID, labels - 1)
         return labels
 
@@ -138,7 +140,8 @@ def build_label_source(
       classes, seen, unseen: the split; without classes every pixel is unannotated.
       scene_px: side at which the Playground's scenes are drawn.
     """
-    side = config.model.image_px // config.zss.label_stride
+    settings = config.clip_zss.labels
+    side = config.model.image_px // settings.stride_px
     if not classes:
 
         def read(index: int, name: str) -> np.ndarray:
@@ -148,5 +151,5 @@ def build_label_source(
     elif config.data.source == "playground":
         read = read_playground(config.data.scene_seed, scene_px)
     else:
-        read = read_folder(config.zss.labels, config.zss.zero_is_nothing)
+        read = read_folder(settings.directory, settings.zero_is_void)
     return SeenLabelSource(read, classes, seen, unseen, side)

@@ -184,13 +184,13 @@ class DenseStudentSegmenter(_PatchSegmenter):
         devices: list[jax.Device] | None = None,
     ):
         self.native_px = config.model.image_px
-        self.patch_px = dense.cell_px(config.model, config.zss)
-        student = dense.build_dense_student(config.model, config.zss)
+        self.patch_px = dense.cell_px(config.model, config.clip_zss.student)
+        student = dense.build_dense_student(config.model, config.clip_zss.student)
         # The synthesizer works in training only.
         weights = {name: part for name, part in params.items() if name != "synthesizer"}
         super().__init__(
             lambda weights, pixels: dense.apply_dense(student, weights, pixels),
-            weights, (config.data.mean, config.data.std), config.zss.alpha,
+            weights, (config.data.mean, config.data.std), config.clip_zss.loss.seen_scale,
             text, preset, owners, devices,
         )  # fmt: skip
 

@@ -17,19 +17,10 @@ import math
 
 import numpy as np
 
+from zeroseg_jax.config import RegionsConfig
+
 _NORM_EPS = 1e-12
 NONE = -1  # of a token that belongs to no region
-
-
-@dataclasses.dataclass(frozen=True)
-class RegionSettings:
-    """What the paper leaves open, see config.ZssConfig for the meaning of each."""
-
-    windows: tuple[int, ...] = (8, 16)
-    iterations: int = 10
-    merge_above: float = 0.85
-    least_share: float = 0.01
-    regions_max: int = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,10 +29,10 @@ class Regions:
 
     Attributes:
       ids: int16 (h, w), 0 .. count - 1, and NONE where annotated or too small to count.
-      count: regions, at most regions_max.
+      count: regions, at most max_regions.
       seeds: windows that held a token to cluster.
-      overflow: regions that had to be merged because there were more than regions_max.
-      dropped_tokens: tokens of regions below least_share.
+      overflow: regions that had to be merged because there were more than max_regions.
+      dropped_tokens: tokens of regions below min_share.
     """
 
     ids: np.ndarray
@@ -51,13 +42,13 @@ class Regions:
     dropped_tokens: int
 
 
-def find_regions(tokens: np.ndarray, free: np.ndarray, settings: RegionSettings) -> Regions:
+def find_regions(tokens: np.ndarray, free: np.ndarray, settings: RegionsConfig) -> Regions:
     """Cut the unannotated part of an image into regions.
 
     Args:
       tokens: float (h, w, E), of any length.
       free: bool (h, w), True where nobody annotated; only these are clustered.
-      settings: windows in tokens, limits.
+      settings: clip_zss.regions of the config.
 
     Returns:
       Regions; none where nothing is free.
@@ -73,12 +64,12 @@ def find_regions(tokens: np.ndarray, free: np.ndarray, settings: RegionSettings)
         raise ValueError("regions: the teacher's tokens are not finite; check its weights.")
     flat = normalise(tokens.reshape(h * w, width).astype(np.float32))
     inside = free.ravel()
-    seeds = average_windows(flat, free, settings.windows)
-    assignment, centroids = cluster_tokens(flat[inside], seeds, settings.iterations)
+    seeds = average_windows(flat, free, settings.seed_windows)
+    assignment, centroids = cluster_tokens(flat[inside], seeds, settings.kmeans_iterations)
     sizes = np.bincount(assignment, minlength=len(centroids))
-    merged = fuse_clusters(centroids, sizes, settings.merge_above)[assignment]
-    kept = _drop_small(merged, settings.least_share * h * w)
-    kept, overflow = _limit(kept, flat[inside], settings.regions_max)
+    merged = fuse_clusters(centroids, sizes, settings.merge_cosine)[assignment]
+    kept = _drop_small(merged, settings.min_share * h * w)
+    kept, overflow = _limit(kept, flat[inside], settings.max_regions)
     ids.ravel()[inside] = kept
     return Regions(ids, int(kept.max()) + 1, len(seeds), overflow, int((kept == NONE).sum()))
 
@@ -113,8 +104,8 @@ def _common_block(h: int, w: int, sides: tuple[int, ...]) -> int:
     for side in sides:
         if not 1 <= side <= min(h, w):
             raise ValueError(
-                f"zss.windows: {side} tokens do not fit the teacher's grid of {h} x {w}; use "
-                "smaller windows or a larger zss.dense_px."
+                f"clip_zss.regions.seed_windows: {side} tokens do not fit the teacher's grid of "
+                f"{h} x {w}; use smaller windows or a larger clip_zss.regions.teacher_px."
             )
     # An odd side slides by the half rounded down, which only blocks of one token can do.
     return math.gcd(h, w, *sides, *(max(side // 2, 1) for side in sides))

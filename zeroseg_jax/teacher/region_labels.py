@@ -26,7 +26,7 @@ from zeroseg_jax.data.region_records import FOLDER, FusedSource, encode_regions
 from zeroseg_jax.data.seen_labels import SeenLabels, SeenLabelSource, build_label_source
 from zeroseg_jax.data.sources import SCENE_PX
 from zeroseg_jax.teacher import Teacher
-from zeroseg_jax.teacher.clustering import RegionSettings, find_regions, free_tokens, fuse_labels
+from zeroseg_jax.teacher.clustering import find_regions, free_tokens, fuse_labels
 from zeroseg_jax.teacher.views import build_encoder
 
 _BATCH = 16  # squares in one forward of the teacher
@@ -38,23 +38,31 @@ _LOG_SECONDS = 5.0
 
 def region_settings(config: Config, split: Split, teacher_digest: str) -> dict[str, Any]:
     """Return what regions depend on and training must agree with."""
-    zss = config.zss
     return {
         "teacher": teacher_digest,
         "image_px": config.model.image_px,
         "split": split.name,
         "seen_words": [list(names) for names in split.seen_words],
         "unseen_words": [list(names) for names in split.unseen_words],
-        "labels": zss.labels,
-        "label_stride": zss.label_stride,
-        "dense_px": zss.dense_px or config.model.image_px,
-        "readout": zss.readout,
-        "windows": list(zss.windows),
-        "iterations": zss.iterations,
-        "merge_above": zss.merge_above,
-        "least_share": zss.least_share,
-        "regions_max": zss.regions_max,
-        "local_view": zss.local_view if zss.loss_local else "",
+        **describe_settings(config),
+    }
+
+
+def describe_settings(config: Config) -> dict[str, Any]:
+    """Return the fields of clip_zss that region records depend on, by their names in a manifest."""
+    labels, regions = config.clip_zss.labels, config.clip_zss.regions
+    return {
+        "split": labels.split,
+        "labels": labels.directory,
+        "label_stride": labels.stride_px,
+        "dense_px": regions.teacher_px or config.model.image_px,
+        "readout": regions.readout,
+        "windows": list(regions.seed_windows),
+        "iterations": regions.kmeans_iterations,
+        "merge_above": regions.merge_cosine,
+        "least_share": regions.min_share,
+        "regions_max": regions.max_regions,
+        "local_view": regions.local_view if config.clip_zss.loss.local_weight else "",
     }
 
 
@@ -83,7 +91,7 @@ def prepare_regions(
       ValueError: no finished bank, settings that do not fit the grid, or a mask that cannot be
         read; names it.
     """
-    split = get_split(config.zss.split)
+    split = get_split(config.clip_zss.labels.split)
     images = bank.BankSource(directory)
     settings = region_settings(config, split, clip.digest)
     folder = directory / FOLDER
@@ -146,19 +154,17 @@ class _Worker:
     ):  # fmt: skip
         self.config, self.split, self.clip = config, split, clip
         self.images, self.labels = images, labels
-        self.side = config.zss.dense_px or config.model.image_px
+        self.side = config.clip_zss.regions.teacher_px or config.model.image_px
         self.grid = self.side // clip.patch_px
-        map_px = config.model.image_px // config.zss.label_stride
+        map_px = config.model.image_px // config.clip_zss.labels.stride_px
         if self.side % clip.patch_px or map_px % self.grid:
             raise ValueError(
-                f"zss.dense_px: {self.side} px are {self.side / clip.patch_px:g} tokens a side, "
-                f"which do not divide the label map's {map_px} px; change it or zss.label_stride."
+                f"clip_zss.regions.teacher_px: {self.side} px are {self.side / clip.patch_px:g} "
+                f"tokens a side, which do not divide the label map's {map_px} px; change it or "
+                "clip_zss.labels.stride_px."
             )
-        zss = config.zss
-        self.settings = RegionSettings(
-            zss.windows, zss.iterations, zss.merge_above, zss.least_share, zss.regions_max
-        )
-        self._encode_views = build_encoder(clip) if zss.loss_local else None
+        self.settings = config.clip_zss.regions
+        self._encode_views = build_encoder(clip) if config.clip_zss.loss.local_weight else None
 
     def encode(self, rows: range, pool: concurrent.futures.Executor) -> list[bytes]:
         """Return the records of images `rows` of the bank."""
@@ -180,7 +186,7 @@ class _Worker:
         pixels = (padded.astype(np.float32) / 255 - np.float32(self.clip.mean)) / np.float32(
             self.clip.std
         )
-        tokens = self.clip.dense(pixels, self.config.zss.readout)
+        tokens = self.clip.dense(pixels, self.settings.readout)
         return np.asarray(tokens, np.float32)[: len(squares)]
 
     def _find(self, item: dict[str, Any], tokens: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
@@ -209,13 +215,14 @@ class _Worker:
         """Encode each region as the teacher sees it: float16 (K, E) an image."""
         if self._encode_views is None:
             return [np.zeros((0, self.clip.embed_dim), np.float16) for _ in items]
-        zss, seen = self.config.zss, len(self.split.seen)
-        shape = (zss.regions_max, self.clip.embed_dim)
+        seen = len(self.split.seen)
+        shape = (self.settings.max_regions, self.clip.embed_dim)
         local = [np.zeros(shape, np.float16) for _ in items]
         places, views = [], []
         for i, (item, ids) in enumerate(zip(items, fused, strict=True)):
             for k in range(int(ids.max()) + 1 - seen):
-                view = view_region(item["image"], ids == seen + k, zss.local_view, self.clip)
+                region = ids == seen + k
+                view = view_region(item["image"], region, self.settings.local_view, self.clip)
                 places.append((i, k))
                 views.append(view)
         for start in range(0, len(views), 4 * _BATCH):
@@ -313,7 +320,7 @@ def write_report(directory: Path, split: Split, log: Callable[[str], None]) -> d
         f"regions: {content['regions_per_image']:.2f} an image; "
         f"{content['images_all_annotated']} images wholly annotated, "
         f"{content['images_not_annotated']} not at all; "
-        f"{content['regions_merged_over_regions_max']} merged over zss.regions_max"
+        f"{content['regions_merged_over_regions_max']} merged over clip_zss.regions.max_regions"
     )
     if split.unseen:
         log(f"regions: pixels of unseen classes that became ignore: "

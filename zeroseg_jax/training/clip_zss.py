@@ -49,7 +49,7 @@ def build(config: Config, teacher: Teacher, seen_words: list[list[str]]) -> ZssP
       ValueError: weights to start from that do not fit the student.
     """
     student = _build_student(config)
-    text = embed_seen(teacher, seen_words, config.zss.prompts)
+    text = embed_seen(teacher, seen_words, config.clip_zss.labels.prompts)
     return _build_parts(config, student, text, _build_start(config, student, teacher))
 
 
@@ -62,12 +62,12 @@ def build_abstract(config: Config) -> ZssParts:
 
 def _build_student(config: Config) -> dense.DenseStudent:
     return dense.build_dense_student(
-        config.model, config.zss, jnp.dtype(config.run.dtype), remat=config.run.remat
+        config.model, config.clip_zss.student, jnp.dtype(config.run.dtype), remat=config.run.remat
     )
 
 
 def _build_parts(config: Config, student: dense.DenseStudent, text: np.ndarray, start) -> ZssParts:
-    size = (config.zss.bank_size, config.model.embed_dim)
+    size = (config.clip_zss.loss.memory_size, config.model.embed_dim)
 
     def remember(memory, batch):
         tokens = batch["features"][:, 0].astype(jnp.float32)
@@ -99,16 +99,16 @@ def build_loss(config: Config, student: dense.DenseStudent, text: np.ndarray):
       (B, Hpx, Wpx, 3), "features" (B, V, E) whose row 0 is the whole image, "fused" int16
       (B, H, W) and "local" (B, K, E); memory has "bank" (M, E).
     """
-    zss = config.zss
+    settings = config.clip_zss
     mean, std = (jnp.array(v, jnp.float32) for v in (config.data.mean, config.data.std))
-    classes = len(text) + zss.regions_max
+    classes = len(text) + settings.regions.max_regions
     windows = list_windows(config)
 
     def loss_fn(params, batch, key, memory):
         images = (batch["image"].astype(jnp.float32) / 255 - mean) / std
         fused = batch["fused"].astype(jnp.int32)
         turned = jnp.zeros(len(images), bool)
-        if zss.flip:
+        if settings.student.flip:
             turned = jax.random.bernoulli(key, shape=(len(images),))
             images = jnp.where(turned[:, None, None, None], images[:, :, ::-1], images)
             fused = jnp.where(turned[:, None, None], fused[:, :, ::-1], fused)
@@ -120,13 +120,13 @@ def build_loss(config: Config, student: dense.DenseStudent, text: np.ndarray):
         prototypes = dense.apply_synthesizer(
             student,
             params,
-            jax.lax.stop_gradient(means) if zss.stop_gradient else means,
+            jax.lax.stop_gradient(means) if settings.loss.stop_gradient else means,
             present,
             views[:, :1],
         )
         teacher = losses_zss.TeacherView(views, memory["bank"], jnp.asarray(text), batch["local"])
         loss, metrics = losses_zss.total_loss(
-            features, fused, means, present, prototypes, teacher, zss,
+            features, fused, means, present, prototypes, teacher, settings.loss,
             weights=jnp.asarray(cell_weights(h, windows)), turned=turned,
         )  # fmt: skip
         return loss.mean(), {name: value.mean() for name, value in metrics.items()}
@@ -135,16 +135,17 @@ def build_loss(config: Config, student: dense.DenseStudent, text: np.ndarray):
 
 
 def _build_start(config: Config, student: dense.DenseStudent, teacher: Teacher):
-    weights, model = config.zss.encoder_weights, config.model
-    trained = load_params(weights)[0] if weights and config.zss.encoder == "vit" else None
+    settings, model = config.clip_zss.student, config.model
+    weights = settings.encoder_weights
+    trained = load_params(weights)[0] if weights and settings.encoder == "vit" else None
 
     def init_params(key):
         params = dense.init_dense_params(student, key)
         if trained is not None:
             return dense.init_dense_from_zeroseg(params, trained, model)
         if weights:
-            return start_from_segformer(params, weights, config.zss)
-        if config.zss.encoder == "vit" and model.encoder.init == "teacher":
+            return start_from_segformer(params, weights, settings)
+        if settings.encoder == "vit" and model.encoder.init == "teacher":
             return dense.init_dense_from_teacher(params, teacher.vision_params, model)
         return params
 

@@ -15,6 +15,7 @@ from zeroseg_jax.data import bank, pipeline, sources
 from zeroseg_jax.data import region_records as regions
 from zeroseg_jax.data.views import grid_windows, list_windows
 from zeroseg_jax.teacher import Teacher
+from zeroseg_jax.teacher.region_labels import describe_settings
 from zeroseg_jax.teacher.views import build_encoder
 
 # Records whose features make the mean that the student starts at.
@@ -35,8 +36,8 @@ def describe_batch(config: Config) -> dict[str, jax.ShapeDtypeStruct]:
         ),
     }
     if config.objective == "clip_zss":
-        zss = config.zss
-        map_px, local = side // zss.label_stride, zss.regions_max if zss.loss_local else 0
+        map_px = side // config.clip_zss.labels.stride_px
+        local = config.clip_zss.regions.max_regions if config.clip_zss.loss.local_weight else 0
         shapes["fused"] = jax.ShapeDtypeStruct((count, map_px, map_px), np.int16)
         shapes["local"] = jax.ShapeDtypeStruct((count, local, config.model.embed_dim), np.float16)
     return shapes
@@ -189,15 +190,11 @@ def _take_part(
 
 def _check_regions(config: Config, manifest: dict[str, Any]) -> list[list[str]]:
     """Refuse regions of other settings; return the seen words."""
-    wanted = {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in dataclasses.asdict(config.zss).items()
-        if name in manifest
-    }
-    wanted["dense_px"] = wanted["dense_px"] or config.model.image_px
-    # Without the local term the views are not looked at, whether they are there or not.
-    wanted["local_view"] = config.zss.local_view if config.zss.loss_local else None
-    bank.check_manifest(manifest, {k: v for k, v in wanted.items() if v is not None})
+    wanted = {k: v for k, v in describe_settings(config).items() if k in manifest}
+    # Without the local term its views are not read, whether or not the bank holds them.
+    if not config.clip_zss.loss.local_weight:
+        wanted.pop("local_view", None)
+    bank.check_manifest(manifest, wanted)
     return manifest["seen_words"]
 
 

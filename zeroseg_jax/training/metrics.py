@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from zeroseg_jax.config import Config, to_mapping
+from zeroseg_jax.config import Config, rename_old, to_mapping
 from zeroseg_jax.training.timing import Goodput
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -149,7 +149,9 @@ def _check_room(workdir: Path, state_bytes: int) -> None:
 
 def _compare_configs(manifest: Path, config: dict[str, Any]) -> list[str]:
     """List the fields that differ from a manifest's and that touch the numbers."""
-    before = _flatten(json.loads(manifest.read_text())["config"])
+    # A field that the manifest lacks was at its default.
+    before = _flatten(rename_old(json.loads(manifest.read_text())["config"]))
+    before = _flatten(json.loads(json.dumps(to_mapping(Config())))) | before
     # Through JSON, so that tuples compare as lists.
     now = _flatten(json.loads(json.dumps(config)))
     return [

@@ -89,7 +89,7 @@ def get_split(name: str) -> Split:
       ValueError: an unknown name, or words that are seen and unseen at once.
     """
     if name not in SPLITS:
-        raise ValueError(f"zss.split: {name!r} is not known; {suggest(name, SPLITS)}")
+        raise ValueError(f"clip_zss.labels.split: {name!r} is not known; {suggest(name, SPLITS)}")
     if name == "none":
         return Split(name, 0, (), (), (), ())
     if name == "context":
@@ -122,7 +122,9 @@ def build_split(name: str, words: tuple[tuple[str, ...], ...], unseen: tuple[int
     """
     outside = [i for i in unseen if not 0 <= i < len(words)]
     if outside:
-        raise ValueError(f"zss.split {name}: class {outside[0]} is not one of {len(words)}.")
+        raise ValueError(
+            f"clip_zss.labels.split {name}: class {outside[0]} is not one of {len(words)}."
+        )
     seen = tuple(i for i in range(len(words)) if i not in unseen)
     seen_words = tuple(words[i] for i in seen)
     unseen_words = tuple(words[i] for i in unseen)
@@ -131,7 +133,8 @@ def build_split(name: str, words: tuple[tuple[str, ...], ...], unseen: tuple[int
     }
     if both:
         raise ValueError(
-            f"zss.split {name}: {', '.join(sorted(both))} would be seen and unseen at once; give "
+            f"clip_zss.labels.split {name}: {', '.join(sorted(both))} would be seen and unseen at "
+            "once; give "
             "each class words of its own."
         )
     return Split(name, len(words), seen, tuple(unseen), seen_words, unseen_words)
@@ -153,7 +156,9 @@ def _find(word: str, words: tuple[tuple[str, ...], ...]) -> int:
     for i, names in enumerate(words):
         if wanted & {name.replace(" ", "").lower() for name in names}:
             return i
-    raise ValueError(f"zss.split context: no class is called {word!r} in its list of words.")
+    raise ValueError(
+        f"clip_zss.labels.split context: no class is called {word!r} in its list of words."
+    )
 
 
 _OTHER_NAMES = {

@@ -13,7 +13,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from zeroseg_jax.config import ZSS_TERMS, ZssConfig
+from zeroseg_jax.config import ClipZssLossConfig
 
 Array = jax.Array
 _NORM_EPS = 1e-6
@@ -271,7 +271,7 @@ def total_loss(
     present: Array,
     prototypes: Array,
     teacher: TeacherView,
-    config: ZssConfig,
+    config: ClipZssLossConfig,
     *,
     weights: Array,
     turned: Array,
@@ -300,11 +300,11 @@ def total_loss(
         fused = jnp.where(fused < seen, fused, -1)
         prototypes, present = prototypes[:, :seen], present[:, :seen]
     logits = concat_logits(
-        cells, teacher.text, prototypes[:, seen:], alpha=config.alpha, beta=config.beta
+        cells, teacher.text, prototypes[:, seen:], alpha=config.seen_scale, beta=config.latent_scale
     )
     logits = enlarge(logits, (h, w), size)
     is_seen = jnp.arange(logits.shape[-1]) < seen
-    importance = jnp.where(is_seen, 1.0, config.latent_weight)
+    importance = jnp.where(is_seen, 1.0, config.latent_importance)
     choices = is_seen | present
     target = jax.nn.one_hot(fused, logits.shape[-1], dtype=jnp.float32)
     tau = config.temperature
@@ -324,9 +324,9 @@ def total_loss(
             form=config.local_form,
         ),
     }
-    weight_of = {name: getattr(config, f"loss_{name}") for name in ZSS_TERMS}
+    weight_of = {name: getattr(config, f"{name}_weight") for name in terms}
     # A term of weight 0 costs nothing and is not logged.
-    parts = {name: terms[name]() for name in ZSS_TERMS if weight_of[name]}
+    parts = {name: term() for name, term in terms.items() if weight_of[name]}
     loss = sum(weight_of[name] * value for name, value in parts.items())
     metrics = {f"loss_{name}": value for name, value in parts.items()}
     metrics["latent_regions"] = present[:, seen:].sum(axis=-1).astype(jnp.float32)

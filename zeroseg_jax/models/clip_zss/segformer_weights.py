@@ -16,7 +16,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from zeroseg_jax.config import ZssConfig
+from zeroseg_jax.config import DenseStudentConfig
 from zeroseg_jax.models.clip_zss.segformer import MIT_SIZES, MitConfig
 
 _BATCH_NORM_EPS = 1e-5  # torch's default, which SegFormer keeps
@@ -96,23 +96,24 @@ def read_segformer(directory: str | Path) -> dict[str, dict[str, Any]]:
 
 
 def start_from_segformer(
-    params: dict[str, Any], directory: str | Path, zss: ZssConfig
+    params: dict[str, Any], directory: str | Path, settings: DenseStudentConfig
 ) -> dict[str, Any]:
     """Start MiT, and the head where there is one, from Hugging Face's files.
 
     Raises:
-      ValueError: files that are not a SegFormer of zss.encoder's size.
+      ValueError: files that are not a SegFormer of clip_zss.student.encoder's size.
     """
     found = read_mit_config(directory)
-    if found != MIT_SIZES[zss.encoder]:
+    if found != MIT_SIZES[settings.encoder]:
         raise ValueError(
-            f"zss.encoder_weights: {directory} has {found}, but zss.encoder is {zss.encoder} with "
-            f"{MIT_SIZES[zss.encoder]}; set zss.encoder to its size."
+            f"clip_zss.student.encoder_weights: {directory} has {found}, but "
+            f"clip_zss.student.encoder is {settings.encoder} with {MIT_SIZES[settings.encoder]}; "
+            "set clip_zss.student.encoder to its size."
         )
     read = read_segformer(directory)
-    if "head" in read and len(read["head"]["fuse"]["bias"]) != zss.head_width:
+    if "head" in read and len(read["head"]["fuse"]["bias"]) != settings.head_width:
         raise ValueError(
-            f"zss.head_width: {zss.head_width}, but the head in {directory} is "
+            f"clip_zss.student.head_width: {settings.head_width}, but the head in {directory} is "
             f"{len(read['head']['fuse']['bias'])} wide; set it so."
         )
     return jax.tree.map(jnp.array, {**params, **read})

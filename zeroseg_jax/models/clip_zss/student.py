@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from zeroseg_jax.config import ModelConfig, ZssConfig
+from zeroseg_jax.config import DenseStudentConfig, ModelConfig
 from zeroseg_jax.models.clip_zss.segformer import MIT_SIZES, AllMlpHead, MixTransformer
 from zeroseg_jax.models.clip_zss.synthesizer import Synthesizer
 from zeroseg_jax.models.encoder import Encoder
@@ -28,25 +28,28 @@ class DenseStudent(nn.Module):
     """Encoder, head, and synthesizer as a linen module; use the functions below."""
 
     model: ModelConfig
-    zss: ZssConfig
+    settings: DenseStudentConfig
     dtype: Any = jnp.float32
     remat: str = "none"
 
     def setup(self):
-        zss = self.zss
-        if zss.encoder == "vit":
+        settings = self.settings
+        if settings.encoder == "vit":
             self.encoder = Encoder(self.model.encoder, self.model.image_px, self.dtype, self.remat)
         else:
-            self.encoder = MixTransformer(MIT_SIZES[zss.encoder], self.dtype, self.remat)
-            self.head = AllMlpHead(zss.head_width, self.dtype)
+            self.encoder = MixTransformer(MIT_SIZES[settings.encoder], self.dtype, self.remat)
+            self.head = AllMlpHead(settings.head_width, self.dtype)
         self.projection = nn.Dense(self.model.embed_dim, dtype=self.dtype)
         self.synthesizer = Synthesizer(
-            zss.synthesizer_width, zss.synthesizer_depth, zss.synthesizer_heads, self.dtype
+            settings.synthesizer_width,
+            settings.synthesizer_depth,
+            settings.synthesizer_heads,
+            self.dtype,
         )
 
     def __call__(self, images: Array) -> Array:
         """Embed every cell of the student's grid; see `apply_dense`."""
-        if self.zss.encoder == "vit":
+        if self.settings.encoder == "vit":
             tokens, _ = self.encoder(images)
             patch = self.model.encoder.patch_px
             h, w = images.shape[1] // patch, images.shape[2] // patch
@@ -67,10 +70,14 @@ class DenseStudent(nn.Module):
 
 
 def build_dense_student(
-    model: ModelConfig, zss: ZssConfig, dtype: Any = jnp.float32, *, remat: str = "none"
+    model: ModelConfig,
+    settings: DenseStudentConfig,
+    dtype: Any = jnp.float32,
+    *,
+    remat: str = "none",
 ) -> DenseStudent:
     """Build the module; `dtype` is that of the matrix products, `remat` see layers.remat_block."""
-    return DenseStudent(model, zss, dtype, remat)
+    return DenseStudent(model, settings, dtype, remat)
 
 
 def init_dense_params(student: DenseStudent, key: Array) -> Params:
@@ -100,9 +107,9 @@ def apply_synthesizer(
     return student.apply({"params": params}, means, present, tokens, method="synthesize")
 
 
-def cell_px(model: ModelConfig, zss: ZssConfig) -> int:
+def cell_px(model: ModelConfig, settings: DenseStudentConfig) -> int:
     """Return the side of a cell of the student's grid: the patch, or MiT's first stride."""
-    return model.encoder.patch_px if zss.encoder == "vit" else 4
+    return model.encoder.patch_px if settings.encoder == "vit" else 4
 
 
 def init_dense_from_teacher(params: Params, vision_params: Params, model: ModelConfig) -> Params:
@@ -139,7 +146,7 @@ def init_dense_from_zeroseg(params: Params, trained: Params, model: ModelConfig)
         rows = found["positions"]
         resized = resize_positions(jnp.asarray(rows[1:]), side, side)
         found["positions"] = jnp.concatenate([jnp.asarray(rows[:1]), resized])
-    check_same_shapes(wanted, found, "zss.encoder_weights", "model.encoder")
+    check_same_shapes(wanted, found, "clip_zss.student.encoder_weights", "model.encoder")
     params = {**params, "encoder": found}
     # Where the student reads regions with the class token, patches lie near that read-out.
     if "region_projection" in trained:
