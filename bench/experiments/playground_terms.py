@@ -27,7 +27,7 @@ from absl.flags import FLAGS
 from configs import playground
 from zeroseg_jax import teacher
 from zeroseg_jax.commands import flags
-from zeroseg_jax.commands.train import use_compilation_cache
+from zeroseg_jax.commands.flags import use_compilation_cache
 from zeroseg_jax.config import Config, from_mapping
 from zeroseg_jax.data.bank import bank_directory
 from zeroseg_jax.data.benchmarks import get_benchmark

@@ -25,7 +25,7 @@ from absl.flags import FLAGS
 from configs import clip_zss
 from zeroseg_jax import teacher
 from zeroseg_jax.commands import flags
-from zeroseg_jax.commands.train import use_compilation_cache
+from zeroseg_jax.commands.flags import use_compilation_cache
 from zeroseg_jax.config import Config, RegionsConfig, from_mapping
 from zeroseg_jax.data.benchmarks.splits import get_split
 from zeroseg_jax.data.sources import PlaygroundSource

@@ -7,13 +7,13 @@ compared with. Pictures need runs made with --save_predictions.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags as absl_flags
 from absl.flags import FLAGS
 
-from zeroseg_jax.data import files
-from zeroseg_jax.data.benchmarks import get_benchmark
-from zeroseg_jax.evaluation import comparison
+if TYPE_CHECKING:
+    from zeroseg_jax.evaluation import comparison
 
 
 def define_flags() -> None:
@@ -30,6 +30,9 @@ def main(arguments: list[str]) -> None:
     """Compare, write, and print the table."""
     if len(arguments) < 2:
         raise ValueError("compare: give at least two directories of reports.")
+    from zeroseg_jax.data import files
+    from zeroseg_jax.evaluation import comparison
+
     runs = [comparison.read_run(argument) for argument in arguments]
     comparison.check_comparable(runs)
     rows = comparison.bootstrap(runs, FLAGS.draws, FLAGS.seed)
@@ -71,6 +74,8 @@ def main(arguments: list[str]) -> None:
 
 
 def _open_benchmark(run: comparison.Run):
+    from zeroseg_jax.data.benchmarks import get_benchmark
+
     result = run.result
     name = result["benchmark"]
     if name.startswith("playground/"):

@@ -1,4 +1,4 @@
-"""Print a script that completes verbs, flags and files: zeroseg completion bash.
+"""Shell completion of commands, flags and file names: zeroseg completion bash.
 
 bash: zeroseg completion bash > ~/.local/share/bash-completion/completions/zeroseg
 zsh:  zeroseg completion zsh > ~/.zfunc/_zeroseg, with fpath=(~/.zfunc $fpath) in ~/.zshrc
@@ -6,7 +6,8 @@ zsh:  zeroseg completion zsh > ~/.zfunc/_zeroseg, with fpath=(~/.zfunc $fpath) i
 
 from __future__ import annotations
 
-from zeroseg_jax.commands import main as cli
+from zeroseg_jax.commands.flags import define_alone
+from zeroseg_jax.commands.main import VERBS, load_verb
 
 _BASH = """# zeroseg completion for bash
 _zeroseg() {{
@@ -48,26 +49,25 @@ SHELLS = ("bash", "zsh")
 
 
 def define_flags() -> None:
-    """Define the command line: there is nothing but the shell's name."""
+    """Define no flags: the only argument is the name of the shell."""
 
 
 def main(arguments: list[str]) -> None:
-    """Print the script for one shell."""
+    """Print the completion script of one shell."""
     if len(arguments) != 1 or arguments[0] not in SHELLS:
         raise ValueError(f"completion: give one shell of {', '.join(SHELLS)}.")
-    print(write_script(arguments[0]), end="")
+    print(render_script(arguments[0]), end="")
 
 
-def write_script(shell: str) -> str:
-    """Write the script, with the flags of every verb that is there."""
-    verbs = cli.list_verbs()
+def render_script(shell: str) -> str:
+    """Return the completion script of `shell`, with the flags of every command."""
     cases = []
-    for verb in verbs:
-        _, define = cli.load_verb(verb)
-        names = " ".join(f"--{name}" for name in (*cli.define_alone(define), "help"))
-        cases.append(f'    {verb}) flags="{names}" ;;' if shell == "bash" else
-                     f"    {verb}) flags=({names}) ;;")  # fmt: skip
+    for verb in VERBS:
+        _, define = load_verb(verb)
+        names = " ".join(f"--{name}" for name in (*define_alone(define), "help"))
+        value = f'"{names}"' if shell == "bash" else f"({names})"
+        cases.append(f"    {verb}) flags={value} ;;")
     if shell == "bash":
-        return _BASH.format(verbs=" ".join(verbs), cases="\n".join(cases))
-    described = " ".join(f'"{verb}:{cli.VERBS[verb][0]}"' for verb in verbs)
+        return _BASH.format(verbs=" ".join(VERBS), cases="\n".join(cases))
+    described = " ".join(f'"{verb}:{purpose}"' for verb, (purpose, _) in VERBS.items())
     return _ZSH.format(verbs=described, cases="\n".join(cases))

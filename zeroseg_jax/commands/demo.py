@@ -12,24 +12,18 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags as absl_flags
 from absl.flags import FLAGS
 
-from configs import playground as recipe
-from zeroseg_jax import teacher
-from zeroseg_jax.commands.train import use_compilation_cache
+from zeroseg_jax.commands import flags
 from zeroseg_jax.config import from_mapping
-from zeroseg_jax.data.bank import bank_directory
-from zeroseg_jax.data.benchmarks import get_benchmark
-from zeroseg_jax.evaluation import runner
-from zeroseg_jax.inference import model as build
-from zeroseg_jax.inference.presets import Preset, get_preset
-from zeroseg_jax.inference.segmenters import Segmenter
-from zeroseg_jax.teacher.encode_bank import prepare_bank
-from zeroseg_jax.training.loop import Options, train
-from zeroseg_jax.training.metrics import describe_machine
+
+if TYPE_CHECKING:
+    from zeroseg_jax import teacher
+    from zeroseg_jax.inference.presets import Preset
+    from zeroseg_jax.inference.segmenters import Segmenter
 
 BENCHMARKS = ("playground/things", "playground/full")
 MODELS = ("chance", "raw", "maskclip", "student", "shipped")
@@ -46,7 +40,13 @@ def define_flags() -> None:
 def main(arguments: list[str]) -> None:
     """Run every stage, tell what it took, and end with a table."""
     del arguments
-    use_compilation_cache()
+    from configs import playground as recipe
+    from zeroseg_jax import teacher
+    from zeroseg_jax.data.bank import bank_directory
+    from zeroseg_jax.teacher.encode_bank import prepare_bank
+    from zeroseg_jax.training.loop import Options, train
+
+    flags.use_compilation_cache()
     workdir = Path(FLAGS.workdir)
     seconds: dict[str, float] = {}
     if FLAGS.began:
@@ -81,6 +81,10 @@ def _say(line: str) -> None:
 
 def _evaluate(workdir: Path, clip: teacher.Teacher) -> dict[str, Any]:
     """Score every model as the preset says, and without refinement: what it alone is worth."""
+    from zeroseg_jax.data.benchmarks import get_benchmark
+    from zeroseg_jax.evaluation import runner
+    from zeroseg_jax.inference.presets import get_preset
+
     scores: dict[str, Any] = {"unrefined": {}}
     for name in BENCHMARKS:
         benchmark = get_benchmark(name, images=FLAGS.images)
@@ -105,6 +109,8 @@ def _evaluate(workdir: Path, clip: teacher.Teacher) -> dict[str, Any]:
 def _build(
     model: str, workdir: Path, clip: teacher.Teacher, benchmark: Any, preset: Preset
 ) -> tuple[Segmenter, str]:
+    from zeroseg_jax.inference import model as build
+
     words = [list(synonyms) for synonyms in benchmark.words]
     if model in ("student", "shipped"):
         trained = build.load_student(workdir if model == "student" else "playground")
@@ -114,6 +120,8 @@ def _build(
 
 
 def _write_summary(workdir: Path, scores: dict[str, Any], seconds: dict[str, float]) -> None:
+    from zeroseg_jax.training.metrics import describe_machine
+
     content = {**scores, "seconds": seconds, "images": FLAGS.images, **describe_machine()}
     part = workdir / "summary.json.part"
     part.write_text(json.dumps(content, indent=1) + "\n")

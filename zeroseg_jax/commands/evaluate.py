@@ -7,21 +7,16 @@ with --teacher=DIR; --model=predictions:DIR for label maps of any other tool.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags as absl_flags
 from absl.flags import FLAGS
 
-from zeroseg_jax import teacher
-from zeroseg_jax.data.benchmarks import get_benchmark
-from zeroseg_jax.data.benchmarks.folder import IGNORE
-from zeroseg_jax.evaluation import runner
-from zeroseg_jax.evaluation.classes import choose_words, find_shared_words
-from zeroseg_jax.evaluation.label_maps import PredictionFolder
-from zeroseg_jax.evaluation.splits import find_unseen
-from zeroseg_jax.inference import model as build
-from zeroseg_jax.inference.presets import Preset, get_preset, parse_overrides
-from zeroseg_jax.inference.segmenters import choose_devices
+from zeroseg_jax.commands import flags
+
+if TYPE_CHECKING:
+    from zeroseg_jax.evaluation import runner
+    from zeroseg_jax.inference.presets import Preset
 
 
 def define_flags() -> None:
@@ -33,8 +28,7 @@ def define_flags() -> None:
     absl_flags.DEFINE_string("teacher", "", "directory of the CLIP; empty: the run's own")
     absl_flags.DEFINE_string("benchmark", "playground/things", "one, or several with commas")
     absl_flags.DEFINE_string("data_dir", "", "directory of the data set")
-    absl_flags.DEFINE_integer("ignore", IGNORE, "of folder: label of ignored pixels; -1: none")
-    absl_flags.DEFINE_boolean("reduce_zero", False, "of folder: label 0 is ignored, 1 is class 0")
+    flags.define_label_options()
     absl_flags.DEFINE_string("preset", "zeroseg", "named protocol")
     absl_flags.DEFINE_string("set", "", "fields of the preset, for example threshold=0.4,topk=3")
     absl_flags.DEFINE_string("unseen", "", "'usual', or classes with ';': seen and unseen means")
@@ -54,6 +48,12 @@ def main(arguments: list[str]) -> None:
     del arguments
     if bool(FLAGS.workdir) == bool(FLAGS.model):
         raise ValueError("--workdir, --model: give one of the two.")
+    from zeroseg_jax.data.benchmarks import get_benchmark
+    from zeroseg_jax.evaluation import runner
+    from zeroseg_jax.evaluation.classes import choose_words, find_shared_words
+    from zeroseg_jax.evaluation.splits import find_unseen
+    from zeroseg_jax.inference.presets import get_preset, parse_overrides
+
     names = FLAGS.benchmark.split(",")
     for name in names:
         benchmark = get_benchmark(
@@ -91,6 +91,11 @@ def main(arguments: list[str]) -> None:
 def _build_model(
     benchmark: Any, words: list[list[str]] | None, preset: Preset
 ) -> tuple[runner.Model, str]:
+    from zeroseg_jax import teacher
+    from zeroseg_jax.evaluation.label_maps import PredictionFolder
+    from zeroseg_jax.inference import model as build
+    from zeroseg_jax.inference.segmenters import choose_devices
+
     if words is None:
         directory = FLAGS.model.removeprefix("predictions:")
         return PredictionFolder(directory), f"predictions in {directory}"

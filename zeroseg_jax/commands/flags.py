@@ -1,41 +1,71 @@
-"""What every entry point shares: --config, --workdir, and errors as one sentence."""
+"""Flags shared by the commands, user errors as one sentence, and the compilation cache."""
 
 from __future__ import annotations
 
-import difflib
+import os
 import re
 import sys
 from collections.abc import Callable
 from typing import Any
 
-from absl import app, flags, logging
-from ml_collections import config_flags
+from absl import flags, logging
 
-from zeroseg_jax.config import Config, from_mapping
+from zeroseg_jax.config import Config, from_mapping, suggest
 
-_USAGE_EXIT, _FAILURE_EXIT = 2, 1
+USAGE_EXIT, INTERRUPTED_EXIT = 2, 130
 
 
 def define_recipe() -> None:
     """Define --config=FILE.py[:variant], with --config.field=value overrides."""
+    from ml_collections import config_flags
+
     config_flags.DEFINE_config_file(
         "config", None, "recipe, for example configs/playground.py:default", lock_config=True
     )
-    flags.mark_flags_as_required(["config"])
+    flags.mark_flag_as_required("config")
 
 
 def define_config() -> None:
-    """Define what define_recipe does, and --workdir."""
+    """Define --config and --workdir."""
     define_recipe()
     flags.DEFINE_string("workdir", None, "directory of the run")
-    flags.mark_flags_as_required(["workdir"])
+    flags.mark_flag_as_required("workdir")
+
+
+def define_model() -> None:
+    """Define --workdir (or --model), --teacher and --set: a model and how it is applied."""
+    flags.DEFINE_string(
+        "workdir", "playground", "run, exported student, or 'playground' for the shipped student"
+    )
+    flags.DEFINE_alias("model", "workdir")
+    flags.DEFINE_string("teacher", "", "directory of the CLIP; empty: the one of the run")
+    flags.DEFINE_string("set", "", "preset fields to override, for example stride_px=28")
+
+
+def define_label_options() -> None:
+    """Define --ignore and --reduce_zero: the meaning of the labels of benchmark `folder`."""
+    flags.DEFINE_integer(
+        "ignore", 255, "label of ignored pixels, for benchmark folder only; -1: none"
+    )
+    flags.DEFINE_boolean(
+        "reduce_zero", False, "label 0 is ignored and label 1 is class 0, for folder only"
+    )
 
 
 def read_config() -> tuple[Config, dict[str, Any]]:
-    """Return the typed config and the overrides given on the command line."""
+    """Return the typed config, and the overrides given on the command line by field name."""
+    from ml_collections import config_flags
+
     config = flags.FLAGS.config
     names = config_flags.get_override_values(flags.FLAGS["config"])
     return from_mapping(config.to_dict()), {name: _lookup(config, name) for name in names}
+
+
+def recipe_name() -> str:
+    """Return the value of --config: FILE.py[:variant]."""
+    from ml_collections import config_flags
+
+    return config_flags.get_config_filename(flags.FLAGS["config"])
 
 
 def _lookup(config: Any, name: str) -> Any:
@@ -44,44 +74,81 @@ def _lookup(config: Any, name: str) -> Any:
     return config
 
 
-def run(main: Callable[[list[str]], int | None], define: Callable[[], None]) -> None:
-    """Define flags, parse them and run `main(arguments)` as a program.
+def use_compilation_cache() -> None:
+    """Cache compiled programs in ~/.cache/zeroseg_jax; JAX_COMPILATION_CACHE_DIR overrides it."""
+    import jax
 
-    A ValueError or OSError is the user's to mend: its message is printed as one line and the
-    exit code is 2. Anything else is a fault of the program and keeps its traceback.
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        root = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))
+        jax.config.update("jax_compilation_cache_dir", os.path.join(root, "zeroseg_jax"))
+
+
+def define_alone(define: Callable[[], None]) -> dict[str, flags.Flag]:
+    """Return the flags that `define` adds, by name, and remove them from FLAGS again."""
+    before = set(flags.FLAGS)
+    define()
+    made = {name: flags.FLAGS[name] for name in sorted(set(flags.FLAGS) - before)}
+    for name in made:
+        delattr(flags.FLAGS, name)
+    return made
+
+
+def run(
+    main: Callable[[list[str]], int | None], define: Callable[[], None], example: str = ""
+) -> None:
+    """Define flags, parse sys.argv, call `main(arguments)` and exit with the code it returns.
+
+    ValueError and OSError are user errors: the message is printed on one line, exit code 2. Any
+    other exception is a fault of the program and keeps its traceback.
+
+    Args:
+      main: function of a command; takes the arguments that are not flags.
+      define: function that defines the flags of the command.
+      example: command line shown when a required flag is missing.
     """
+    from absl import app
 
     def guarded(argv: list[str]) -> int:
-        # Checkpointing tells its whole life at the level of info.
-        logging.set_verbosity(logging.WARNING)
+        logging.set_verbosity(logging.WARNING)  # Orbax is verbose at INFO.
         try:
-            return main(argv[1:]) or 0
+            code = main(argv[1:]) or 0
+            sys.stdout.flush()
+            return code
+        except BrokenPipeError:
+            raise
         except (ValueError, OSError) as error:
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-            return _USAGE_EXIT
+            return _report(str(error))
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return INTERRUPTED_EXIT
 
+    known = set(flags.FLAGS)
     define()
-    app.run(guarded, flags_parser=_parse)
+    own = sorted(set(flags.FLAGS) - known)
+    app.run(guarded, flags_parser=lambda argv: _parse(argv, own, example))
 
 
-def _parse(argv: list[str]) -> list[str]:
+def _report(message: str) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return USAGE_EXIT
+
+
+def _parse(argv: list[str], own: list[str], example: str) -> list[str]:
     try:
         return flags.FLAGS(argv)
+    except flags.UnrecognizedFlagError as error:
+        message = f"--{error.flagname}: no such flag; {suggest(error.flagname, own, '--')}"
     except flags.Error as error:
-        # What a recipe raises arrives as the text of its whole traceback; its end counts.
         message = str(error)
-        if "Traceback (most recent call last)" in message:
+        if missing := re.findall(r"Flag (--\w+) must have a value other than None", message):
+            hint = f"; for example: {example}" if example else "."
+            message = f"{', '.join(missing)}: missing{hint}"
+        elif "Traceback (most recent call last)" in message:
+            # An exception of a recipe arrives as the text of its traceback; the last line counts.
             message = message.strip().splitlines()[-1].partition(": ")[2] or message
     except AttributeError as error:
         # ml_collections names an unknown --config.field, and its suggestion on a second line.
         unknown, *near = re.findall(r"\w+", re.sub(r"\\n|Did you mean|instead of", " ", str(error)))
         hint = f"; did you mean {near[0]}?" if near else "; zeroseg_jax/config.py lists them all."
         message = f"--config: no field is called {unknown}{hint}"
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(_USAGE_EXIT)
-
-
-def suggest(word: str, known: list[str]) -> str:
-    """Return a hint that names the nearest of `known`, or all of them."""
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
-    return f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}."
+    sys.exit(_report(message))

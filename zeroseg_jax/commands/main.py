@@ -1,74 +1,87 @@
-"""The console script: zeroseg VERB ..., the same entry points as python -m zeroseg_jax.VERB.
+"""Command line of the package: zeroseg VERB ..., the same as python -m zeroseg_jax VERB ...
 
-Exit codes: 0 done; 1 part of the work failed, each part named; 2 misuse, in one sentence.
+Exit codes: 0 done; 1 part of the work failed, each part named; 2 usage error, in one sentence.
 """
 
 from __future__ import annotations
 
-import difflib
 import importlib
+import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
-from typing import Any
 
-_USAGE_EXIT = 2
-_WORKDIR = "--workdir=runs/photos"
-_PHOTOS = f"--config=configs/photos.py {_WORKDIR} --config.data.directory=FOLDER"
+_USAGE_EXIT, _BROKEN_PIPE_EXIT = 2, 141
+_RUN = "--config=configs/photos.py --workdir=runs/photos --config.data.directory=FOLDER"
 
-# verb -> (what it does, an example); a verb is there when its module is.
+# verb -> (purpose, example command). The module of a verb has its name; nothing is imported here,
+# so that the help text appears at once.
 VERBS: dict[str, tuple[str, str]] = {
     "segment": (
-        "segment pictures, folders or videos with words",
+        "segment images, folders or videos by class names",
         'zeroseg segment photo.jpg --classes "cat; grass; sky"',
     ),
-    "serve": ("open a local page to try pictures and words", "zeroseg serve --port=8000"),
-    "prepare": ("encode each image once with the teacher", f"zeroseg prepare {_PHOTOS}"),
-    "plan": ("tell memory and time before a run", f"zeroseg plan {_PHOTOS}"),
-    "train": ("train a student from the bank, or go on", f"zeroseg train {_PHOTOS}"),
-    "sweep": ("run a recipe over several settings", "zeroseg sweep --help"),
+    "serve": ("serve a local web page for segmentation", "zeroseg serve --port=8000"),
+    "prepare": ("encode all images once with the teacher", f"zeroseg prepare {_RUN}"),
+    "plan": (
+        "estimate memory and time of a run before renting chips",
+        "zeroseg plan --config=configs/imagenet.py --topology=v5e:8x8",
+    ),
+    "train": ("train a student from the bank, or resume", f"zeroseg train {_RUN}"),
+    "sweep": (
+        "train a recipe with several settings",
+        "zeroseg sweep --config=configs/playground.py --workdir=runs/sweep",
+    ),
     "evaluate": (
         "score a model on a benchmark",
-        f"zeroseg evaluate {_WORKDIR} --benchmark=playground/things --output=report",
+        "zeroseg evaluate --workdir=runs/photos --benchmark=playground/things --output=report",
     ),
-    "compare": ("put several reports side by side", "zeroseg compare --help"),
+    "compare": (
+        "compare reports, with bootstrap intervals",
+        "zeroseg compare report-a report-b --output=comparison",
+    ),
     "vote": (
-        "name a folder's segments with 1,000 words, and a page for human votes",
+        "label segments by a large vocabulary; write a page for human votes",
         "zeroseg vote FOLDER --output=votes",
     ),
-    "verify": ("check a data set on disk", "zeroseg verify --help"),
-    "export": (
-        "write a student for others, or as StableHLO",
-        f"zeroseg export {_WORKDIR} --output=student --format=stablehlo",
+    "verify": (
+        "check a data set on disk by decoding every file",
+        "zeroseg verify --benchmark=voc21 --data_dir=DATA",
     ),
-    "demo": ("the whole job on the Playground", "zeroseg demo --workdir=runs/demo"),
+    "export": (
+        "export a student as safetensors or StableHLO",
+        "zeroseg export --workdir=runs/photos --output=student --format=stablehlo",
+    ),
+    "demo": (
+        "prepare, train and score a student on the Playground",
+        "zeroseg demo --workdir=runs/demo",
+    ),
     "completion": (
-        "print completion for bash or zsh",
+        "print shell completion for bash or zsh",
         "zeroseg completion bash > ~/.local/share/bash-completion/completions/zeroseg",
     ),
 }
 
 
-def list_verbs() -> list[str]:
-    """Return the verbs whose modules are there, in the order of the table."""
-    folder = Path(__file__).parent
-    return [verb for verb in VERBS if (folder / f"{verb}.py").is_file()]
+def main() -> int:
+    """Run the command of sys.argv and return the exit code."""
+    try:
+        code = _run(sys.argv[1:])
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # The reader of the pipe, for example head, has closed it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE_EXIT
 
 
-def load_verb(verb: str) -> tuple[ModuleType, Callable[[], None]]:
-    """Import a verb's module; return it and what defines its flags."""
-    from zeroseg_jax.commands import flags
-
-    module = importlib.import_module(f"zeroseg_jax.commands.{verb}")
-    return module, getattr(module, "define_flags", flags.define_config)
-
-
-def main() -> int | None:
-    """Hand the command line over to a verb."""
-    verbs, arguments = list_verbs(), sys.argv[1:]
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(write_help(verbs))
+def _run(arguments: list[str]) -> int:
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:2], "--help"]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(render_help())
         return 0 if arguments else _USAGE_EXIT
     if arguments[0] == "--version":
         import importlib.metadata
@@ -76,53 +89,57 @@ def main() -> int | None:
         print(f"zeroseg_jax {importlib.metadata.version('zeroseg_jax')}")
         return 0
     verb = arguments[0]
-    if verb not in verbs:
-        near = difflib.get_close_matches(verb, verbs, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(verbs)}."
-        print(f"error: {verb!r} is no verb of zeroseg; {hint}", file=sys.stderr)
+    if verb not in VERBS:
+        from zeroseg_jax.config import suggest
+
+        print(f"error: unknown command {verb!r}; {suggest(verb, VERBS)}", file=sys.stderr)
         return _USAGE_EXIT
     module, define = load_verb(verb)
-    if "--" not in arguments and {"-h", "--help"} & set(arguments):
-        print(write_verb_help(verb, module, define))
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    if {"-h", "--help"} & set(options):
+        print(render_verb_help(verb))
         return 0
     from zeroseg_jax.commands import flags
 
     sys.argv = [f"zeroseg {verb}", *arguments[1:]]
-    return flags.run(module.main, define)
+    flags.run(module.main, define, VERBS[verb][1])
+    return 0
 
 
-def write_help(verbs: list[str]) -> str:
-    """Write what `zeroseg --help` prints."""
-    wide = max(map(len, verbs))
+def load_verb(verb: str) -> tuple[ModuleType, Callable[[], None]]:
+    """Import the module of a verb; return it and its function that defines the flags."""
+    module = importlib.import_module(f"zeroseg_jax.commands.{verb}")
+    return module, module.define_flags
+
+
+def render_help() -> str:
+    """Return the text of `zeroseg --help`."""
+    width = max(map(len, VERBS))
     lines = ["Open-vocabulary segmentation without labels.", "", "usage: zeroseg VERB [FLAGS]", ""]
-    for verb in verbs:
-        what, example = VERBS[verb]
-        lines += [f"  {verb:{wide}}  {what}", f"  {'':{wide}}    {example}"]
+    for verb, (purpose, example) in VERBS.items():
+        lines += [f"  {verb:{width}}  {purpose}", f"  {'':{width}}    {example}"]
     lines += [
         "",
-        "zeroseg VERB --help lists the flags. Exit codes: 0 done, 1 part failed, 2 misuse.",
+        "zeroseg VERB --help lists the flags. Exit codes: 0 done, 1 part failed, 2 usage error.",
     ]
     return "\n".join(lines)
 
 
-def write_verb_help(verb: str, module: ModuleType, define: Callable[[], None]) -> str:
-    """Write what `zeroseg VERB --help` prints: what it is, an example, its flags."""
-    what, example = VERBS[verb]
-    lines = [f"zeroseg {verb}: {what}.", "", f"example: {example}", ""]
+def render_verb_help(verb: str) -> str:
+    """Return the text of `zeroseg VERB --help`: purpose, example, description and flags."""
+    from zeroseg_jax.commands import flags
+
+    module, define = load_verb(verb)
+    purpose, example = VERBS[verb]
+    lines = [f"zeroseg {verb}: {purpose}.", "", f"example: {example}", ""]
     lines += [(module.__doc__ or "").strip(), "", "flags:"]
-    for name, flag in define_alone(define).items():
-        default = "required" if flag.default is None else f"default {flag.default!r}"
-        lines.append(f"  --{name}  {flag.help} ({default})")
+    columns = max(40, shutil.get_terminal_size().columns)
+    for name, flag in flags.define_alone(define).items():
+        required = any("must have a value" in check.message for check in flag.validators)
+        default = "required" if required else f"default {flag.default!r}"
+        text = f"--{name}  {flag.help} ({default})"
+        lines.append(
+            textwrap.fill(text, columns, initial_indent="  ", subsequent_indent=" " * 6,
+                          break_long_words=False, break_on_hyphens=False)
+        )  # fmt: skip
     return "\n".join(lines)
-
-
-def define_alone(define: Callable[[], None]) -> dict[str, Any]:
-    """Run `define` and return the flags that it made, taken out again."""
-    from absl.flags import FLAGS
-
-    before = set(FLAGS)
-    define()
-    made = {name: FLAGS[name] for name in sorted(set(FLAGS) - before)}
-    for name in made:
-        delattr(FLAGS, name)
-    return made

@@ -9,11 +9,7 @@ from __future__ import annotations
 from absl import flags as absl_flags
 from absl.flags import FLAGS
 
-from zeroseg_jax import teacher
 from zeroseg_jax.commands import flags
-from zeroseg_jax.data.bank import bank_directory
-from zeroseg_jax.teacher.encode_bank import prepare_bank
-from zeroseg_jax.teacher.region_labels import prepare_regions
 
 
 def define_flags() -> None:
@@ -26,6 +22,11 @@ def define_flags() -> None:
 def main(arguments: list[str]) -> None:
     """Prepare the bank of --config under --workdir."""
     del arguments
+    from zeroseg_jax import teacher
+    from zeroseg_jax.data.bank import bank_directory
+    from zeroseg_jax.teacher.encode_bank import prepare_bank
+    from zeroseg_jax.teacher.region_labels import prepare_regions
+
     config, _ = flags.read_config()
     directory = bank_directory(config, FLAGS.workdir)
     clip = teacher.load(config.teacher.directory)

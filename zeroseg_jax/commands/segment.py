@@ -13,23 +13,16 @@ from typing import TYPE_CHECKING
 from absl import flags as absl_flags
 from absl.flags import FLAGS
 
+from zeroseg_jax.commands import flags
 from zeroseg_jax.inference.class_names import parse_classes
 
 if TYPE_CHECKING:
     from zeroseg_jax.inference.segmentation import Segmentation
 
 
-def define_model() -> None:
-    """Define which model is asked; shared with serve."""
-    absl_flags.DEFINE_string("workdir", "playground", "a run, an exported student, 'playground'")
-    absl_flags.DEFINE_alias("model", "workdir")
-    absl_flags.DEFINE_string("teacher", "", "directory of the CLIP; empty: the run's own")
-    absl_flags.DEFINE_string("set", "", "fields of the preset, for example stride_px=28")
-
-
 def define_flags() -> None:
     """Define the command line."""
-    define_model()
+    flags.define_model()
     absl_flags.DEFINE_string("classes", None, "words, with ';' between classes, ',' for synonyms")
     absl_flags.DEFINE_string("output", "segmented", "directory for overlays, masks and JSON")
     absl_flags.DEFINE_string(
@@ -57,13 +50,12 @@ def main(arguments: list[str]) -> int:
     background = read_background(FLAGS.background)
     output = Path(FLAGS.output)
 
-    # Late, so that misuse is told at once and not after jax has started.
-    from zeroseg_jax.commands.train import use_compilation_cache
+    # Imported late so that usage errors are reported before JAX loads.
     from zeroseg_jax.inference.image_files import list_files, read_pictures
     from zeroseg_jax.inference.predictor import Predictor
     from zeroseg_jax.inference.presets import parse_overrides
 
-    use_compilation_cache()
+    flags.use_compilation_cache()
     files = list_files(arguments, leave_out=output)
     predictor = Predictor.from_pretrained(
         FLAGS.workdir, teacher=FLAGS.teacher, settings=parse_overrides(FLAGS.set)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from absl import flags as absl_flags
 from absl.flags import FLAGS
 
-from zeroseg_jax.commands.segment import define_model
+from zeroseg_jax.commands import flags
 
 if TYPE_CHECKING:
     import uvicorn
@@ -31,7 +31,7 @@ _LOCAL = ("127.0.0.1", "localhost", "[::1]", "::1")
 
 def define_flags() -> None:
     """Define the command line."""
-    define_model()
+    flags.define_model()
     absl_flags.DEFINE_string("host", "127.0.0.1", "address to listen on")
     absl_flags.DEFINE_integer("port", 8000, "port to listen on; 0: any free one", 0, 65535)
 
@@ -97,11 +97,10 @@ def main(arguments: list[str]) -> None:
             f'the page needs {error.name}; pip install "zeroseg_jax[serve]".'
         ) from error
 
-    from zeroseg_jax.commands.train import use_compilation_cache
     from zeroseg_jax.inference.predictor import Predictor
     from zeroseg_jax.inference.presets import parse_overrides
 
-    use_compilation_cache()
+    flags.use_compilation_cache()
     predictor = Predictor.from_pretrained(
         FLAGS.workdir, teacher=FLAGS.teacher, settings=parse_overrides(FLAGS.set), keep_words=False
     )

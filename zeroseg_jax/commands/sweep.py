@@ -20,11 +20,9 @@ from typing import Any
 
 from absl import flags as absl_flags
 from absl.flags import FLAGS
-from ml_collections import config_flags
 
 from zeroseg_jax.commands import flags
 from zeroseg_jax.config import from_mapping
-from zeroseg_jax.evaluation.sweep_tables import collect
 
 Point = dict[str, Any]
 
@@ -49,6 +47,8 @@ def main(arguments: list[str]) -> int:
     points = read_points()
     workdir = Path(FLAGS.workdir)
     if FLAGS.collect:
+        from zeroseg_jax.evaluation.sweep_tables import collect
+
         print(collect(workdir, points, metric=FLAGS.metric, against=FLAGS.against))
         return 0
     commands = [build_commands(workdir, number, point) for number, point in enumerate(points)]
@@ -65,7 +65,7 @@ def read_points() -> list[Point]:
       ValueError: the config has no sweep(), an empty one, points of different fields, or an
         override that cannot be.
     """
-    file, _, variant = config_flags.get_config_filename(FLAGS["config"]).partition(":")
+    file, _, variant = flags.recipe_name().partition(":")
     spec = importlib.util.spec_from_file_location("sweep_config", file)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -103,7 +103,7 @@ def build_commands(workdir: Path, number: int, point: Point) -> list[list[str]]:
     given = [a for a in sys.argv[1:] if a.startswith("--config.")]
     swept = [f"--config.{name}={value}" for name, value in point.items()]
     bank = [] if FLAGS.config.data.bank else [f"--config.data.bank={workdir / 'bank'}"]
-    recipe = config_flags.get_config_filename(FLAGS["config"])
+    recipe = flags.recipe_name()
     place = _place(workdir, number)
     train = [
         sys.executable, "-m", "zeroseg_jax", "train", f"--config={recipe}",

@@ -11,25 +11,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags as absl_flags
 from absl.flags import FLAGS
-from PIL import Image
 
-from zeroseg_jax import teacher
-from zeroseg_jax.data import files
-from zeroseg_jax.data.sources import SUFFIXES
-from zeroseg_jax.data.transforms import ImageError, read_image
-from zeroseg_jax.evaluation import open_vocabulary as vocabulary
-from zeroseg_jax.evaluation import render as page
-from zeroseg_jax.evaluation import vote_page as ballot
-from zeroseg_jax.evaluation.classes import find_shared_words
-from zeroseg_jax.inference import model as build
-from zeroseg_jax.inference.presets import Preset, get_preset, parse_overrides
-from zeroseg_jax.inference.segmenters import Segmenter
-from zeroseg_jax.teacher.class_embeddings import cache_directory
-from zeroseg_jax.teacher.prompts import PROMPTS
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from zeroseg_jax.inference.presets import Preset
+    from zeroseg_jax.inference.segmenters import Segmenter
 
 
 def define_flags() -> None:
@@ -52,6 +43,17 @@ def main(arguments: list[str]) -> int:
     """Name every picture's segments; bad pictures are told and the others done (exit code 1)."""
     if len(arguments) != 1 or not Path(arguments[0]).is_dir():
         raise ValueError(f"vote: give one folder of pictures, not {' '.join(arguments) or 'none'}.")
+    from zeroseg_jax.data import files
+    from zeroseg_jax.data.sources import SUFFIXES
+    from zeroseg_jax.data.transforms import ImageError, read_image
+    from zeroseg_jax.evaluation import open_vocabulary as vocabulary
+    from zeroseg_jax.evaluation import render as page
+    from zeroseg_jax.evaluation import vote_page as ballot
+    from zeroseg_jax.evaluation.classes import find_shared_words
+    from zeroseg_jax.inference.presets import get_preset, parse_overrides
+    from zeroseg_jax.teacher.class_embeddings import cache_directory
+    from zeroseg_jax.teacher.prompts import PROMPTS
+
     folder = Path(arguments[0])
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
     paths = paths[: FLAGS.images or None]
@@ -95,6 +97,9 @@ def main(arguments: list[str]) -> int:
 
 
 def _build(model: str, words: list[list[str]], preset: Preset) -> Segmenter:
+    from zeroseg_jax import teacher
+    from zeroseg_jax.inference import model as build
+
     if model.startswith("dense:"):
         clip = teacher.load(FLAGS.teacher or "playground")
         return build.build_baseline(model, clip, words, preset, preset.names_background)
@@ -105,6 +110,8 @@ def _build(model: str, words: list[list[str]], preset: Preset) -> Segmenter:
 def _name(
     segmenter: Segmenter, image: Any, words: list[list[str]], preset: Preset
 ) -> tuple[Image.Image, list[dict[str, Any]]]:
+    from zeroseg_jax.evaluation import open_vocabulary as vocabulary
+
     names = [synonyms[0] for synonyms in words]
     ids, found = vocabulary.name_segments(segmenter, image, names, preset, FLAGS.top)
     return vocabulary.draw_words(image, ids, found), found
