@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,12 +118,11 @@ def _build(
 
 
 def _write_summary(workdir: Path, scores: dict[str, Any], seconds: dict[str, float]) -> None:
+    from zeroseg_jax.data import files
     from zeroseg_jax.training.metrics import describe_machine
 
     content = {**scores, "seconds": seconds, "images": FLAGS.images, **describe_machine()}
-    part = workdir / "summary.json.part"
-    part.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(part, workdir / "summary.json")
+    files.write_json(workdir / "summary.json", content)
 
 
 def _print_table(workdir: Path, scores: dict[str, Any], seconds: dict[str, float]) -> None:

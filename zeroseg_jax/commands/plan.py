@@ -7,11 +7,9 @@ The real step is compiled for the topology on a machine without one; libtpu does
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 from absl import flags as absl_flags
@@ -62,6 +60,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _plan() -> int:
+    from zeroseg_jax.data import files
     from zeroseg_jax.training.metrics import describe_machine
     from zeroseg_jax.training.plan import planner
 
@@ -77,10 +76,7 @@ def _plan() -> int:
         record = {**plans[0], "config": config.name, "overrides": overrides, **describe_machine()}
         if FLAGS.search:
             record["candidates"] = plans
-        part = Path(FLAGS.json + ".part")
-        part.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(record, indent=1) + "\n")
-        os.replace(part, FLAGS.json)
+        files.write_json(FLAGS.json, record)
     return 0
 
 

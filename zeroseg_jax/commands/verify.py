@@ -6,13 +6,12 @@ Context. The exit code is 0 where all is good, 1 where something is wrong with t
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
 
 from absl import flags as absl_flags
 from absl.flags import FLAGS
 
+from zeroseg_jax.data import files
 from zeroseg_jax.data.benchmarks import FILES, archives, context, open_files
 from zeroseg_jax.data.benchmarks import verify as check
 from zeroseg_jax.data.benchmarks.folder import IGNORE
@@ -53,7 +52,7 @@ def main(arguments: list[str]) -> int:
     for line in check.describe(benchmark, findings):
         print(line)
     if FLAGS.json:
-        _write_json(check.summarise(benchmark, findings))
+        files.write_json(FLAGS.json, check.summarise(benchmark, findings))
     wrong = findings.count_problems()
     state = f"{wrong} problem{'s' if wrong > 1 else ''}" if wrong else "good"
     print(f"{name}: {state} in {data_dir}")
@@ -67,10 +66,3 @@ def _unpack(name: str, data_dir: Path) -> None:
     limits = archives.Limits(FLAGS.max_gb or usual.gigabytes, FLAGS.max_files or usual.files)
     for archive in FLAGS.archive:
         archives.unpack(Path(archive), data_dir, limits)
-
-
-def _write_json(record: dict) -> None:
-    part = Path(f"{FLAGS.json}.part")
-    part.parent.mkdir(parents=True, exist_ok=True)
-    part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, FLAGS.json)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from zeroseg_jax.data import files
 from zeroseg_jax.evaluation.attribution import CAUSES, attribute_errors, judge_cut, name_by_truth
 from zeroseg_jax.evaluation.boundary import BoundaryIou
 from zeroseg_jax.evaluation.confusion import IGNORE, Confusion, count_pixels, mean_of_known
@@ -217,17 +217,15 @@ class Scores:
     def save_counts(self, path: Path) -> None:
         """Write what `compare` resamples: names, classes and every image's sparse confusion."""
         lengths = [len(cells) for cells, _ in self._counts]
-        part = path.with_name(path.name + ".part")
-        with open(part, "wb") as file:
-            np.savez_compressed(
-                file,
-                images=np.array(self._names),
-                classes=np.array(self.benchmark.class_names),
-                lengths=np.array(lengths, np.int64),
-                cells=np.concatenate([cells for cells, _ in self._counts]).astype(np.int32),
-                counts=np.concatenate([counts for _, counts in self._counts]).astype(np.int64),
-            )
-        os.replace(part, path)
+        files.write_npz(
+            path,
+            compressed=True,
+            images=np.array(self._names),
+            classes=np.array(self.benchmark.class_names),
+            lengths=np.array(lengths, np.int64),
+            cells=np.concatenate([cells for cells, _ in self._counts]).astype(np.int32),
+            counts=np.concatenate([counts for _, counts in self._counts]).astype(np.int64),
+        )
 
 
 def percent(ratio: float) -> float | None:

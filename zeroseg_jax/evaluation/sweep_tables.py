@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import io
 import json
 import math
-import os
 import statistics
 from pathlib import Path
 from typing import Any
+
+from zeroseg_jax.data import files
 
 Point = dict[str, Any]
 _SEED = "run.seed"
@@ -47,10 +49,10 @@ def collect(workdir: Path, points: list[Point], *, metric: str, against: str) ->
         raise ValueError(
             f"--against: {against!r} is not swept; the fields are {', '.join(points[0])}."
         )
-    _write_csv(workdir / "sweep.csv", rows, names)
+    files.write_text(workdir / "sweep.csv", _render_csv(rows, names))
     groups = _group(rows, fields, metric)
     table = _draw_table(groups, fields, metric, f"{len(rows)} of {len(points)} points")
-    _write(workdir / "sweep.md", table + "\n")
+    files.write_text(workdir / "sweep.md", table + "\n")
     if importlib.util.find_spec("matplotlib"):
         _plot(workdir / f"sweep-{metric}-{against}.png".replace("/", "-"), groups, metric, against)
     else:
@@ -65,7 +67,7 @@ def _read_metrics(place: Path) -> dict[str, Any]:
     metrics = json.loads(lines[-1]) if lines else {}
     for report in sorted(place.rglob("report.json")):
         where = report.parent.relative_to(place).as_posix()
-        content = json.loads(report.read_text())
+        content = files.read_json(report, remedy="evaluate again")
         content |= {f"diagnostics/{k}": v for k, v in content.get("diagnostics", {}).items()}
         metrics |= {f"{where}/{k}": v for k, v in content.items() if isinstance(v, int | float)}
     return metrics
@@ -125,21 +127,13 @@ def _plot(path: Path, groups: dict, metric: str, against: str) -> None:
     axes.set(xlabel=against, ylabel=metric)
     if any(lines):
         axes.legend()
-    part = path.with_suffix(".part")
-    figure.savefig(part, format="png", dpi=120)
-    os.replace(part, path)
+    with files.atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
 
 
-def _write_csv(path: Path, rows: list[dict[str, Any]], names: list[str]) -> None:
-    part = path.with_suffix(".part")
-    with open(part, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, names, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(part, path)
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_suffix(".part")
-    part.write_text(text)
-    os.replace(part, path)
+def _render_csv(rows: list[dict[str, Any]], names: list[str]) -> str:
+    file = io.StringIO(newline="")
+    writer = csv.DictWriter(file, names, restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from zeroseg_jax.config import Config
+from zeroseg_jax.data import files
 from zeroseg_jax.training.student_files import export_params
 
 TEACHER_FOLDER = "teacher"
@@ -93,9 +93,7 @@ def write_pretrained(
     export_params(params, config, root, metadata, dtype=dtype)
     if include_teacher and name != "playground":
         _copy_teacher(Path(teacher), root / TEACHER_FOLDER)
-    part = root / "README.md.part"
-    part.write_text(write_card(config, metadata, dtype, include_teacher), encoding="utf-8")
-    os.replace(part, root / "README.md")
+    files.write_text(root / "README.md", write_card(config, metadata, dtype, include_teacher))
     return root
 
 
@@ -196,9 +194,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _copy_teacher(source: Path, target: Path) -> None:
-    target.mkdir(parents=True, exist_ok=True)
     for pattern in _TEACHER_FILES:
         for path in sorted(source.glob(pattern)):
-            part = target / f"{path.name}.part"
-            shutil.copyfile(path, part)
-            os.replace(part, target / path.name)
+            with files.atomic_path(target / path.name) as temporary:
+                shutil.copyfile(path, temporary)

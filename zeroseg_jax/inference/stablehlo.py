@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
+from zeroseg_jax.data import files
 from zeroseg_jax.inference import model as build
 from zeroseg_jax.inference import scoring as assign
 from zeroseg_jax.inference.cutting import Cutter
@@ -117,12 +116,10 @@ def export_stablehlo(
         "size_mb": round(len(content) / 1e6, 2),
         **found,
     }
-    _write(root / MODEL, content)
-    with open(root / f"{WORDS}.part", "wb") as file:
-        np.savez(file, names=np.array([names[0] for names in words]), text=rows)
-    os.replace(root / f"{WORDS}.part", root / WORDS)
-    _write(root / EXAMPLE, _RUN.encode())
-    _write(root / RECORD, (json.dumps(record, indent=1) + "\n").encode())
+    files.write_bytes(root / MODEL, content)
+    files.write_npz(root / WORDS, names=np.array([names[0] for names in words]), text=rows)
+    files.write_text(root / EXAMPLE, _RUN)
+    files.write_json(root / RECORD, record)
     return record
 
 
@@ -163,9 +160,3 @@ def check_difference(worst: float, same: float) -> None:
             f"{MODEL}: differs from the model by {worst:.2g} (limit {_TOLERANCE}), owners agree "
             f"on {100 * same:.2f} % (limit {100 * _SAME_OWNERS} %); not written."
         )
-
-
-def _write(path: Path, content: bytes) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    os.replace(part, path)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from zeroseg_jax.data import files
 from zeroseg_jax.teacher.load import Teacher
 from zeroseg_jax.teacher.prompts import PROMPTS
 from zeroseg_jax.teacher.tokenizer import digest_tokenizer
@@ -61,17 +62,13 @@ def embed_classes(
     if path.is_file():
         return _read_cache(path, key)
     embeddings = _embed(teacher, classes, prompts)
-    cache.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with open(part, "wb") as file:
-        np.savez(
-            file,
-            key=np.frombuffer(key.encode(), np.uint8),
-            classes=embeddings.classes,
-            names=embeddings.names,
-            owners=embeddings.class_ids,
-        )
-    os.replace(part, path)
+    files.write_npz(
+        path,
+        key=np.frombuffer(key.encode(), np.uint8),
+        classes=embeddings.classes,
+        names=embeddings.names,
+        owners=embeddings.class_ids,
+    )
     return embeddings
 
 

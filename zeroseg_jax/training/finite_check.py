@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from pathlib import Path
 
 import jax
 import numpy as np
+
+from zeroseg_jax.data import files
 
 
 class NotFiniteError(ValueError):
@@ -61,9 +61,7 @@ class Recent:
             "metrics": {name: str(value) for name, value in metrics.items()},
             "images": np.asarray(indices).tolist(),
         }
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(content, indent=1) + "\n")
-        os.replace(part, path)
+        files.write_json(path, content)
         raise NotFiniteError(
             f"training: {first} is {metrics[first]} at step {step}; see {path}; lower "
             "optim.base_rate or set optim.clip_norm."

@@ -18,6 +18,7 @@ import jax
 import numpy as np
 
 from zeroseg_jax.config import Config, rename_old, to_mapping
+from zeroseg_jax.data import files
 from zeroseg_jax.training.timing import Goodput
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -124,9 +125,7 @@ def open_workdir(
             )
         log(f"train: {workdir} goes on with another config: {'; '.join(differing)}")
     if jax.process_index() == 0:
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(content, indent=1) + "\n")
-        os.replace(part, path)
+        files.write_json(path, content, fsync=True)
 
 
 def _check_room(workdir: Path, state_bytes: int) -> None:
@@ -150,7 +149,9 @@ def _check_room(workdir: Path, state_bytes: int) -> None:
 def _compare_configs(manifest: Path, config: dict[str, Any]) -> list[str]:
     """List the fields that differ from a manifest's and that touch the numbers."""
     # A field that the manifest lacks was at its default.
-    before = _flatten(rename_old(json.loads(manifest.read_text())["config"]))
+    before = _flatten(
+        rename_old(files.read_json(manifest, remedy="use another --workdir")["config"])
+    )
     before = _flatten(json.loads(json.dumps(to_mapping(Config())))) | before
     # Through JSON, so that tuples compare as lists.
     now = _flatten(json.loads(json.dumps(config)))
@@ -186,9 +187,7 @@ class Sinks:
         path = workdir / "metrics.jsonl"
         if path.is_file():
             kept = [line for line in path.read_text().splitlines() if _is_kept(line, start_step)]
-            part = path.with_suffix(".part")
-            part.write_text("".join(line + "\n" for line in kept))
-            os.replace(part, path)
+            files.write_text(path, "".join(line + "\n" for line in kept))
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 closed by close()
         if importlib.util.find_spec("tensorboardX"):
             from tensorboardX import SummaryWriter

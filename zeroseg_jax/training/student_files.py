@@ -8,8 +8,6 @@ tensors. No checkpoint library is needed to read it.
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from zeroseg_jax.config import Config, from_mapping, to_mapping
+from zeroseg_jax.data import files
 from zeroseg_jax.training import trees as paths
 
 EXPORT_CONFIG, EXPORT_WEIGHTS = "config.json", "model.safetensors"
@@ -62,7 +61,6 @@ def export_params(
                 "export as float32."
             )
     root = Path(directory)
-    root.mkdir(parents=True, exist_ok=True)
     weights = save(tensors)
     record = {
         "format": FORMAT,
@@ -71,8 +69,8 @@ def export_params(
         "config": to_mapping(config),
         "metadata": dict(metadata),
     }
-    _write_aside(root / EXPORT_WEIGHTS, weights)
-    _write_aside(root / EXPORT_CONFIG, (json.dumps(record, indent=1) + "\n").encode())
+    files.write_bytes(root / EXPORT_WEIGHTS, weights, fsync=True)
+    files.write_json(root / EXPORT_CONFIG, record, fsync=True)
 
 
 def read_export(directory: str | Path) -> tuple[dict[str, Any], Config, int]:
@@ -89,10 +87,7 @@ def read_export(directory: str | Path) -> tuple[dict[str, Any], Config, int]:
     """
     root = Path(directory)
     path = root / EXPORT_CONFIG
-    try:
-        record = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not valid JSON ({error}); export the student again.") from error
+    record = files.read_json(path, remedy="export the student again")
     if record.get("format") != FORMAT:
         raise ValueError(
             f"{path}: format {record.get('format')!r} is not {FORMAT!r}; give a directory that "
@@ -113,12 +108,3 @@ def read_export(directory: str | Path) -> tuple[dict[str, Any], Config, int]:
         raise ValueError(f"{weights}: not readable ({error}); export it again.") from error
     params = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
     return paths.unflatten(params), from_mapping(record["config"]), int(record["step"])
-
-
-def _write_aside(path: Path, content: bytes) -> None:
-    aside = path.with_name(path.name + ".part")
-    with open(aside, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
