@@ -29,7 +29,7 @@ from configs import imagenet
 from zeroseg_jax.commands import flags
 from zeroseg_jax.config import from_mapping
 from zeroseg_jax.evaluation import runner
-from zeroseg_jax.evaluation.measure import Scores
+from zeroseg_jax.evaluation.measure import measure_image
 from zeroseg_jax.inference import batches as stream
 from zeroseg_jax.inference import labelling as naming
 from zeroseg_jax.inference import windows
@@ -152,7 +152,7 @@ def _list_parts(segmenter, tower, photos: Photos, preset) -> dict[str, Callable[
             for cut, item in zip(scored, items, strict=True)
         ],
         "metric": lambda: [
-            Scores.measure(photos, item, n.labels, n.segments)
+            measure_image(photos, item, n.labels, n.segments)
             for item, n in zip(items, named, strict=True)
         ],
     }

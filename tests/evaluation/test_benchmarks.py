@@ -98,7 +98,7 @@ def test_truth_scores_100_and_a_planted_error_what_the_hand_counts(name, tmp_pat
     said = capsys.readouterr().out
     if name in OFFICIAL:
         assert f"2 of {OFFICIAL[name]} images |" in said
-        note = f"a score on 2 of {OFFICIAL[name]} images compares with no other"
+        note = f"a score on 2 of {OFFICIAL[name]} images is not comparable to others"
         assert note in said and result["notes"] == [note]
     else:
         assert "2 images (ignore 255, reduce_zero False) |" in said and not result["notes"]

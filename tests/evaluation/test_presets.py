@@ -4,8 +4,6 @@ import dataclasses
 
 import pytest
 
-from zeroseg_jax.data.benchmarks.listing import Listing, build_benchmark
-from zeroseg_jax.evaluation import classes as words
 from zeroseg_jax.inference import presets
 from zeroseg_jax.inference.preset_table import PROTOCOLS
 
@@ -65,19 +63,6 @@ def test_every_protocol_fits_every_benchmark(name, space):
     if name not in ("sclip", "naclip", "clearclip", "proxyclip"):
         assert preset.names_background == with_background
     assert bool(preset.threshold) == with_background
-
-
-@pytest.mark.parametrize("name", [name for name in PROTOCOLS if name != "zss"])
-@pytest.mark.parametrize("space", SPACES[:-2])
-def test_every_protocol_has_words_for_every_benchmark(name, space):
-    background = space in ("voc21", "context60", "coco_object")
-    benchmark = build_benchmark(
-        space, has_background=background, listing=Listing(()), encoding=None
-    )
-    asked, preset = words.choose_words(presets.get_preset(name, space), benchmark)
-    assert len(asked) == len(benchmark.class_names) - background
-    # TCL's background is a constant alone; the line of the file is not asked.
-    assert bool(preset.background_words) == (background and preset.names == "best")
 
 
 @pytest.mark.parametrize(

@@ -7,40 +7,13 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from small_benchmark import SmallBenchmark, write_predictions
 
-from zeroseg_jax.data.benchmarks import get_benchmark
-from zeroseg_jax.evaluation import classes as words
-from zeroseg_jax.evaluation import comparison, runner
+from zeroseg_jax.evaluation import runner
 from zeroseg_jax.evaluation.label_maps import PredictionFolder
 from zeroseg_jax.inference import batches as stream
 from zeroseg_jax.inference import model as build
 from zeroseg_jax.inference import presets, segmenters
-
-NAMES = ("background", "star", "ring")
-
-
-class Pictures:
-    """Pictures of several sizes, so that windows and images do not come in step."""
-
-    name, class_names, words = "small", NAMES, (("star",), ("ring", "hoop"))
-    has_background = True
-
-    def __init__(self, count=5):
-        rng = np.random.default_rng(0)
-        self.items = []
-        for i in range(count):
-            size = (96 + 20 * (i % 3), 96 + 61 * (i % 2))
-            coarse = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
-            image = np.asarray(Image.fromarray(coarse).resize(size[::-1], Image.Resampling.BICUBIC))
-            label = rng.integers(-1, 3, size).astype(np.int32)
-            self.items.append({"image": image, "label": label, "name": f"picture-{i}"})
-
-    def __len__(self):
-        return len(self.items)
-
-    def __getitem__(self, index):
-        return self.items[index]
-
 
 PRESET = {"background_words": "grass; sky", "pamr_dilations": ""}
 
@@ -64,7 +37,7 @@ def segmenter(student):
 
 def predict(segmenter, folder, preset, batch):
     result = runner.evaluate(
-        segmenter, Pictures(), preset, checkpoint="c", output=folder, batch=batch,
+        segmenter, SmallBenchmark(), preset, checkpoint="c", output=folder, batch=batch,
         save_predictions=True, pictures=0, log=lambda line: None,
     )  # fmt: skip
     maps = [np.asarray(Image.open(path)) for path in sorted((folder / "predictions").iterdir())]
@@ -86,8 +59,11 @@ def test_no_batch_and_no_number_of_devices_changes_a_pixel(student, segmenter, t
     for other, others in runs[1:]:
         assert all((a == b).all() for a, b in zip(maps, others, strict=True))
         assert other["per_class_iou"] == result["per_class_iou"]
+    stored = json.loads((tmp_path / "0" / "report.json").read_text())
+    assert stored["preset"] == json.loads(json.dumps(dataclasses.asdict(preset)))
+    assert stored["model"]["mean"]
     # And as the single picture says.
-    alone, _, _ = runner.segment_image(segmenter, Pictures()[3]["image"], preset)
+    alone, _, _ = runner.segment_image(segmenter, SmallBenchmark()[3]["image"], preset)
     np.testing.assert_array_equal(alone, maps[3])
 
 
@@ -108,18 +84,20 @@ def test_incomplete_units_are_padded_and_the_padding_dropped(segmenter, tmp_path
 
         Units.unit = unit
         result[unit] = runner.evaluate(
-            Units(), Pictures(4), preset, checkpoint="c", output=tmp_path / str(unit), batch=6,
-            pictures=0, log=lambda line: None,
+            Units(), SmallBenchmark(4), preset, checkpoint="c", output=tmp_path / str(unit),
+            batch=6, pictures=0, log=lambda line: None,
         )  # fmt: skip
         assert set(calls) == {unit}
     assert result[1]["per_class_iou"] == result[3]["per_class_iou"]
-    count = sum(len(stream.cut_picture(item["image"], preset, segmenter).scored)
-                for item in Pictures(4).items)  # fmt: skip
+    cuts = (
+        stream.cut_picture(item["image"], preset, segmenter) for item in SmallBenchmark(4).items
+    )
+    count = sum(len(cut.scored) for cut in cuts)
     assert count % 3 and len(calls) == -(-count // 3)
 
 
 def test_dense_read_outs_run_under_their_presets(student):
-    image = Pictures()[1]["image"]
+    image = SmallBenchmark()[1]["image"]
     found = {}
     for readout, name in (("raw", "sclip"), ("maskclip", "groupvit"), ("sclip", "sclip"),
                           ("clearclip", "clearclip"), ("naclip", "naclip")):  # fmt: skip
@@ -141,22 +119,15 @@ def test_dense_read_outs_run_under_their_presets(student):
 def test_chance_depends_on_the_picture_alone():
     chance = segmenters.ChanceSegmenter(4, True, 96)
     preset = playground_preset()
-    first, second = (Pictures()[i]["image"] for i in (0, 1))
+    first, second = (SmallBenchmark()[i]["image"] for i in (0, 1))
     before = runner.segment_image(chance, first, preset)[0]
     runner.segment_image(chance, second, preset)
     np.testing.assert_array_equal(runner.segment_image(chance, first, preset)[0], before)
 
 
-def write_predictions(folder, pictures, bits=8):
-    folder.mkdir(parents=True)
-    for item in pictures.items:
-        labels = np.maximum(item["label"], 0).astype(np.uint8 if bits == 8 else np.uint16)
-        Image.fromarray(labels).save(folder / f"{item['name']}.png")
-
-
 @pytest.mark.parametrize("bits", [8, 16])
 def test_predictions_of_another_tool(tmp_path, bits):
-    pictures = Pictures()
+    pictures = SmallBenchmark()
     write_predictions(tmp_path / "maps", pictures, bits)
     result = runner.evaluate(
         PredictionFolder(tmp_path / "maps"), pictures, playground_preset(), checkpoint="other",
@@ -177,7 +148,10 @@ def test_predictions_of_another_tool(tmp_path, bits):
     ("break_it", "sentence"),
     [
         (lambda maps, p: (maps / "picture-2.png").unlink(), "picture-2.png: missing"),
-        (lambda maps, p: (maps / "picture-2.png").write_bytes(b"x"), "picture-2.png: not a PNG"),
+        (
+            lambda maps, p: (maps / "picture-2.png").write_bytes(b"x"),
+            "picture-2.png: not a readable PNG",
+        ),
         (
             lambda maps, p: Image.new("RGB", (9, 9)).save(maps / "picture-2.png"),
             "picture-2.png: its pixels are RGB",
@@ -202,7 +176,7 @@ def test_predictions_of_another_tool(tmp_path, bits):
     ],
 )
 def test_bad_pictures_masks_and_predictions_are_named(tmp_path, break_it, sentence):
-    pictures = Pictures()
+    pictures = SmallBenchmark()
     write_predictions(tmp_path / "maps", pictures)
     break_it(tmp_path / "maps", pictures)
     with pytest.raises(ValueError, match=sentence):
@@ -213,7 +187,7 @@ def test_bad_pictures_masks_and_predictions_are_named(tmp_path, break_it, senten
 
 
 def test_extreme_pictures_are_scored_and_told(tmp_path):
-    pictures = Pictures(2)
+    pictures = SmallBenchmark(2)
     pictures.items[1] = {
         "image": np.zeros((3, 400, 3), np.uint8),
         "label": np.full((3, 400), -1, np.int32),
@@ -227,90 +201,11 @@ def test_extreme_pictures_are_scored_and_told(tmp_path):
     assert result["affected"]["images_stretched"] == 1
     assert result["affected"]["images_without_a_counted_pixel"] == 1
     assert any("thread: longer than the protocol's limit" in line for line in said)
-    assert any("thread: no pixel counts" in line for line in said)
+    assert any("thread: every pixel is ignored" in line for line in said)
 
 
-def test_words_of_a_protocol(tmp_path, monkeypatch):
-    monkeypatch.setattr(words, "WORDS", tmp_path)
-    (tmp_path / "small.sclip.txt").write_text("sky; wall\nstar\nring; hoop\n")
-    preset = presets.get_preset("sclip", "voc21", {"words_file": "sclip"})
-    asked, completed = words.choose_words(preset, Pictures())
-    assert asked == [["star"], ["ring", "hoop"]]
-    assert completed.background_words == ("sky", "wall")
-    owners = build.list_owners(asked, completed)
-    rule = segmenters.build_rule(completed, 40.0, 5, owners)
+def test_every_name_belongs_to_its_class_and_the_last_ones_to_the_background():
+    preset = presets.get_preset("sclip", "voc21", {"background_words": "sky;wall"})
+    owners = build.list_owners(ASKED, preset)
+    rule = segmenters.build_rule(preset, 40.0, 5, owners)
     assert rule.labels.tolist() == [1, 2, 2, 0, 0] and rule.softmax_scale == 40
-    for content, sentence in (
-        ("sky\nstar\n", "2 lines, but there are 3 classes"),
-        ("sky\n\nring\n", "line 2: a blank line"),
-        ("sky\nstar;\nring\n", "line 2: a blank word"),
-        ("", "the file is empty"),
-    ):
-        (tmp_path / "small.sclip.txt").write_text(content)
-        with pytest.raises(ValueError, match=sentence):
-            words.choose_words(preset, Pictures())
-    with pytest.raises(ValueError, match="words 'tcl', but there are sclip"):
-        words.choose_words(dataclasses.replace(preset, words_file="tcl"), Pictures())
-    assert words.find_shared_words([["bed", "Cot"], ["cot"]]) == ["cot"]
-
-
-def test_a_background_needs_a_rule_and_a_rule_a_background():
-    """SCLIP#2: a threshold without a background takes pixels from a class; and the reverse."""
-    bare = presets.get_preset("groupvit", "playground/things")
-    with pytest.raises(ValueError, match="has a background, and groupvit says"):
-        words.choose_words(bare, get_benchmark("playground/things"))
-    ruled = presets.get_preset("groupvit", "voc21", {"words_file": ""})
-    with pytest.raises(ValueError, match="has no background, so threshold"):
-        words.choose_words(ruled, get_benchmark("playground/full"))
-
-
-def test_score_line_and_report_tell_the_whole_protocol(segmenter, tmp_path):
-    preset = playground_preset(pamr_dilations="1;2", pamr_iterations="3")
-    said = []
-    runner.evaluate(
-        segmenter, Pictures(2), preset, checkpoint="<b>c</b>", output=tmp_path, log=said.append,
-        words=[["star"], ["ring", "a&b"]], unseen=[2],
-    )  # fmt: skip
-    for part in ("preset zeroseg", "PAMR 3 x (1, 2)", "window native", "resize antialiased",
-                 "normalisation model", "2 classes, 3 names", "logit scale 32"):  # fmt: skip
-        assert part in said[-1], part
-    stored = json.loads((tmp_path / "report.json").read_text())
-    assert stored["preset"] == json.loads(json.dumps(dataclasses.asdict(preset)))
-    assert stored["model"]["mean"] and stored["split"]["unseen_classes"] == ["ring"]
-    page = (tmp_path / "report.html").read_text()
-    assert "<b>c</b>" not in page and "&lt;b&gt;c&lt;/b&gt;" in page and "a&amp;b" in page
-
-
-def test_runs_side_by_side(tmp_path):
-    pictures = Pictures(6)
-    runs = []
-    for kind in ("good", "bad"):
-        folder = tmp_path / kind / "maps"
-        write_predictions(folder, pictures)
-        if kind == "bad":
-            for path in folder.iterdir():
-                labels = np.array(Image.open(path))
-                labels[: len(labels) // 2] = 0
-                Image.fromarray(labels).save(path)
-        runner.evaluate(
-            PredictionFolder(folder), pictures, playground_preset(), checkpoint=kind,
-            output=tmp_path / kind, save_predictions=True, pictures=0, log=lambda line: None,
-        )  # fmt: skip
-        runs.append(comparison.read_run(tmp_path / kind))
-    comparison.check_comparable(runs)
-    (row,) = comparison.bootstrap(runs, 500, 0)
-    assert row["difference"] == pytest.approx(runs[1].result["miou"] - 100, abs=0.011)
-    assert row["low"] <= row["difference"] <= row["high"] < 0 and row["ahead_in_draws"] == 0
-    (same,) = comparison.bootstrap([runs[0], runs[0]], 100, 0)
-    assert same == {"difference": 0, "low": 0, "high": 0, "ahead_in_draws": 0}
-    differing = comparison.find_differing(runs, 3)
-    assert len(differing) == 3 and differing[0][1] >= differing[1][1] > 0
-    panel = comparison.draw_differing(runs, differing[0][0], pictures)
-    assert panel.width > 4 * 224
-    markdown, page = comparison.write_comparison(runs, [row], [("<x>", panel)], "remark")
-    assert "| ring | 100.00 |" in markdown and "&lt;x&gt;" in page
-    other = dataclasses.replace(runs[1], images=["a"])
-    with pytest.raises(ValueError, match="scored 1 images"):
-        comparison.check_comparable([runs[0], other])
-    with pytest.raises(ValueError, match="holds no report.json"):
-        comparison.read_run(tmp_path)

@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> None:
         raise ValueError("--workdir, --model: give one of the two.")
     from zeroseg_jax.data.benchmarks import get_benchmark
     from zeroseg_jax.evaluation import runner
-    from zeroseg_jax.evaluation.classes import choose_words, find_shared_words
+    from zeroseg_jax.evaluation.classes import choose_class_names, find_shared_names
     from zeroseg_jax.evaluation.splits import find_unseen
     from zeroseg_jax.inference.presets import get_preset, parse_overrides
 
@@ -67,9 +67,9 @@ def main(arguments: list[str]) -> None:
         preset = get_preset(FLAGS.preset, name, parse_overrides(FLAGS.set))
         words: list[list[str]] | None = None
         if not FLAGS.model.startswith("predictions:"):
-            words, preset = choose_words(preset, benchmark)
+            words, preset = choose_class_names(preset, benchmark)
             asked = [*words, list(preset.background_words)]
-            if shared := find_shared_words(asked):
+            if shared := find_shared_names(asked):
                 print(f"evaluate: {len(shared)} words stand twice, among them {shared[0]!r}")
         segmenter, checkpoint = _build_model(benchmark, words, preset)
         output = Path(FLAGS.output)

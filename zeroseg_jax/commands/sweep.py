@@ -1,8 +1,9 @@
-"""Run a config's sweep() and collect it: python -m zeroseg_jax sweep --config=... --workdir=DIR.
+"""`zeroseg sweep --config=RECIPE --workdir=DIR`: train and score every point of a recipe's sweep().
 
-Point NNN trains in WORKDIR/NNN from the bank WORKDIR/bank, unless data.bank is set; with
---evaluate=BENCHMARKS each is scored too, into WORKDIR/NNN/reports/BENCHMARK; what is trained and
-has its reports is left as it is.
+Point NNN trains in WORKDIR/NNN from the bank WORKDIR/bank, unless data.bank is set. With
+--evaluate=BENCHMARKS each point is scored into WORKDIR/NNN/reports/BENCHMARK. Points that are
+trained and scored are skipped. --print prints one shell line per point, for a job array;
+--collect makes tables and plots.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import concurrent.futures
 import importlib.util
 import inspect
 import json
-import os
 import shlex
 import subprocess
 import sys
@@ -28,21 +28,19 @@ Point = dict[str, Any]
 
 
 def define_flags() -> None:
-    """Define the command line."""
+    """Define the flags of `sweep`."""
     flags.define_config()
-    absl_flags.DEFINE_string("evaluate", "", "score each point on these, with commas")
-    absl_flags.DEFINE_string("evaluate_with", "", "more flags of evaluate, as one string")
-    absl_flags.DEFINE_integer("jobs", 1, "points that run at a time", lower_bound=1)
-    absl_flags.DEFINE_enum(
-        "print", "", ["", "commands", "slurm", "jobset"], "print instead of running"
-    )
-    absl_flags.DEFINE_bool("collect", False, "make tables and plots of what has run")
-    absl_flags.DEFINE_string("metric", "loss", "to plot and to tell mean and spread of")
-    absl_flags.DEFINE_string("against", "", "swept field to plot against; empty: the first")
+    absl_flags.DEFINE_string("evaluate", "", "benchmarks to score each point on, with commas")
+    absl_flags.DEFINE_string("evaluate_with", "", "further flags of evaluate, as one string")
+    absl_flags.DEFINE_integer("jobs", 1, "number of points that run at a time", lower_bound=1)
+    absl_flags.DEFINE_bool("print", False, "print one shell line per point, run nothing")
+    absl_flags.DEFINE_bool("collect", False, "make tables and plots of the finished points")
+    absl_flags.DEFINE_string("metric", "loss", "metric of --collect's table and plot")
+    absl_flags.DEFINE_string("against", "", "swept field of the plot's x axis; empty: the first")
 
 
 def main(arguments: list[str]) -> int:
-    """Run, print or collect the points of --config's sweep."""
+    """Run, print or collect the points of the recipe's sweep; 1 if a point failed."""
     del arguments
     points = read_points()
     workdir = Path(FLAGS.workdir)
@@ -53,34 +51,36 @@ def main(arguments: list[str]) -> int:
         return 0
     commands = [build_commands(workdir, number, point) for number, point in enumerate(points)]
     if FLAGS.print:
-        print(_PRINTERS[FLAGS.print](workdir, commands))
+        print("\n".join(" && ".join(map(shlex.join, lines)) for lines in commands))
         return 0
     return run_points(workdir, points, commands)
 
 
 def read_points() -> list[Point]:
-    """Return the overrides of every point; each is checked against the config.
+    """Read the overrides of every point and check them against the config.
 
     Raises:
-      ValueError: the config has no sweep(), an empty one, points of different fields, or an
-        override that cannot be.
+      ValueError: the recipe has no sweep() or an empty one, its points set different fields, or an
+        override is invalid.
     """
     file, _, variant = flags.recipe_name().partition(":")
     spec = importlib.util.spec_from_file_location("sweep_config", file)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"--config: {file} is not a Python file; give a recipe.")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     if not hasattr(module, "sweep"):
-        raise ValueError(f"--config: {file} has no sweep(); write one that yields overrides.")
-    # A config with a sweep for each variant takes the variant's name.
-    asked = (variant,) if variant and inspect.signature(module.sweep).parameters else ()
-    points = list(module.sweep(*asked))
+        raise ValueError(f"--config: {file} has no sweep(); add one that yields overrides.")
+    # A sweep() with a parameter differs by variant of the recipe.
+    takes_variant = variant and inspect.signature(module.sweep).parameters
+    points = list(module.sweep(variant) if takes_variant else module.sweep())
     if not points:
-        raise ValueError(f"--config: sweep() of {file} yields nothing.")
+        raise ValueError(f"--config: sweep() of {file} yields nothing; yield one dict per point.")
     for number, point in enumerate(points):
         if point.keys() != points[0].keys():
             raise ValueError(
                 f"--config: point {number} of sweep() has fields {', '.join(point)}, but the "
-                f"first has {', '.join(points[0])}; every point sets the same fields."
+                f"first has {', '.join(points[0])}; set the same fields in every point."
             )
         from_mapping(_override(FLAGS.config.to_dict(), point))
     return points
@@ -93,69 +93,65 @@ def _override(tree: dict[str, Any], point: Point) -> dict[str, Any]:
         for part in parents:
             node = node.get(part)
             if not isinstance(node, dict):
-                raise ValueError(f"sweep(): {name} is no field; {part} does not hold fields.")
+                raise ValueError(f"sweep(): {name} is not a field; {part} has no fields.")
         node[last] = value
     return tree
 
 
 def build_commands(workdir: Path, number: int, point: Point) -> list[list[str]]:
-    """Return the command lines of a point; fields given to the sweep itself go along."""
+    """Return the command lines of a point: train, and evaluate if --evaluate is given.
+
+    Args:
+      workdir: directory of the sweep.
+      number: index of the point.
+      point: overrides; --config.FIELD flags of this command are passed on too.
+    """
     given = [a for a in sys.argv[1:] if a.startswith("--config.")]
     swept = [f"--config.{name}={value}" for name, value in point.items()]
     bank = [] if FLAGS.config.data.bank else [f"--config.data.bank={workdir / 'bank'}"]
     recipe = flags.recipe_name()
-    place = _place(workdir, number)
-    train = [
-        sys.executable, "-m", "zeroseg_jax", "train", f"--config={recipe}",
-        f"--workdir={place}", *bank, *given, *swept,
-    ]  # fmt: skip
-    names = _benchmarks()
-    if not names:
-        return [train]
-    # Of several benchmarks each has a folder of its own below --output.
-    output = place / "reports" if len(names) > 1 else _report(place, names[0])
+    directory = _directory(workdir, number)
+    program = [sys.executable, "-m", "zeroseg_jax"]
+    train = [*program, "train", f"--config={recipe}", f"--workdir={directory}", *bank, *given]
+    benchmarks = _benchmarks()
+    if not benchmarks:
+        return [[*train, *swept]]
+    # evaluate gives each of several benchmarks a folder below --output.
+    output = directory / "reports" if len(benchmarks) > 1 else directory / "reports" / benchmarks[0]
     evaluate = [
-        sys.executable, "-m", "zeroseg_jax", "evaluate", f"--workdir={place}",
-        f"--benchmark={FLAGS.evaluate}", f"--output={output}", *shlex.split(FLAGS.evaluate_with),
+        *program, "evaluate", f"--workdir={directory}", f"--benchmark={FLAGS.evaluate}",
+        f"--output={output}", *shlex.split(FLAGS.evaluate_with),
     ]  # fmt: skip
-    return [train, evaluate]
-
-
-def _benchmarks() -> list[str]:
-    return [name for name in FLAGS.evaluate.split(",") if name]
-
-
-def _report(place: Path, benchmark: str) -> Path:
-    return place / "reports" / benchmark
+    return [[*train, *swept], evaluate]
 
 
 def run_points(workdir: Path, points: list[Point], commands: list[list[list[str]]]) -> int:
-    """Run what is not finished, --jobs at a time; a failed point does not stop the others.
+    """Run the unfinished points, --jobs at a time; a failed point does not stop the others.
 
     Returns:
-      0, or 1 where a point failed.
+      0, or 1 if a point failed.
     """
     failed = []
 
     def run(number: int) -> None:
-        place = _place(workdir, number)
-        reports = [_report(place, name) / "report.json" for name in _benchmarks()]
-        finished = [is_finished(place)]
-        if reports:
+        directory = _directory(workdir, number)
+        finished = [_is_trained(directory)]
+        if benchmarks := _benchmarks():
+            reports = (directory / "reports" / name / "report.json" for name in benchmarks)
             finished.append(all(path.is_file() for path in reports))
         if all(finished):
             print(f"sweep: point {number} is finished", flush=True)
             return
-        place.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True)
         print(f"sweep: point {number} of {len(points)}: {points[number]}", flush=True)
-        for command, there in zip(commands[number], finished, strict=True):
-            if there:
+        for command, is_done in zip(commands[number], finished, strict=True):
+            if is_done:
                 continue
-            with open(place / "log.txt", "a", encoding="utf-8") as log:
-                done = subprocess.run(command, stdout=log, stderr=log, check=False)
-            if done.returncode:
+            with open(directory / "log.txt", "a", encoding="utf-8") as log:
+                process = subprocess.run(command, stdout=log, stderr=log, check=False)
+            if process.returncode:
                 failed.append(number)
-                print(f"sweep: point {number} failed; see {place / 'log.txt'}", flush=True)
+                print(f"sweep: point {number} failed; see {directory / 'log.txt'}", flush=True)
                 return
 
     with concurrent.futures.ThreadPoolExecutor(FLAGS.jobs) as pool:
@@ -164,58 +160,17 @@ def run_points(workdir: Path, points: list[Point], commands: list[list[list[str]
     return 1 if failed else 0
 
 
-def is_finished(place: Path) -> bool:
-    """Tell whether a work directory holds the checkpoint of its last step."""
-    manifest = place / "manifest.json"
+def _is_trained(directory: Path) -> bool:
+    manifest = directory / "manifest.json"
     if not manifest.is_file():
         return False
     steps = json.loads(manifest.read_text())["steps"]
-    return (place / "checkpoints" / str(steps)).is_dir()
+    return (directory / "checkpoints" / str(steps)).is_dir()
 
 
-def _place(workdir: Path, number: int) -> Path:
+def _directory(workdir: Path, number: int) -> Path:
     return workdir / f"{number:03d}"
 
 
-def _join(commands: list[list[str]]) -> str:
-    return " && ".join(map(shlex.join, commands))
-
-
-def _print_commands(workdir: Path, commands: list[list[list[str]]]) -> str:
-    del workdir
-    return "\n".join(map(_join, commands))
-
-
-def _print_slurm(workdir: Path, commands: list[list[list[str]]]) -> str:
-    cases = "\n".join(f"  {i}) {_join(point)} ;;" for i, point in enumerate(commands))
-    return (
-        f"#!/usr/bin/env bash\n#SBATCH --job-name=sweep\n#SBATCH --array=0-{len(commands) - 1}\n"
-        f"#SBATCH --gpus-per-node=1\n#SBATCH --requeue\n#SBATCH --output={workdir}/slurm-%a.log\n"
-        f"case $SLURM_ARRAY_TASK_ID in\n{cases}\nesac"
-    )
-
-
-def _print_jobset(workdir: Path, commands: list[list[list[str]]]) -> str:
-    """Return a JobSet with one job a point; JSON is YAML, so that nothing needs quoting."""
-    del workdir
-    image = os.environ.get("IMAGE", "REGISTRY/zeroseg_jax:latest")
-
-    def job(number: int, point: list[list[str]]) -> dict[str, Any]:
-        line = _join([["python", *command[1:]] for command in point])
-        container = {"name": "train", "image": image, "command": ["sh", "-c", line]}
-        pod = {"restartPolicy": "Never", "containers": [container]}
-        return {"name": f"p{number}", "template": {"spec": {"template": {"spec": pod}}}}
-
-    jobs = [job(i, command) for i, command in enumerate(commands)]
-    return json.dumps(
-        {
-            "apiVersion": "jobset.x-k8s.io/v1alpha2",
-            "kind": "JobSet",
-            "metadata": {"name": "sweep"},
-            "spec": {"failurePolicy": {"maxRestarts": 3}, "replicatedJobs": jobs},
-        },
-        indent=1,
-    )
-
-
-_PRINTERS = {"commands": _print_commands, "slurm": _print_slurm, "jobset": _print_jobset}
+def _benchmarks() -> list[str]:
+    return [name for name in FLAGS.evaluate.split(",") if name]

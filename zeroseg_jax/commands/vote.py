@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
     from zeroseg_jax.evaluation import open_vocabulary as vocabulary
     from zeroseg_jax.evaluation import render as page
     from zeroseg_jax.evaluation import vote_page as ballot
-    from zeroseg_jax.evaluation.classes import find_shared_words
+    from zeroseg_jax.evaluation.classes import find_shared_names
     from zeroseg_jax.inference.presets import get_preset, parse_overrides
     from zeroseg_jax.teacher.class_embeddings import cache_directory
     from zeroseg_jax.teacher.prompts import PROMPTS
@@ -60,7 +60,7 @@ def main(arguments: list[str]) -> int:
     if not paths:
         raise ValueError(f"{folder}: holds no picture ({', '.join(SUFFIXES)}).")
     words = vocabulary.read_vocabulary(FLAGS.vocabulary)
-    if shared := find_shared_words(words):
+    if shared := find_shared_names(words):
         print(f"vote: {len(shared)} words stand twice, among them {shared[0]!r}")
     preset = get_preset(FLAGS.preset, FLAGS.preset_of, parse_overrides(FLAGS.set))
     names, prompts = sum(map(len, words)), len(PROMPTS[preset.prompts])
@@ -81,7 +81,7 @@ def main(arguments: list[str]) -> int:
         for side, (picture, _) in zip("ab", row, strict=False):
             files.write_png(output / side / f"{name}.png", picture)
         if FLAGS.other:
-            drawn.append((name, *(page.embed_picture(picture) for picture, _ in row)))
+            drawn.append((name, *(page.encode_data_url(picture) for picture, _ in row)))
         record.append({"image": name, "models": [found for _, found in row]})
         print(f"{name}: " + ", ".join(s["words"][0]["word"] for s in row[0][1]), flush=True)
     output.mkdir(parents=True, exist_ok=True)
@@ -89,7 +89,7 @@ def main(arguments: list[str]) -> int:
     files.write_json(output / "words.json", content)
     if FLAGS.other:
         files.write_text(
-            output / "vote.html", ballot.write_ballot(drawn, tuple(models), FLAGS.seed)
+            output / "vote.html", ballot.render_vote_page(drawn, tuple(models), FLAGS.seed)
         )
     if failed:
         print(f"vote: {failed} of {len(paths)} pictures could not be read", file=sys.stderr)

@@ -1,1 +1,1 @@
-
+"""Evaluation of models on benchmarks: metric, diagnostics, reports, comparisons."""

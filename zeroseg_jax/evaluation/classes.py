@@ -1,4 +1,4 @@
-"""Which words a protocol asks a benchmark with."""
+"""Class names of a preset: the names and background names that a benchmark is evaluated with."""
 
 from __future__ import annotations
 
@@ -9,67 +9,70 @@ from zeroseg_jax.data.benchmarks.word_lists import WORDS, read_words
 from zeroseg_jax.inference.presets import Preset
 
 
-def choose_words(preset: Preset, benchmark: Any) -> tuple[list[list[str]], Preset]:
-    """Return the words a benchmark is asked with under a preset, and the preset completed.
+def choose_class_names(preset: Preset, benchmark: Any) -> tuple[list[list[str]], Preset]:
+    """Choose the class names of a benchmark under a preset.
 
     Args:
-      preset: names a variant of the words, or "" for the benchmark's own.
-      benchmark: name, class_names, words, has_background.
+      preset: protocol; its `words_file` selects a published list, "" the benchmark's own.
+      benchmark: any object with name, class_names, words and has_background.
 
     Returns:
-      The synonyms of each class but background; and the preset, with the background's line of
-      the file as its background_words where classes go by their best name and it has none itself.
+      The synonyms of each class except background, and the completed preset. If the preset scores
+      a class by its best name and has no background_words, it gets those of the file.
 
     Raises:
-      ValueError: no such file, a wrong number of lines, a background rule without a background
-        or a background without a rule, or words that do not fit the classes.
+      ValueError: an unknown list, a list of the wrong length, a background without a rule, or a
+        background rule without a background.
     """
-    words = [list(names) for names in benchmark.words]
+    names = [list(synonyms) for synonyms in benchmark.words]
     if preset.words_file:
         space = benchmark.name.replace("/", "-")
         path = WORDS / f"{space}.{preset.words_file}.txt"
         if not path.is_file():
             found = sorted(p.name.split(".")[1] for p in WORDS.glob(f"{space}.*.txt"))
-            known = f"there are {', '.join(found)}" if found else "there is none"
+            known = f"known: {', '.join(found)}" if found else "there are no lists for it"
             raise ValueError(
-                f"--preset: {preset.name} asks {benchmark.name} with words {preset.words_file!r}, "
-                f"but {known}; --set=words_file= takes the benchmark's own."
+                f"--preset: {preset.name} needs class names {preset.words_file!r} for "
+                f"{benchmark.name} ({known}); use --set=words_file= for the benchmark's own."
             )
-        # Published lists are used as published, with words that stand under two classes.
+        # Published lists are used unchanged, including names that occur in two classes.
         rows = read_words(path, classes=len(benchmark.class_names), distinct=False)
-        words = [list(names) for names in rows]
+        names = [list(synonyms) for synonyms in rows]
         if benchmark.has_background:
-            first, *words = words
-            # TCL and GroupViT leave the line away: their background is a threshold alone.
+            first, *names = names
+            # TCL and GroupViT skip the background line: their background is only a threshold.
             if preset.names == "best" and not preset.background_words:
                 preset = dataclasses.replace(preset, background_words=tuple(first))
     _check_background(preset, benchmark)
     expected = len(benchmark.class_names) - int(benchmark.has_background)
-    if len(words) != expected:
-        raise ValueError(f"{benchmark.name}: {len(words)} lines of words for {expected} classes.")
-    return words, preset
+    if len(names) != expected:
+        raise ValueError(
+            f"{benchmark.name}: {len(names)} lines of class names for {expected} classes; "
+            "give one line per class."
+        )
+    return names, preset
 
 
 def _check_background(preset: Preset, benchmark: Any) -> None:
     if benchmark.has_background and not preset.names_background:
         raise ValueError(
-            f"--preset: {benchmark.name} has a background, and {preset.name} says of it nothing "
-            "that would find it; give --set=threshold=NUMBER or --set='background_words=sky;wall'."
+            f"--preset: {benchmark.name} has a background and {preset.name} has no rule for it; "
+            "give --set=threshold=NUMBER or --set='background_words=sky;wall'."
         )
     if not benchmark.has_background and preset.names_background:
         raise ValueError(
             f"--set: {benchmark.name} has no background, so threshold and background_words would "
-            "take pixels from its classes; leave them away."
+            "take pixels from its classes; remove them."
         )
 
 
-def find_shared_words(words: list[list[str]]) -> list[str]:
-    """List words that stand under two classes, or twice under one, whatever their case."""
+def find_shared_names(names: list[list[str]]) -> list[str]:
+    """Return the names that occur in two classes or twice in one, ignoring case."""
     seen: set[str] = set()
     shared = []
-    for word in (name for names in words for name in names):
-        key = word.casefold()
-        if key in seen and word not in shared:
-            shared.append(word)
+    for name in (name for synonyms in names for name in synonyms):
+        key = name.casefold()
+        if key in seen and name not in shared:
+            shared.append(name)
         seen.add(key)
     return shared

@@ -1,4 +1,4 @@
-"""Runs on one benchmark side by side: differences with intervals, and where they disagree."""
+"""Comparison of runs on one benchmark: bootstrap intervals of differences, images that differ."""
 
 from __future__ import annotations
 
@@ -11,24 +11,27 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from zeroseg_jax.data import drawing
-from zeroseg_jax.evaluation import render as page
-from zeroseg_jax.evaluation import report
+from zeroseg_jax.data.benchmarks import get_benchmark
+from zeroseg_jax.data.drawing import draw_side_by_side
+from zeroseg_jax.data.files import write_json, write_text
 from zeroseg_jax.evaluation.label_maps import PredictionFolder
+from zeroseg_jax.evaluation.render import Cell, Section, render_html, render_markdown
+from zeroseg_jax.evaluation.report import render_score_line
 
 _LEVEL = 95
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What evaluate left in a directory.
+    """Output directory of `evaluate`, read.
 
     Attributes:
-      directory: of the report.
-      result: report.json.
-      images: names, in order.
-      hit, truth, guess: int64 (images, C), pixels that are right, that are of a class, that
-        were given to it.
+      directory: path of the report.
+      result: content of report.json.
+      images: names of the images, in order.
+      hit: int64 (images, C), pixels of each class that were predicted right.
+      truth: int64 (images, C), true pixels of each class.
+      predicted: int64 (images, C), predicted pixels of each class.
     """
 
     directory: Path
@@ -36,51 +39,116 @@ class Run:
     images: list[str]
     hit: np.ndarray
     truth: np.ndarray
-    guess: np.ndarray
+    predicted: np.ndarray
+
+
+def compare(
+    directories: list[str],
+    output: str | Path,
+    *,
+    draws: int = 2000,
+    seed: int = 0,
+    images: int = 6,
+    data_dir: str = "",
+) -> str:
+    """Compare runs with the first; write compare.json, compare.md and compare.html.
+
+    Args:
+      directories: output directories of `evaluate`, at least two.
+      output: directory to write to.
+      draws: number of bootstrap resamples.
+      seed: random seed of the resamples.
+      images: number of images to draw, those that differ in the most pixels first.
+      data_dir: directory of the data set, to draw image and truth; the Playground needs none.
+
+    Returns:
+      A summary with one line a run.
+
+    Raises:
+      ValueError: fewer than two runs, unreadable ones, or runs that are not comparable.
+    """
+    if len(directories) < 2:
+        raise ValueError("compare: give at least two directories that zeroseg evaluate wrote.")
+    runs = [read_run(directory) for directory in directories]
+    check_comparable(runs)
+    rows = bootstrap(runs, draws, seed)
+    differing = find_differing(runs, images) if images else []
+    benchmark = _open_benchmark(runs[0], data_dir)
+    figures = [
+        (
+            f"{runs[0].images[index]}: {100 * share:.1f} % of the pixels differ",
+            draw_differing(runs, index, benchmark),
+        )
+        for index, share in differing
+    ]
+    title = f"{runs[0].result['benchmark']}: {len(runs)} runs on {len(runs[0].images)} images"
+    remark = (
+        f"Differences are to the first run, in points of mIoU. Intervals are {_LEVEL} % paired "
+        f"bootstrap intervals over {draws} resamples of the images (seed {seed})."
+    )
+    sections = build_sections(runs, rows, remark, figures)
+    write_text(Path(output) / "compare.md", render_markdown(title, sections))
+    write_text(Path(output) / "compare.html", render_html(title, sections))
+    record = {
+        "runs": [str(run.directory) for run in runs],
+        "miou": [run.result["miou"] for run in runs],
+        "against_first": rows,
+        "draws": draws,
+        "seed": seed,
+        "differing": [[runs[0].images[i], round(share, 6)] for i, share in differing],
+    }
+    write_json(Path(output) / "compare.json", record)
+    lines = [title, remark]
+    for run, row in zip(runs, [None, *rows], strict=True):
+        more = f"  {row['difference']:+.2f} ({_render_interval(row)})" if row else ""
+        lines.append(f"{run.directory}: mIoU {run.result['miou']}{more}")
+    if images and not _open_predictions(runs):
+        lines.append("compare: no images drawn: a run was made without --save_predictions")
+    return "\n".join(lines)
 
 
 def read_run(directory: str | Path) -> Run:
     """Read a run.
 
     Raises:
-      ValueError: no report there, or files that do not belong together.
+      ValueError: the directory holds no report, or its files are damaged.
     """
     directory = Path(directory)
     for name in ("report.json", "counts.npz"):
         if not (directory / name).is_file():
             raise ValueError(
-                f"{directory}: holds no {name}; give directories that zeroseg evaluate wrote."
+                f"{directory}: holds no {name}; give a directory that zeroseg evaluate wrote."
             )
     try:
         result = json.loads((directory / "report.json").read_text(encoding="utf-8"))
         with np.load(directory / "counts.npz", allow_pickle=False) as file:
             content = {name: file[name] for name in file.files}
         images = content["images"].tolist()
-        owner = np.repeat(np.arange(len(images)), content["lengths"])
-        sums = _sum_classes(content, owner, len(images))
+        hit, truth, predicted = _sum_classes(content, len(images))
     except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{directory}: its report cannot be read ({error}); evaluate again."
         ) from error
-    return Run(directory, result, images, *sums)
+    return Run(directory, result, images, hit, truth, predicted)
 
 
-def _sum_classes(content: dict[str, np.ndarray], owner: np.ndarray, images: int) -> list:
+def _sum_classes(content: dict[str, np.ndarray], images: int) -> list[np.ndarray]:
     classes = len(content["classes"])
-    truth, guess = np.divmod(content["cells"].astype(np.int64), classes)
+    image_ids = np.repeat(np.arange(images), content["lengths"])
+    truth, predicted = np.divmod(content["cells"].astype(np.int64), classes)
     sums = []
-    for where, counted in ((truth, truth == guess), (truth, True), (guess, True)):
+    for class_ids, counted in ((truth, truth == predicted), (truth, 1), (predicted, 1)):
         table = np.zeros((images, classes), np.int64)
-        np.add.at(table, (owner, where), content["counts"] * counted)
+        np.add.at(table, (image_ids, class_ids), content["counts"] * counted)
         sums.append(table)
     return sums
 
 
 def check_comparable(runs: list[Run]) -> None:
-    """Refuse runs over other images or classes.
+    """Check that all runs scored the same images and classes.
 
     Raises:
-      ValueError: names both directories and what differs.
+      ValueError: names both directories and the difference.
     """
     first = runs[0]
     for other in runs[1:]:
@@ -89,44 +157,44 @@ def check_comparable(runs: list[Run]) -> None:
             if mine != theirs:
                 raise ValueError(
                     f"{other.directory}: its {field} is {theirs!r}, that of {first.directory} "
-                    f"{mine!r}; only runs on the same images can be compared."
+                    f"is {mine!r}; compare runs on the same images."
                 )
         if first.images != other.images:
             raise ValueError(
                 f"{other.directory}: scored {len(other.images)} images, {first.directory} "
-                f"{len(first.images)}, and not the same ones; evaluate both on the same."
+                f"{len(first.images)} other ones; evaluate both on the same images."
             )
         if list(first.result["per_class_iou"]) != list(other.result["per_class_iou"]):
             raise ValueError(
-                f"{other.directory}: its classes are not those of {first.directory}; evaluate "
-                "both with the same benchmark."
+                f"{other.directory}: its classes differ from those of {first.directory}; "
+                "evaluate both on the same benchmark."
             )
 
 
 def bootstrap(runs: list[Run], draws: int, seed: int) -> list[dict[str, float]]:
-    """Compare every run with the first over resampled images.
+    """Compare every run with the first by a paired bootstrap over images.
 
-    Images are drawn with replacement, the same ones for all runs, and each draw's mIoU is
-    computed from its sums of pixels, as the score itself is.
+    Images are resampled with replacement, the same ones for all runs. The mIoU of a resample is
+    computed from its pixel sums, as the score itself is.
 
     Args:
-      runs: the first is the one compared with.
-      draws: how many.
-      seed: of the draws.
+      runs: runs; all are compared with the first.
+      draws: number of resamples.
+      seed: random seed.
 
     Returns:
       For each further run: difference in points of mIoU, ends of the 95 % interval, and the
-      share of draws in which it is ahead.
+      fraction of resamples with a higher mIoU.
 
-    Source: own; Efron and Tibshirani, 1993, percentile interval.
+    Source: own; percentile interval of Efron and Tibshirani, 1993.
     """
     images = len(runs[0].images)
     rng = np.random.default_rng(seed)
     weights = rng.multinomial(images, np.full(images, 1 / images), size=draws)
-    whole = np.ones((1, images), np.int64)
+    every_image = np.ones((1, images), np.int64)
     as_zero = runs[0].result["mean_over"] != "classes that occur"
     drawn = [_miou(run, weights, as_zero) for run in runs]
-    exact = [_miou(run, whole, as_zero)[0] for run in runs]
+    exact = [_miou(run, every_image, as_zero)[0] for run in runs]
     rows = []
     for i in range(1, len(runs)):
         difference = drawn[i] - drawn[0]
@@ -143,8 +211,8 @@ def bootstrap(runs: list[Run], draws: int, seed: int) -> list[dict[str, float]]:
 
 
 def _miou(run: Run, weights: np.ndarray, absent_as_zero: bool) -> np.ndarray:
-    hit, truth, guess = (weights @ table for table in (run.hit, run.truth, run.guess))
-    union = truth + guess - hit
+    hit, truth, predicted = (weights @ table for table in (run.hit, run.truth, run.predicted))
+    union = truth + predicted - hit
     iou = hit / np.maximum(union, 1)
     if absent_as_zero:
         return iou.mean(axis=1)
@@ -153,42 +221,66 @@ def _miou(run: Run, weights: np.ndarray, absent_as_zero: bool) -> np.ndarray:
 
 
 def find_differing(runs: list[Run], most: int) -> list[tuple[int, float]]:
-    """Find the images on which the runs' saved predictions differ in the most pixels.
+    """Find the images whose saved predictions differ between the runs.
+
+    Args:
+      runs: runs.
+      most: maximum number of images.
 
     Returns:
-      Index and share of pixels that not all runs label alike, most first; empty where a run
-      saved no predictions.
+      Index and fraction of differing pixels, largest first; empty if a run has no predictions.
+
+    Raises:
+      ValueError: the predictions of an image differ in size.
     """
     folders = _open_predictions(runs)
     if not folders:
         return []
     shares = []
     for index, name in enumerate(runs[0].images):
-        maps = [folder.read(name) for folder in folders]
-        unlike = np.zeros(maps[0].shape, bool)
-        for other in maps[1:]:
-            if other.shape != unlike.shape:
-                raise ValueError(f"{name}: the runs' predictions are not of one size.")
-            unlike |= maps[0] != other
+        first, *others = (folder.read(name) for folder in folders)
+        if any(other.shape != first.shape for other in others):
+            raise ValueError(f"{name}: the runs' predictions differ in size; evaluate again.")
+        unlike = np.any([other != first for other in others], axis=0)
         shares.append((index, float(unlike.mean())))
     return [pair for pair in sorted(shares, key=lambda s: (-s[1], s[0]))[:most] if pair[1]]
 
 
 def draw_differing(runs: list[Run], index: int, benchmark: Any) -> Image.Image:
-    """Draw the image and its truth where a benchmark is given, and every run's prediction."""
+    """Draw the prediction of every run, with image and truth if a benchmark is given.
+
+    Args:
+      runs: runs with saved predictions.
+      index: index of the image.
+      benchmark: benchmark of the runs, or None.
+
+    Raises:
+      ValueError: the benchmark has another image at this index.
+    """
     name = runs[0].images[index]
-    maps = [folder.read(name) for folder in _open_predictions(runs)]
-    titles = [str(run.directory) for run in runs]
-    class_names = list(runs[0].result["per_class_iou"])
+    maps = {
+        str(run.directory): folder.read(name)
+        for run, folder in zip(runs, _open_predictions(runs), strict=True)
+    }
     image = truth = None
     if benchmark is not None:
         item = benchmark[index]
         if item["name"] != name:
-            raise ValueError(f"{name}: the benchmark has {item['name']} there; is it the same?")
+            raise ValueError(
+                f"{name}: the benchmark has {item['name']} at this place; give the same data."
+            )
         image, truth = item["image"], item["label"]
-    return drawing.draw_side_by_side(
-        image, truth, dict(zip(titles, maps, strict=True)), class_names
-    )
+    return draw_side_by_side(image, truth, maps, list(runs[0].result["per_class_iou"]))
+
+
+def _open_benchmark(run: Run, data_dir: str) -> Any:
+    result = run.result
+    name, images = result["benchmark"], result["images"]
+    if name.startswith("playground/"):
+        return get_benchmark(name, images=images, seed=result["scene_seed"])
+    if data_dir:
+        return get_benchmark(name, images=images, data_dir=data_dir, **result["options"])
+    return None
 
 
 def _open_predictions(runs: list[Run]) -> list[PredictionFolder]:
@@ -196,47 +288,39 @@ def _open_predictions(runs: list[Run]) -> list[PredictionFolder]:
     return [PredictionFolder(path) for path in paths] if all(p.is_dir() for p in paths) else []
 
 
-def write_tables(runs: list[Run], rows: list[dict[str, float]]) -> tuple[list, list]:
-    """Return a table of runs and one of classes, as (head, rows) each."""
-    head = ("run", "mIoU", "difference", "95 % interval", "boundary IoU", "pixel accuracy")
-    lines = []
-    for run, row in zip(runs, [None, *rows], strict=True):
-        result = run.result
-        against, interval = "", ""
-        if row:
-            against = f"{row['difference']:+.2f}"
-            interval = f"{row['low']:+.2f} to {row['high']:+.2f}"
-        lines.append(
-            (str(run.directory), result["miou"], against, interval, result["boundary_miou"],
-             result["pixel_accuracy"])
-        )  # fmt: skip
-    class_head = ("class", *(str(run.directory) for run in runs))
-    names = runs[0].result["per_class_iou"]
-    classes = [(name, *(run.result["per_class_iou"][name] for run in runs)) for name in names]
-    return [head, lines], [class_head, classes]
-
-
-def write_comparison(
+def build_sections(
     runs: list[Run],
     rows: list[dict[str, float]],
-    panels: list[tuple[str, Image.Image]],
     remark: str,
-) -> tuple[str, str]:
-    """Return compare.md and compare.html."""
-    title = f"{runs[0].result['benchmark']}: {len(runs)} runs on {len(runs[0].images)} images"
-    scores = [report.score_line(run.result) for run in runs]
-    tables = write_tables(runs, rows)
-    lines = [f"# {title}", "", remark, ""]
-    body = [f"<h1>{page.escape(title)}</h1>", f"<p>{page.escape(remark)}</p>"]
-    for head, content in tables:
-        lines += ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-        for values in content:
-            said = ("absent" if v is None else f"{v:.2f}" if isinstance(v, float) else v
-                    for v in values)  # fmt: skip
-            lines.append("| " + " | ".join(str(v) for v in said) + " |")
-        lines.append("")
-        body.append(page.write_table(head, content))
-    lines += [f"- {score}" for score in scores] + [""]
-    body += [f"<p class=line>{page.escape(score)}</p>" for score in scores]
-    body += [page.write_figure(name, picture) for name, picture in panels]
-    return "\n".join(lines), page.wrap(title, "\n".join(body))
+    figures: list[tuple[str, Image.Image]],
+) -> list[Section]:
+    """Arrange a comparison for compare.md and compare.html.
+
+    Args:
+      runs: runs; all are compared with the first.
+      rows: result of bootstrap.
+      remark: sentence on how to read the differences.
+      figures: captions and images.
+    """
+    scores: list[tuple[Cell, ...]] = []
+    for run, row in zip(runs, [None, *rows], strict=True):
+        difference, interval = ("", "")
+        if row:
+            difference, interval = f"{row['difference']:+.2f}", _render_interval(row)
+        measures = (run.result[name] for name in ("boundary_miou", "pixel_accuracy"))
+        scores.append((str(run.directory), run.result["miou"], difference, interval, *measures))
+    head = ("run", "mIoU", "difference", f"{_LEVEL} % interval", "boundary IoU", "pixel accuracy")
+    classes = [
+        (name, *(run.result["per_class_iou"][name] for run in runs))
+        for name in runs[0].result["per_class_iou"]
+    ]
+    return [
+        Section(paragraphs=[remark], head=head, rows=scores),
+        Section("Images", figures=figures),
+        Section("Classes", head=("class", *(str(run.directory) for run in runs)), rows=classes),
+        Section("Protocols", paragraphs=[render_score_line(run.result) for run in runs]),
+    ]
+
+
+def _render_interval(row: dict[str, float]) -> str:
+    return f"{row['low']:+.2f} to {row['high']:+.2f}"

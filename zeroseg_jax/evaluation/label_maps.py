@@ -1,4 +1,4 @@
-"""Label maps made by any other tool: DIR/NAME.png, pixels are ids of the benchmark's classes."""
+"""Label maps of another tool: one index PNG per image, DIR/NAME.png, pixels are class ids."""
 
 from __future__ import annotations
 
@@ -11,33 +11,39 @@ MODES = ("P", "L", "I;16", "I", "1")
 
 
 class PredictionFolder:
-    """Index PNGs, of 8 or 16 bits, one an image; there is nothing to run.
+    """Folder of predicted label maps, 8 or 16 bits; evaluated in place of a model.
 
     Raises:
-      ValueError: no such directory.
+      ValueError: the directory does not exist.
     """
 
     def __init__(self, directory: str | Path):
         self.directory = Path(directory)
         if not self.directory.is_dir():
             raise ValueError(
-                f"--model: {self.directory} is no directory; predictions:DIR wants one with an "
+                f"--model: {self.directory} is not a directory; predictions:DIR needs one with an "
                 "index PNG for each image."
             )
 
     def find_missing(self, names: list[str]) -> list[str]:
-        """List the images without a file."""
+        """Return the names of the images without a file."""
         return [name for name in names if not self._path(name).is_file()]
 
     def read(self, name: str) -> np.ndarray:
-        """Read one: int32 (H, W), palette files by index.
+        """Read the label map of an image.
+
+        Args:
+          name: name of the image, without the suffix.
+
+        Returns:
+          int32 (H, W) class ids; a palette file is read by index.
 
         Raises:
-          ValueError: missing, unreadable, or in colours; names the file.
+          ValueError: the file is missing, unreadable or a colour image; names it.
         """
         path = self._path(name)
         if not path.is_file():
-            raise ValueError(f"{path}: missing; every image of the benchmark needs its prediction.")
+            raise ValueError(f"{path}: missing; save a prediction for every image.")
         try:
             with Image.open(path) as image:
                 if image.mode not in MODES:
@@ -47,7 +53,7 @@ class PredictionFolder:
                     )
                 return np.asarray(image).astype(np.int32)
         except (UnidentifiedImageError, OSError, SyntaxError) as error:
-            raise ValueError(f"{path}: not a PNG that can be read ({error}).") from error
+            raise ValueError(f"{path}: not a readable PNG ({error}); save it again.") from error
 
     def _path(self, name: str) -> Path:
         return self.directory / f"{name}.png"

@@ -1,4 +1,4 @@
-"""All that is measured over a benchmark, image by image, and what is kept of it."""
+"""Measurements of a benchmark: pixel counts of each image and their sums over all images."""
 
 from __future__ import annotations
 
@@ -8,26 +8,47 @@ from typing import Any
 
 import numpy as np
 
-from zeroseg_jax.data import files
-from zeroseg_jax.evaluation.attribution import CAUSES, attribute_errors, judge_cut, name_by_truth
+from zeroseg_jax.data.files import write_npz
+from zeroseg_jax.evaluation.attribution import (
+    CAUSES,
+    attribute_errors,
+    compare_segments,
+    label_by_majority,
+)
 from zeroseg_jax.evaluation.boundary import BoundaryIou
 from zeroseg_jax.evaluation.confusion import IGNORE, Confusion, count_pixels, mean_of_known
 
-# Shares of the image that a segment covers, as they are tabulated.
+# Bin edges of the table of segment sizes, as fractions of the image.
 SIZE_EDGES = (0.0, 0.01, 0.05, 0.25, 0.5, 1.0)
-_SHOWN_EACH, _CONFUSIONS = 3, 15
-_USED = 0.01
+_IMAGES_PER_GROUP, _CONFUSIONS = 3, 15
+_LEAST_USED_SHARE = 0.01
+
+Cells = tuple[np.ndarray, np.ndarray]
 
 
 @dataclasses.dataclass
-class Record:
-    """One image: sparse counts of the prediction and of both oracles, band sums, sizes."""
+class ImageCounts:
+    """Measurements of one image.
+
+    Attributes:
+      name: name of the image.
+      counts: sparse confusion of the prediction, from count_pixels.
+      oracle_naming: sparse confusion of the segments with their commonest true classes.
+      oracle_segments: sparse confusion of the true regions with their commonest predictions.
+      agreement: int64 (3,) counts of purity and completeness, from compare_segments.
+      errors: int64 (4,) wrong pixels in the order of CAUSES.
+      boundary: sums of boundary IoU.
+      shares: float (S,) area of each segment as a fraction of the image.
+      ignored_px: number of ignored pixels.
+      miou: mean IoU of this image; NaN if no pixel counts.
+      stretched: True if the image was too long for the protocol and was resized across.
+    """
 
     name: str
-    counts: tuple[np.ndarray, np.ndarray]
-    oracle_naming: tuple[np.ndarray, np.ndarray]
-    oracle_cut: tuple[np.ndarray, np.ndarray]
-    cut: np.ndarray
+    counts: Cells
+    oracle_naming: Cells
+    oracle_segments: Cells
+    agreement: np.ndarray
     errors: np.ndarray
     boundary: BoundaryIou
     shares: np.ndarray
@@ -36,97 +57,112 @@ class Record:
     stretched: bool = False
 
 
-class Scores:
-    """Sums over images."""
+def measure_image(
+    benchmark: Any, item: dict[str, Any], labels: np.ndarray, segments: np.ndarray
+) -> ImageCounts:
+    """Measure the prediction of one image; independent of all others, so it runs in threads.
+
+    Args:
+      benchmark: any object with class_names and has_background.
+      item: image uint8 (H, W, 3), label int32 (H, W) and name.
+      labels: int (H, W), predicted classes.
+      segments: int (H, W), segment ids.
+
+    Raises:
+      ValueError: the sizes differ, or a label is out of range; names the image.
+    """
+    truth, name, classes = item["label"], item["name"], len(benchmark.class_names)
+    if truth.shape != item["image"].shape[:2]:
+        height, width = item["image"].shape[:2]
+        raise ValueError(
+            f"{name}: the image is {width} x {height} px, but its mask "
+            f"{truth.shape[1]} x {truth.shape[0]} px; give the mask of this image."
+        )
+    counts = count_pixels(truth, labels, classes, name)
+    boundary = BoundaryIou(classes)
+    true_band = boundary.add(truth, labels)
+    majority, agreement, sizes = compare_segments(segments, truth)
+    return ImageCounts(
+        name=name,
+        counts=counts,
+        oracle_naming=count_pixels(truth, majority, classes, name),
+        oracle_segments=count_pixels(truth, label_by_majority(truth, labels), classes, name),
+        agreement=agreement,
+        errors=attribute_errors(
+            truth, labels, majority, true_band, has_background=benchmark.has_background
+        ),
+        boundary=boundary,
+        shares=sizes / segments.size,
+        ignored_px=int((truth == IGNORE).sum()),
+        miou=_image_miou(counts, classes),
+    )
+
+
+class Measurements:
+    """Sums of ImageCounts over a benchmark.
+
+    Attributes:
+      benchmark: any object with name, class_names and has_background.
+      confusion: confusion matrix of the predictions.
+    """
 
     def __init__(self, benchmark: Any):
         self.benchmark = benchmark
         classes = len(benchmark.class_names)
         self.confusion = Confusion(classes)
-        self.oracle_naming, self.oracle_cut = Confusion(classes), Confusion(classes)
-        self._cut, self._errors = np.zeros(3, np.int64), np.zeros(len(CAUSES), np.int64)
-        self.boundary = BoundaryIou(classes)
+        self._oracle_naming, self._oracle_segments = Confusion(classes), Confusion(classes)
+        self._agreement, self._errors = np.zeros(3, np.int64), np.zeros(len(CAUSES), np.int64)
+        self._boundary = BoundaryIou(classes)
         self._official = tuple(getattr(benchmark, "official_images", ()))
         self._names: list[str] = []
         self._mious: list[float] = []
-        self._counts: list[tuple[np.ndarray, np.ndarray]] = []
+        self._counts: list[Cells] = []
         self._sizes = np.zeros(len(SIZE_EDGES) - 1, np.int64)
-        self._used, self._ignored, self._stretched = 0, [0, 0], []
+        self._used = self._images_with_ignored = self._ignored_px = 0
+        self._stretched: list[str] = []
 
-    @staticmethod
-    def measure(
-        benchmark: Any, item: dict[str, Any], labels: np.ndarray, segments: np.ndarray
-    ) -> Record:
-        """Measure one image; touches no sum, so that images can be measured side by side.
-
-        Raises:
-          ValueError: sizes that differ, labels out of range; names the image.
-        """
-        truth, name, classes = item["label"], item["name"], len(benchmark.class_names)
-        if truth.shape != item["image"].shape[:2]:
-            height, width = item["image"].shape[:2]
-            raise ValueError(
-                f"{name}: the image is {width} x {height} px, but its mask "
-                f"{truth.shape[1]} x {truth.shape[0]} px; both must be the same picture."
-            )
-        counts = count_pixels(truth, labels, classes, name)
-        boundary = BoundaryIou(classes)
-        rim = boundary.add(truth, labels)
-        named, cut, sizes = judge_cut(segments, truth)
-        return Record(
-            name=name,
-            counts=counts,
-            oracle_naming=count_pixels(truth, named, classes, name),
-            oracle_cut=count_pixels(truth, name_by_truth(truth, labels), classes, name),
-            cut=cut,
-            errors=attribute_errors(
-                truth, labels, named, rim, has_background=benchmark.has_background
-            ),
-            boundary=boundary,
-            shares=sizes / segments.size,
-            ignored_px=int((truth == IGNORE).sum()),
-            miou=_image_miou(counts, classes),
-        )
-
-    def add(self, record: Record) -> None:
-        """Count an image; in the order of the benchmark."""
-        self.confusion.add_counts(*record.counts)
-        self.oracle_naming.add_counts(*record.oracle_naming)
-        self.oracle_cut.add_counts(*record.oracle_cut)
-        self._cut += record.cut
-        self._errors += record.errors
-        self.boundary.merge(record.boundary)
-        self._names.append(record.name)
-        self._mious.append(record.miou)
-        self._counts.append(record.counts)
-        self._sizes += np.histogram(record.shares, SIZE_EDGES)[0]
-        self._used += int((record.shares > _USED).sum())
-        if record.ignored_px:
-            self._ignored[0] += 1
-            self._ignored[1] += record.ignored_px
-        if record.stretched:
-            self._stretched.append(record.name)
+    def add(self, image: ImageCounts) -> None:
+        """Add an image; images come in the order of the benchmark."""
+        self.confusion.add_counts(*image.counts)
+        self._oracle_naming.add_counts(*image.oracle_naming)
+        self._oracle_segments.add_counts(*image.oracle_segments)
+        self._agreement += image.agreement
+        self._errors += image.errors
+        self._boundary.merge(image.boundary)
+        self._names.append(image.name)
+        self._mious.append(image.miou)
+        self._counts.append(image.counts)
+        self._sizes += np.histogram(image.shares, SIZE_EDGES)[0]
+        self._used += int((image.shares > _LEAST_USED_SHARE).sum())
+        self._images_with_ignored += image.ignored_px > 0
+        self._ignored_px += image.ignored_px
+        if image.stretched:
+            self._stretched.append(image.name)
 
     @property
     def notes(self) -> list[str]:
-        """Say what was not as usual, and in how many images."""
+        """Warnings about the run, each with the number of images that it concerns."""
         notes = []
         count = len(self._names)
         if self._official and count not in self._official:
             either = " or ".join(map(str, self._official))
-            notes.append(f"a score on {count} of {either} images compares with no other")
-        nothing = [n for n, value in zip(self._names, self._mious, strict=True) if np.isnan(value)]
-        if nothing:
-            notes.append(f"{nothing[0]}: no pixel counts ({len(nothing)} such images)")
+            notes.append(f"a score on {count} of {either} images is not comparable to others")
+        empty = [n for n, value in zip(self._names, self._mious, strict=True) if np.isnan(value)]
+        if empty:
+            notes.append(f"{empty[0]}: every pixel is ignored ({len(empty)} such images)")
         if self._stretched:
             notes.append(
-                f"{self._stretched[0]}: longer than the protocol's limit, stretched across so "
-                f"that a window fits ({len(self._stretched)} such images)"
+                f"{self._stretched[0]}: longer than the protocol's limit, resized across to fit "
+                f"a window ({len(self._stretched)} such images)"
             )
         return notes
 
     def summarise(self, unseen: list[int]) -> dict[str, Any]:
-        """Return the numbers of report.json, in percent."""
+        """Return the numbers of report.json; ratios are in percent.
+
+        Args:
+          unseen: ids of unseen classes; empty for no seen and unseen means.
+        """
         confusion, names = self.confusion, self.benchmark.class_names
         as_zero = bool(getattr(self.benchmark, "absent_as_zero", False))
         result = {
@@ -142,31 +178,15 @@ class Scores:
             "pixel_accuracy": percent(confusion.pixel_accuracy()),
             "mean_accuracy": percent(confusion.mean_accuracy()),
             "frequency_weighted_iou": percent(confusion.frequency_weighted_iou()),
-            "boundary_miou": percent(self.boundary.miou()),
+            "boundary_miou": percent(self._boundary.miou()),
             "per_class_iou": _by_class(names, confusion.class_iou()),
             "per_class_accuracy": _by_class(names, confusion.class_accuracy()),
-            "per_class_boundary_iou": _by_class(names, self.boundary.class_iou()),
+            "per_class_boundary_iou": _by_class(names, self._boundary.class_iou()),
             "confusion_pairs": self._confusion_pairs(),
-            "diagnostics": {
-                "oracle_naming_miou": percent(self.oracle_naming.miou()),
-                "oracle_segments_miou": percent(self.oracle_cut.miou()),
-                "segment_purity": percent(self._cut[0] / max(self._cut[2], 1)),
-                "segment_completeness": percent(self._cut[1] / max(self._cut[2], 1)),
-                "wrong_pixels": {
-                    cause: percent(count / max(self._cut[2], 1))
-                    for cause, count in zip(CAUSES, self._errors, strict=True)
-                },
-                "segments_used_per_image": round(self._used / len(self._names), 2),
-                "segment_sizes": {
-                    f"{100 * low:g} to {100 * high:g} % of the image": int(count)
-                    for low, high, count in zip(
-                        SIZE_EDGES, SIZE_EDGES[1:], self._sizes, strict=False
-                    )
-                },
-            },
+            "diagnostics": self._diagnostics(),
             "affected": {
-                "images_with_ignored_pixels": self._ignored[0],
-                "ignored_pixels": self._ignored[1],
+                "images_with_ignored_pixels": self._images_with_ignored,
+                "ignored_pixels": self._ignored_px,
                 "images_stretched": len(self._stretched),
                 "images_without_a_counted_pixel": int(np.isnan(self._mious).sum()),
             },
@@ -178,8 +198,27 @@ class Scores:
             result["split"]["unseen_classes"] = [names[c] for c in unseen]
         return result
 
+    def _diagnostics(self) -> dict[str, Any]:
+        pure, complete, known = (int(count) for count in self._agreement)
+        known = max(known, 1)
+        return {
+            "oracle_naming_miou": percent(self._oracle_naming.miou()),
+            "oracle_segments_miou": percent(self._oracle_segments.miou()),
+            "segment_purity": percent(pure / known),
+            "segment_completeness": percent(complete / known),
+            "wrong_pixels": {
+                cause: percent(count / known)
+                for cause, count in zip(CAUSES, self._errors, strict=True)
+            },
+            "segments_used_per_image": round(self._used / len(self._names), 2),
+            "segment_sizes": {
+                f"{100 * low:g} to {100 * high:g} % of the image": int(count)
+                for low, high, count in zip(SIZE_EDGES, SIZE_EDGES[1:], self._sizes, strict=False)
+            },
+        }
+
     def _confusion_pairs(self) -> list[dict[str, Any]]:
-        """List the commonest confusions: true class, prediction, share of the true class."""
+        """List the most frequent confusions of two classes, most pixels first."""
         wrong = self.confusion.matrix.copy()
         np.fill_diagonal(wrong, 0)
         truth = self.confusion.matrix.sum(axis=1)
@@ -197,15 +236,15 @@ class Scores:
             if wrong[a, b]
         ]
 
-    def choose_pictures(self) -> list[tuple[str, int]]:
-        """Choose the best, median and worst images: titles and indices, none twice."""
+    def choose_images(self) -> list[tuple[str, int]]:
+        """Return titles and indices of the best, median and worst images, without repetition."""
         known = [i for i, value in enumerate(self._mious) if not np.isnan(value)]
         order = sorted(known, key=lambda i: (-self._mious[i], i))
-        middle = max(len(order) // 2 - _SHOWN_EACH // 2, 0)
+        middle = max(len(order) // 2 - _IMAGES_PER_GROUP // 2, 0)
         groups = (
-            ("best", order[:_SHOWN_EACH]),
-            ("median", order[middle : middle + _SHOWN_EACH]),
-            ("worst", order[::-1][:_SHOWN_EACH]),
+            ("best", order[:_IMAGES_PER_GROUP]),
+            ("median", order[middle : middle + _IMAGES_PER_GROUP]),
+            ("worst", order[::-1][:_IMAGES_PER_GROUP]),
         )
         chosen: dict[int, str] = {}
         for kind, indices in groups:
@@ -214,10 +253,10 @@ class Scores:
                 chosen.setdefault(i, title)
         return [(title, i) for i, title in chosen.items()]
 
-    def save_counts(self, path: Path) -> None:
-        """Write what `compare` resamples: names, classes and every image's sparse confusion."""
+    def write_counts(self, path: Path) -> None:
+        """Write counts.npz, which `compare` resamples: the sparse confusion of every image."""
         lengths = [len(cells) for cells, _ in self._counts]
-        files.write_npz(
+        write_npz(
             path,
             compressed=True,
             images=np.array(self._names),
@@ -229,7 +268,7 @@ class Scores:
 
 
 def percent(ratio: float) -> float | None:
-    """Return a ratio in percent, rounded to two places; None for NaN."""
+    """Return a ratio in percent, rounded to two decimals; None for NaN."""
     return None if np.isnan(ratio) else round(100 * float(ratio), 2)
 
 
@@ -237,12 +276,12 @@ def _by_class(names: tuple[str, ...], ratios: np.ndarray) -> dict[str, float | N
     return {name: percent(ratio) for name, ratio in zip(names, ratios, strict=True)}
 
 
-def _image_miou(counts: tuple[np.ndarray, np.ndarray], classes: int) -> float:
-    """Return one image's mean IoU over the classes in it, from its sparse counts."""
+def _image_miou(counts: Cells, classes: int) -> float:
+    """Return the mean IoU of one image over the classes in it, from its sparse counts."""
     cells, numbers = counts
-    truth, guess = np.divmod(cells, classes)
-    true = np.bincount(truth, numbers, classes)
-    guessed = np.bincount(guess, numbers, classes)
-    hit = np.bincount(truth, numbers * (truth == guess), classes)
-    union = true + guessed - hit
+    true_ids, predicted_ids = np.divmod(cells, classes)
+    true = np.bincount(true_ids, numbers, classes)
+    predicted = np.bincount(predicted_ids, numbers, classes)
+    hit = np.bincount(true_ids, numbers * (true_ids == predicted_ids), classes)
+    union = true + predicted - hit
     return mean_of_known(np.where(union > 0, hit / np.maximum(union, 1), np.nan))

@@ -1,47 +1,55 @@
-"""Reports of results: the score line and Markdown tables."""
+"""Report of an evaluation: the score line with its protocol, and the sections of report.md."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from PIL import Image
 
-def score_line(result: dict[str, Any]) -> str:
-    """Say a score with everything it depends on."""
+from zeroseg_jax.evaluation.render import Cell, Section, render_cell
+
+
+def render_score_line(result: dict[str, Any]) -> str:
+    """Render a score with everything that it depends on, in one line.
+
+    Args:
+      result: content of report.json.
+    """
     return (
-        f"{result['benchmark']}: mIoU {_say(result['miou'])} over {say_mean(result)} and "
-        f"{say_images(result)} | {say_protocol(result)} | checkpoint {result['checkpoint']}"
+        f"{result['benchmark']}: mIoU {render_cell(result['miou'])} over {_render_mean(result)} "
+        f"and {_render_images(result)} | {render_protocol(result)} | "
+        f"checkpoint {result['checkpoint']}"
     )
 
 
-def say_images(result: dict[str, Any]) -> str:
-    """Say over how many images a score is, and which options read them."""
+def _render_images(result: dict[str, Any]) -> str:
     images, official = result["images"], result["official_images"]
-    told = f"{images} images"
+    count = f"{images} images"
     if official and images not in official:
-        told = f"{images} of {' or '.join(map(str, official))} images"
+        count = f"{images} of {' or '.join(map(str, official))} images"
     options = ", ".join(f"{name} {value}" for name, value in result["options"].items())
-    return f"{told} ({options})" if options else told
+    return f"{count} ({options})" if options else count
 
 
-def say_mean(result: dict[str, Any]) -> str:
-    """Say over how many classes the mean is."""
+def _render_mean(result: dict[str, Any]) -> str:
     if result["mean_over"] == "classes that occur":
         return f"{result['present_classes']} classes"
-    return (
-        f"all {result['classes']} classes ({result['present_classes']} occur, the others count 0)"
-    )
+    return f"all {result['classes']} classes ({result['present_classes']} occur, others count 0)"
 
 
-def say_protocol(result: dict[str, Any]) -> str:
-    """Say every number of a protocol in one line."""
+def render_protocol(result: dict[str, Any]) -> str:
+    """Render every setting of a protocol, in one line.
+
+    Args:
+      result: content of report.json.
+    """
     preset = result["preset"]
     if preset is None:
-        return "predictions of another tool, whose protocol only their maker knows"
-    words = result["words"]
-    names = sum(len(synonyms) for synonyms in words)
-    model = result["model"]
-    scale = model.get("logit_scale", preset["logit_scale"])
-    window = {-1: "whole picture", 0: "native"}.get(preset["window_px"], preset["window_px"])
+        return "predictions of another tool, protocol unknown"
+    names = sum(len(synonyms) for synonyms in result["words"])
+    scale = result["model"].get("logit_scale", preset["logit_scale"])
+    window = {-1: "whole image", 0: "native"}.get(preset["window_px"], preset["window_px"])
+    image_filter, threshold = preset["image_filter"], preset["threshold"]
     parts = [
         f"preset {preset['name']}",
         f"short side {preset['short_side_px'] or 'native'}",
@@ -49,76 +57,104 @@ def say_protocol(result: dict[str, Any]) -> str:
         f"resize {preset['resize']}",
         f"normalisation {preset['normalisation']}",
         f"prompts {result['prompts']}",
-        f"words {preset['words_file'] or 'of the benchmark'}, {len(words)} classes, "
-        f"{names} names, {preset['names']}",
+        f"class names {preset['words_file'] or 'of the benchmark'}, {len(result['words'])} "
+        f"classes, {names} names, {preset['names']}",
         f"naming {preset['naming']}",
         f"logit scale {scale}",
-        f"filter {preset['image_filter']}"
-        + (f" {preset['topk']}" if preset["image_filter"] != "none" else ""),
-        f"threshold {preset['threshold'] or 'off'}"
-        + (f" ({preset['threshold_rule']})" if preset["threshold"] else ""),
+        f"filter {image_filter}" + (f" {preset['topk']}" if image_filter != "none" else ""),
+        f"threshold {threshold or 'off'}" + (f" ({preset['threshold_rule']})" if threshold else ""),
         f"background words {len(preset['background_words'])}",
         f"area threshold {preset['area_threshold'] or 'off'}",
-        f"PAMR {_say_refinement(preset)}",
+        f"PAMR {_render_refinement(preset)}",
     ]
     return ", ".join(parts)
 
 
-def _say_refinement(preset: dict[str, Any]) -> str:
+def _render_refinement(preset: dict[str, Any]) -> str:
     if not preset["pamr_dilations"]:
         return "off"
     size = preset["pamr_short_px"]
-    at = f"short side at most {size}" if size else "full size"
-    return f"{preset['pamr_iterations']} x {tuple(preset['pamr_dilations'])} at {at}"
+    resolution = f"short side at most {size}" if size else "full size"
+    return f"{preset['pamr_iterations']} x {tuple(preset['pamr_dilations'])} at {resolution}"
 
 
-def _say(value: float | None) -> str:
-    return "absent" if value is None else f"{value:.2f}"
+def build_sections(result: dict[str, Any], panels: list[tuple[str, Image.Image]]) -> list[Section]:
+    """Arrange a result for report.md and report.html.
 
-
-def write_markdown(result: dict[str, Any]) -> str:
-    """Write report.md."""
-    found = result["diagnostics"]
-    lines = [
-        f"# {result['benchmark']}",
-        "",
-        score_line(result),
-        "",
-        f"Pixel accuracy {_say(result['pixel_accuracy'])}, mean accuracy "
-        f"{_say(result['mean_accuracy'])}, frequency-weighted IoU "
-        f"{_say(result['frequency_weighted_iou'])}, boundary IoU "
-        f"{_say(result['boundary_miou'])}. With each segment, unrefined, named by its commonest "
-        f"true class: {_say(found['oracle_naming_miou'])}; with each true region given its "
-        f"commonest label: {_say(found['oracle_segments_miou'])}. Segments over 1 % an image: "
-        f"{found['segments_used_per_image']:.2f}, purity {_say(found['segment_purity'])}, "
-        f"completeness {_say(found['segment_completeness'])}. Wrong pixels, in percent of all, by "
-        f"cause: {', '.join(f'{k} {_say(v)}' for k, v in found['wrong_pixels'].items())}.",
-        "",
+    Args:
+      result: content of report.json.
+      panels: captions and images of the figure section.
+    """
+    sections = [
+        Section(
+            paragraphs=[render_score_line(result), *result["notes"], *_render_split(result)],
+            head=("measure", "value"),
+            rows=_list_measures(result),
+        ),
+        Section("Images", figures=panels),
+        Section(
+            "Classes",
+            head=("class", "IoU", "accuracy", "boundary IoU"),
+            rows=[
+                (
+                    name,
+                    iou,
+                    result["per_class_accuracy"][name],
+                    result["per_class_boundary_iou"][name],
+                )
+                for name, iou in result["per_class_iou"].items()
+            ],
+        ),
+        Section(
+            "Confusions",
+            head=("truth", "prediction", "pixels", "% of the true class"),
+            rows=[tuple(pair.values()) for pair in result["confusion_pairs"]],
+        ),
+        Section(
+            "Segment sizes",
+            head=("size", "segments"),
+            rows=list(result["diagnostics"]["segment_sizes"].items()),
+        ),
     ]
-    if split := result.get("split"):
-        lines += [
-            f"Seen {_say(split['seen'])}, unseen {_say(split['unseen'])}, harmonic "
-            f"{_say(split['harmonic'])}; unseen: {', '.join(split['unseen_classes'])}.",
-            "",
-        ]
-    lines += [f"- {note}" for note in result["notes"]] + [""] * bool(result["notes"])
-    lines += ["| class | IoU | accuracy | boundary IoU |", "|---|---:|---:|---:|"]
-    for name, value in result["per_class_iou"].items():
-        accuracy = result["per_class_accuracy"][name]
-        outline = result["per_class_boundary_iou"][name]
-        lines.append(f"| {name} | {_say(value)} | {_say(accuracy)} | {_say(outline)} |")
-    lines += ["", "| truth | taken for | pixels | of the true class, % |", "|---|---|---:|---:|"]
-    for pair in result["confusion_pairs"]:
-        lines.append(
-            f"| {pair['truth']} | {pair['prediction']} | {pair['pixels']} | "
-            f"{pair['share_of_truth']:.1f} |"
-        )
-    lines += ["", "| size of segments | segments |", "|---|---:|"]
-    lines += [f"| {size} | {count} |" for size, count in found["segment_sizes"].items()]
     if result["preset"]:
-        lines += ["", "| protocol | |", "|---|---|"]
-        lines += [f"| {name} | {value} |" for name, value in result["preset"].items()]
-        lines += [f"| {name} | {value} |" for name, value in result["model"].items()]
-        asked = "; ".join(", ".join(names) for names in result["words"])
-        lines += ["", f"Words: {asked}"]
-    return "\n".join([*lines, ""])
+        settings = {**result["preset"], **result["model"]}
+        names = "; ".join(", ".join(synonyms) for synonyms in result["words"])
+        sections.append(
+            Section(
+                "Protocol",
+                paragraphs=[f"Class names: {names}"],
+                head=("field", "value"),
+                rows=[(name, str(value)) for name, value in settings.items()],
+            )
+        )
+    return sections
+
+
+def _list_measures(result: dict[str, Any]) -> list[tuple[str, Cell]]:
+    diagnostics = result["diagnostics"]
+    split = result.get("split", {})
+    measures: dict[str, Cell] = {
+        "mIoU": result["miou"],
+        **{f"{name} mIoU": split[name] for name in ("seen", "unseen", "harmonic") if split},
+        "classes that occur": result["present_classes"],
+        "images": result["images"],
+        "pixel accuracy": result["pixel_accuracy"],
+        "mean accuracy": result["mean_accuracy"],
+        "frequency-weighted IoU": result["frequency_weighted_iou"],
+        "boundary IoU": result["boundary_miou"],
+        "mIoU of the segments with their commonest true classes": diagnostics["oracle_naming_miou"],
+        "mIoU of the true regions with their commonest predictions": diagnostics[
+            "oracle_segments_miou"
+        ],
+        "segment purity": diagnostics["segment_purity"],
+        "segment completeness": diagnostics["segment_completeness"],
+        **{f"wrong pixels: {cause}": share for cause, share in diagnostics["wrong_pixels"].items()},
+        "segments over 1 % an image": diagnostics["segments_used_per_image"],
+        **{name.replace("_", " "): value for name, value in result["affected"].items()},
+    }
+    return list(measures.items())
+
+
+def _render_split(result: dict[str, Any]) -> list[str]:
+    split = result.get("split")
+    return [f"Unseen classes: {', '.join(split['unseen_classes'])}."] if split else []

@@ -14,10 +14,10 @@ import numpy as np
 from PIL import Image
 
 from zeroseg_jax.data import drawing, files
-from zeroseg_jax.evaluation import render as page
-from zeroseg_jax.evaluation import report
 from zeroseg_jax.evaluation.label_maps import PredictionFolder
-from zeroseg_jax.evaluation.measure import Record, Scores
+from zeroseg_jax.evaluation.measure import ImageCounts, Measurements, measure_image
+from zeroseg_jax.evaluation.render import render_html, render_markdown
+from zeroseg_jax.evaluation.report import build_sections, render_score_line
 from zeroseg_jax.inference import labelling as naming
 from zeroseg_jax.inference import windows
 from zeroseg_jax.inference.batches import cut_picture, run_ahead, score_windows
@@ -99,9 +99,9 @@ def evaluate(
     )
     with ThreadPoolExecutor(workers) as pool:
         predicted = _predict(pool, segmenter, benchmark, preset, batch, workers)
-        scores = _count(benchmark, run_ahead(pool, finish, predicted, workers), log)
+        measured = _count(benchmark, run_ahead(pool, finish, predicted, workers), log)
     result = {
-        **scores.summarise(unseen or []),
+        **measured.summarise(unseen or []),
         **_describe(segmenter, benchmark, preset, checkpoint, words, batch),
         "seconds": round(time.time() - begin, 2),
     }
@@ -109,28 +109,31 @@ def evaluate(
     if pictures:
         panels = [
             (title, _redraw(segmenter, benchmark, preset, index))
-            for title, index in scores.choose_pictures()
+            for title, index in measured.choose_images()
         ]
-    scores.save_counts(output / "counts.npz")
+    measured.write_counts(output / "counts.npz")
     files.write_json(output / "report.json", result)
-    files.write_text(output / "report.md", report.write_markdown(result))
-    files.write_text(output / "report.html", page.write_page(result, panels))
-    for line in scores.notes:
+    sections = build_sections(result, panels)
+    files.write_text(output / "report.md", render_markdown(benchmark.name, sections))
+    files.write_text(output / "report.html", render_html(benchmark.name, sections))
+    for line in measured.notes:
         log(f"evaluate: {line}")
-    log(report.score_line(result))
+    log(render_score_line(result))
     return result
 
 
-def _count(benchmark: Any, records: Iterator[Record], log: Callable[[str], None]) -> Scores:
-    scores = Scores(benchmark)
+def _count(
+    benchmark: Any, images: Iterator[ImageCounts], log: Callable[[str], None]
+) -> Measurements:
+    measured = Measurements(benchmark)
     begin = last = time.time()
-    for count, record in enumerate(records, 1):
-        scores.add(record)
+    for count, image in enumerate(images, 1):
+        measured.add(image)
         if time.time() - last > _LOG_SECONDS:
             last = time.time()
             left = (len(benchmark) - count) * (last - begin) / count
             log(f"evaluate: {count}/{len(benchmark)} images, ETA {left:.0f} s")
-    return scores
+    return measured
 
 
 def _check_predictions(segmenter: Model, benchmark: Any) -> None:
@@ -179,10 +182,10 @@ def _finish(
 ) -> Any:
     index, item, cut = predicted
     named = _name(segmenter, item, cut, preset)
-    record = Scores.measure(benchmark, item, named.labels, named.segments)
+    counts = measure_image(benchmark, item, named.labels, named.segments)
     if cut is not None:
         short = preset.short_side_px or segmenter.native_px
-        record.stretched = windows.is_stretched(*item["image"].shape[:2], short)
+        counts.stretched = windows.is_stretched(*item["image"].shape[:2], short)
     if save_predictions:
         many = len(benchmark.class_names) > 256
         mask = Image.fromarray(named.labels.astype(np.uint16 if many else np.uint8))
@@ -192,7 +195,7 @@ def _finish(
             item["image"], item["label"], named.labels, named.segments, benchmark.class_names
         )
         files.write_png(output / "pictures" / f"{item['name']}.png", panel)
-    return record
+    return counts
 
 
 def _name(segmenter: Model, item: dict[str, Any], cut: Any, preset: Preset) -> naming.Named:

@@ -1,4 +1,4 @@
-"""One table of a sweep's points, mean and spread over seeds, and plots."""
+"""Tables and plots of a sweep: mean and standard deviation over seeds, as CSV, Markdown and PNG."""
 
 from __future__ import annotations
 
@@ -11,112 +11,115 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from zeroseg_jax.data import files
+from zeroseg_jax.data.files import atomic_path, read_json, write_text
+from zeroseg_jax.evaluation.render import Cell, render_markdown_table
 
 Point = dict[str, Any]
 _SEED = "run.seed"
 
 
 def collect(workdir: Path, points: list[Point], *, metric: str, against: str) -> str:
-    """Write WORKDIR/sweep.csv, sweep.md and, where matplotlib is installed, a plot.
+    """Write WORKDIR/sweep.csv, sweep.md and, if matplotlib is installed, a plot.
 
     Args:
-      workdir: of the sweep; point i is in WORKDIR/00i.
-      points: overrides by dotted name, the same names in each.
-      metric: of the last logged record, or REPORT/NAME or REPORT/diagnostics/NAME of a
-        report.json below the point.
-      against: the field to plot against; empty for the first.
+      workdir: directory of the sweep; point i is in WORKDIR/00i.
+      points: config overrides of each point; all points set the same fields.
+      metric: name in the last record of metrics.jsonl, or REPORT/NAME or
+        REPORT/diagnostics/NAME of a report.json below the point.
+      against: field of the x axis; "" for the first.
 
     Returns:
-      The Markdown table.
+      The content of sweep.md.
 
     Raises:
-      ValueError: no point has run, or no such metric or field.
+      ValueError: no point has logged anything, or the metric or field does not exist.
     """
     rows = []
     for number, point in enumerate(points):
         if metrics := _read_metrics(workdir / f"{number:03d}"):
             rows.append({"point": number, **point, **metrics})
     if not rows:
-        raise ValueError(f"--workdir: no point of the sweep has logged anything in {workdir}.")
+        raise ValueError(f"--workdir: no point of {workdir} has logged anything; run the sweep.")
     names = list(dict.fromkeys(name for row in rows for name in row))
     if metric not in names:
         known = ", ".join(name for name in names if name != "point" and name not in points[0])
-        raise ValueError(f"--metric: no point has {metric!r}; there are {known}.")
+        raise ValueError(f"--metric: no point has {metric!r}; known: {known}.")
     fields = [name for name in points[0] if name != _SEED or against == _SEED] or [_SEED]
     against = against or fields[0]
     if against not in points[0]:
-        raise ValueError(
-            f"--against: {against!r} is not swept; the fields are {', '.join(points[0])}."
-        )
-    files.write_text(workdir / "sweep.csv", _render_csv(rows, names))
+        raise ValueError(f"--against: {against!r} is not swept; known: {', '.join(points[0])}.")
+    write_text(workdir / "sweep.csv", _render_csv(rows, names))
     groups = _group(rows, fields, metric)
-    table = _draw_table(groups, fields, metric, f"{len(rows)} of {len(points)} points")
-    files.write_text(workdir / "sweep.md", table + "\n")
+    table = _render_table(groups, fields, metric)
+    table += f"\n\n{len(rows)} of {len(points)} points."
+    write_text(workdir / "sweep.md", table + "\n")
     if importlib.util.find_spec("matplotlib"):
         _plot(workdir / f"sweep-{metric}-{against}.png".replace("/", "-"), groups, metric, against)
     else:
-        table += "\n\nmatplotlib is not installed: no plot."
+        table += "\n\nNo plot: matplotlib is not installed."
     return table
 
 
-def _read_metrics(place: Path) -> dict[str, Any]:
-    """Return the last logged record and the numbers of the reports below, by name."""
-    path = place / "metrics.jsonl"
+def _read_metrics(directory: Path) -> dict[str, Any]:
+    """Return the last logged record and the numbers of all reports of a point, by name."""
+    path = directory / "metrics.jsonl"
     lines = path.read_text().splitlines() if path.is_file() else []
     metrics = json.loads(lines[-1]) if lines else {}
-    for report in sorted(place.rglob("report.json")):
-        where = report.parent.relative_to(place).as_posix()
-        content = files.read_json(report, remedy="evaluate again")
+    for report in sorted(directory.rglob("report.json")):
+        prefix = report.parent.relative_to(directory).as_posix()
+        content = read_json(report, remedy="evaluate again")
         content |= {f"diagnostics/{k}": v for k, v in content.get("diagnostics", {}).items()}
-        metrics |= {f"{where}/{k}": v for k, v in content.items() if isinstance(v, int | float)}
+        metrics |= {f"{prefix}/{k}": v for k, v in content.items() if isinstance(v, int | float)}
     return metrics
 
 
-def _group(
-    rows: list[dict[str, Any]], fields: list[str], metric: str
-) -> dict[tuple[Any, ...], dict[str, Any]]:
-    groups: dict[tuple[Any, ...], list[float]] = {}
-    settings: dict[tuple[Any, ...], dict[str, Any]] = {}
+def _group(rows: list[dict[str, Any]], fields: list[str], metric: str) -> list[dict[str, Any]]:
+    """Return one row for all points that agree in `fields`: the fields, mean, spread and runs."""
+    groups: dict[tuple[str, ...], list[float]] = {}
+    settings: dict[tuple[str, ...], dict[str, Any]] = {}
     for row in rows:
         if metric in row:
             key = tuple(str(row[name]) for name in fields)
             groups.setdefault(key, []).append(row[metric])
             settings[key] = {name: row[name] for name in fields}
-    return {
-        key: {
+    return [
+        {
             **settings[key],
             "mean": statistics.fmean(values),
             "spread": statistics.stdev(values) if len(values) > 1 else math.nan,
             "runs": len(values),
         }
         for key, values in groups.items()
-    }
-
-
-def _draw_table(groups: dict, fields: list[str], metric: str, caption: str) -> str:
-    lines = [
-        f"| {' | '.join([*fields, metric, 'spread (one standard deviation)', 'runs'])} |",
-        "|" + "---|" * (len(fields) + 3),
     ]
-    for group in groups.values():
+
+
+def _render_table(groups: list[dict[str, Any]], fields: list[str], metric: str) -> str:
+    rows: list[list[Cell]] = []
+    for group in groups:
         spread = "" if math.isnan(group["spread"]) else f"{group['spread']:.4g}"
         values = [str(group[name]) for name in fields]
-        cells = [*values, f"{group['mean']:.4g}", spread, str(group["runs"])]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, "", f"{caption}."])
+        rows.append([*values, f"{group['mean']:.4g}", spread, group["runs"]])
+    return render_markdown_table([*fields, metric, "standard deviation", "runs"], rows)
 
 
-def _plot(path: Path, groups: dict, metric: str, against: str) -> None:
+def _render_csv(rows: list[dict[str, Any]], names: list[str]) -> str:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, names, restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def _plot(path: Path, groups: list[dict[str, Any]], metric: str, against: str) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot()
     lines: dict[str, list[dict[str, Any]]] = {}
     measured = {"mean", "spread", "runs", against}
-    for group in groups.values():
-        rest = ", ".join(f"{k}={v}" for k, v in group.items() if k not in measured)
-        lines.setdefault(rest, []).append(group)
+    for group in groups:
+        label = ", ".join(f"{k}={v}" for k, v in group.items() if k not in measured)
+        lines.setdefault(label, []).append(group)
     for label, members in lines.items():
         members = sorted(members, key=lambda group: (str(type(group[against])), group[against]))
         xs = [group[against] for group in members]
@@ -127,13 +130,5 @@ def _plot(path: Path, groups: dict, metric: str, against: str) -> None:
     axes.set(xlabel=against, ylabel=metric)
     if any(lines):
         axes.legend()
-    with files.atomic_path(path) as temporary:
+    with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
-
-
-def _render_csv(rows: list[dict[str, Any]], names: list[str]) -> str:
-    file = io.StringIO(newline="")
-    writer = csv.DictWriter(file, names, restval="")
-    writer.writeheader()
-    writer.writerows(rows)
-    return file.getvalue()

@@ -1,7 +1,8 @@
-"""People choose between two runs: one HTML file, no server, choices kept and saved as CSV.
+"""Vote page: one HTML file on which people choose the better of two segmentations of an image.
 
-ZeroSeg's Table 2 asks which of two segmentations with 1,000 words fits a picture better. Which
-run is on the left is drawn for every picture, so that a habit of the hand favours nobody.
+Source: ZeroSeg, Table 2 (a human study with 1,000 class names). The left/right order is random per
+image, to avoid position bias. The page needs no server; choices stay in the browser until they are
+saved as votes.csv.
 """
 
 from __future__ import annotations
@@ -9,101 +10,64 @@ from __future__ import annotations
 import hashlib
 import json
 from html import escape
+from pathlib import Path
 
 import numpy as np
 
-from zeroseg_jax.evaluation import render as page
+from zeroseg_jax.evaluation.render import render_document
 
+_SCRIPT = Path(__file__).with_name("vote.js")
 _STYLE = """
 .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 1rem; align-items: start; }
 button { font: inherit; padding: .5rem 1rem; margin: .2rem; } button.chosen { background: #bde0fe; }
 section { border-top: 2px solid #999; padding: 1rem 0; }
 """
-_SCRIPT = """
-const KEY = "votes-" + BALLOT.id;
-let votes = {};
-try { votes = JSON.parse(localStorage.getItem(KEY) || "{}"); } catch (error) { votes = {}; }
-function show() {
-  for (const button of document.querySelectorAll("button[data-image]")) {
-    button.classList.toggle("chosen", votes[button.dataset.image] === button.dataset.choice);
-  }
-  document.getElementById("count").textContent =
-    Object.keys(votes).length + " of " + BALLOT.images.length + " answered";
-}
-for (const button of document.querySelectorAll("button[data-image]")) {
-  button.addEventListener("click", () => {
-    votes[button.dataset.image] = button.dataset.choice;
-    try { localStorage.setItem(KEY, JSON.stringify(votes)); } catch (error) { /* kept in memory */ }
-    show();
-  });
-}
-function cell(text) {
-  // A leading = + - or @ would be a formula in a spreadsheet.
-  const safe = /^[=+\\-@]/.test(text) ? "'" + text : text;
-  return '"' + safe.replaceAll('"', '""') + '"';
-}
-document.getElementById("save").addEventListener("click", () => {
-  const voter = document.getElementById("voter").value;
-  const lines = ["image,left,right,choice,winner,voter"];
-  BALLOT.images.forEach((image, i) => {
-    const choice = votes[String(i)] || "";
-    const winner = choice === "left" ? image.left : choice === "right" ? image.right : choice;
-    lines.push([image.name, image.left, image.right, choice, winner, voter].map(cell).join(","));
-  });
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([lines.join("\\r\\n") + "\\r\\n"], {type: "text/csv"}));
-  link.download = "votes.csv";
-  link.click();
-  URL.revokeObjectURL(link.href);
-});
-show();
+_CHOICES = (("left", "left is better"), ("same", "cannot say"), ("right", "right is better"))
+_INTRODUCTION = """<h1>Which side has the better names and outlines?</h1>
+<p>Answers stay in this browser until they are saved.
+<label>Your name or number <input id="voter"></label>
+<button id="save">Save votes.csv</button> <span id="count"></span></p>
 """
 
 
 def draw_sides(images: int, seed: int) -> list[bool]:
-    """Return for each image whether the first run stands on the left."""
+    """Draw for each image if the first run is on the left.
+
+    Args:
+      images: number of images.
+      seed: random seed.
+    """
     return (np.random.default_rng(seed).random(images) < 0.5).tolist()
 
 
-def write_ballot(pictures: list[tuple[str, str, str]], runs: tuple[str, str], seed: int) -> str:
-    """Write the page.
+def render_vote_page(pairs: list[tuple[str, str, str]], runs: tuple[str, str], seed: int) -> str:
+    """Render vote.html.
 
     Args:
-      pictures: name, and the data URL of each run's picture, from page.embed_picture.
-      runs: names that the CSV records; the page does not show them.
-      seed: of the sides.
+      pairs: name of each image and the data URLs of the two runs' drawings of it.
+      runs: names of the runs; votes.csv records them, the page does not show them.
+      seed: random seed of the sides.
     """
-    first_left = draw_sides(len(pictures), seed)
     record, sections = [], []
-    for i, ((name, *pair), straight) in enumerate(zip(pictures, first_left, strict=True)):
-        left, right = (0, 1) if straight else (1, 0)
+    sides = draw_sides(len(pairs), seed)
+    for i, ((name, *urls), first_left) in enumerate(zip(pairs, sides, strict=True)):
+        left, right = (0, 1) if first_left else (1, 0)
         record.append({"name": name, "left": runs[left], "right": runs[right]})
-        shown = "".join(
-            f'<img alt="{side}" src="{pair[which]}">'
-            for side, which in (("left", left), ("right", right))
+        drawings = (
+            f'<img alt="{side}" src="{urls[run]}">'
+            for side, run in (("left", left), ("right", right))
         )
-        buttons = "".join(
+        buttons = (
             f'<button data-image="{i}" data-choice="{choice}">{label}</button>'
-            for choice, label in (
-                ("left", "left is better"),
-                ("same", "cannot say"),
-                ("right", "right is better"),
-            )
+            for choice, label in _CHOICES
         )
-        title = escape(f"{i + 1}. {name}")
         sections.append(
-            f"<section><h2>{title}</h2><div class=pair>{shown}</div>{buttons}</section>"
+            f"<section><h2>{escape(f'{i + 1}. {name}')}</h2>"
+            f"<div class=pair>{''.join(drawings)}</div>{''.join(buttons)}</section>"
         )
     key = json.dumps([record, seed], ensure_ascii=False)
-    ballot = {"id": hashlib.sha256(key.encode()).hexdigest()[:16], "images": record}
-    # "<" would let a name end the script.
-    data = json.dumps(ballot).replace("<", "\\u003c")
-    body = (
-        "<h1>Which side names and outlines the picture better?</h1>"
-        "<p>Answers stay in this browser until they are saved. "
-        '<label>Your name or number <input id="voter"></label> '
-        '<button id="save">Save votes.csv</button> <span id="count"></span></p>'
-        + "\n".join(sections)
-        + f"<script>const BALLOT = {data};\n{_SCRIPT}</script>"
-    )
-    return page.wrap("Votes", body, _STYLE)
+    vote = {"id": hashlib.sha256(key.encode()).hexdigest()[:16], "images": record}
+    # Without the escape, "</script>" in a name would end the script.
+    data = json.dumps(vote).replace("<", "\\u003c")
+    script = f"<script>const VOTE = {data};\n{_SCRIPT.read_text(encoding='utf-8')}</script>"
+    return render_document("Votes", _INTRODUCTION + "\n".join(sections) + script, _STYLE)

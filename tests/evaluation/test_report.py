@@ -1,0 +1,54 @@
+"""Report of a result: the score line names the whole protocol, the sections hold every number."""
+
+import dataclasses
+
+import pytest
+from small_benchmark import SmallBenchmark
+
+from zeroseg_jax.evaluation.measure import Measurements, measure_image
+from zeroseg_jax.evaluation.render import render_html, render_markdown
+from zeroseg_jax.evaluation.report import build_sections, render_score_line
+from zeroseg_jax.inference.presets import get_preset
+
+
+@pytest.fixture(scope="module")
+def result():
+    benchmark = SmallBenchmark(2)
+    measured = Measurements(benchmark)
+    for item in benchmark.items:
+        labels = item["label"].clip(0)
+        measured.add(measure_image(benchmark, item, labels, labels))
+    changes = {"background_words": "grass; sky", "pamr_dilations": "1;2", "pamr_iterations": "3"}
+    return {
+        **measured.summarise([2]),
+        "preset": dataclasses.asdict(get_preset("zeroseg", "playground/things", changes)),
+        "checkpoint": "<b>c</b>",
+        "model": {"logit_scale": 32.5},
+        "words": [["star"], ["ring", "a&b"]],
+        "prompts": "playground",
+        "threshold": 0.0,
+    }
+
+
+def test_score_line_names_the_whole_protocol(result):
+    line = render_score_line(result)
+    for part in ("small: mIoU 100.00 over 3 classes and 2 images", "preset zeroseg",
+                 "PAMR 3 x (1, 2)", "window native", "resize antialiased", "normalisation model",
+                 "2 classes, 3 names", "logit scale 32.5", "background words 2",
+                 "checkpoint <b>c</b>"):  # fmt: skip
+        assert part in line, part
+    other = {"official_images": [5, 7], "options": {"ignore": 255}, "preset": None}
+    line = render_score_line({**result, **other, "mean_over": "all classes, absent ones as 0"})
+    assert "all 3 classes (3 occur" in line and "2 of 5 or 7 images (ignore 255)" in line
+    assert "protocol unknown" in line
+
+
+def test_sections_hold_classes_measures_and_protocol(result):
+    sections = build_sections(result, [])
+    text, page = render_markdown("small", sections), render_html("small", sections)
+    for part in ("| ring | 100.00 | 100.00 |", "| unseen mIoU | 100.00 |", "Unseen classes: ring.",
+                 "| pamr_iterations | 3 |", "Class names: star; ring, a&b",
+                 "| wrong pixels: naming | 0.00 |"):  # fmt: skip
+        assert part in text, part
+    assert "&lt;b&gt;c" in page and "<b>c" not in page and "a&amp;b" in page
+    assert "Protocol" not in render_markdown("", build_sections({**result, "preset": None}, []))
