@@ -29,6 +29,7 @@ from zeroseg_jax.data import bank, sources
 from zeroseg_jax.data import packed_sources as archives
 from zeroseg_jax.data.pipeline import build_train_iterator
 from zeroseg_jax.data.playground import scenes
+from zeroseg_jax.data.records import encode_record
 from zeroseg_jax.data.transforms import square_crop
 from zeroseg_jax.training.metrics import describe_machine
 
@@ -111,7 +112,7 @@ def _write_sources(root: Path) -> list[Path]:
             archive.addfile(member, io.BytesIO(content))
             features = rng.normal(size=(_VIEWS, _WIDTH)).astype(np.float16)
             square = square_crop(image, _SIDE_PX)
-            records.append(bank.encode_record(i, str(i), square, features))
+            records.append(encode_record(i, str(i), square, features))
     writer.close()
     bank.begin_bank(root / "bank", {})
     bank.write_shard(root / "bank", 0, records, [])

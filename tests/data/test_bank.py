@@ -1,33 +1,14 @@
 """The bank: records, shards, the manifest, and sources of images."""
 
+import resource
+
 import numpy as np
 import pytest
 
 from zeroseg_jax.config import from_mapping
 from zeroseg_jax.data import bank
+from zeroseg_jax.data.records import BankError, encode_record
 from zeroseg_jax.data.sources import FolderSource, PlaygroundSource, build_source
-
-
-def test_record_round_trip():
-    rng = np.random.default_rng(0)
-    image = rng.integers(0, 255, (5, 5, 3), dtype=np.uint8)
-    for dtype in (np.float16, np.float32):
-        features = rng.normal(size=(3, 7)).astype(dtype)
-        found = bank.decode_record(bank.encode_record(9, "café.jpg", image, features))
-        assert (found["index"], found["name"]) == (9, "café.jpg")
-        np.testing.assert_array_equal(found["image"], image)
-        np.testing.assert_array_equal(found["features"], features)
-        assert found["features"].dtype == dtype
-
-
-def test_record_size_is_as_estimated():
-    record = bank.encode_record(0, "", np.zeros((6, 6, 3), np.uint8), np.zeros((5, 4), np.float16))
-    assert len(record) == bank.count_record_bytes(6, 5, 4, "float16")
-
-
-def test_a_foreign_record_is_refused():
-    with pytest.raises(bank.BankError, match="begins with"):
-        bank.decode_record(b"XXXX" + bytes(40))
 
 
 def write(directory, shards, skipped=()):
@@ -35,7 +16,7 @@ def write(directory, shards, skipped=()):
     bank.begin_bank(directory, settings)
     for shard in range(shards):
         records = [
-            bank.encode_record(shard * 3 + i, f"{shard}-{i}", np.full((4, 4, 3), i, np.uint8),
+            encode_record(shard * 3 + i, f"{shard}-{i}", np.full((4, 4, 3), i, np.uint8),
                                np.full((5, 2), shard, np.float16)) for i in range(3)
         ]  # fmt: skip
         bank.write_shard(directory, shard, records, list(skipped) if not shard else [])
@@ -54,19 +35,42 @@ def test_write_and_read(tmp_path):
 
 def test_other_settings_are_refused_by_name(tmp_path):
     write(tmp_path, 1)
-    with pytest.raises(bank.BankError, match="begun with grids"):
+    with pytest.raises(BankError, match="begun with grids"):
         bank.begin_bank(tmp_path, {"teacher": "abc", "grids": [1, 3]})
     manifest = bank.read_manifest(tmp_path)
-    with pytest.raises(bank.BankError, match="bank: teacher is 'abc' there but 'x'"):
+    with pytest.raises(BankError, match="bank: teacher is 'abc' there but 'x'"):
         bank.check_manifest(manifest, {"teacher": "x"})
     manifest["source"] = {"kind": "folder", "directory": "a"}
     bank.check_manifest(manifest, {"source": {"kind": "folder", "directory": "a"}})
-    with pytest.raises(bank.BankError, match="bank: source.directory is 'a' there but 'b'"):
+    with pytest.raises(BankError, match="bank: source.directory is 'a' there but 'b'"):
         bank.check_manifest(manifest, {"source": {"kind": "folder", "directory": "b"}})
 
 
+def test_a_full_disk_leaves_no_shard(tmp_path):
+    bank.begin_bank(tmp_path, {})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(OSError, match=r"cannot write to .*File too large.*another folder"):
+            bank.write_shard(tmp_path, 0, [bytes(50_000)] * 4, [])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not bank.has_shard(tmp_path, 0)
+    assert [path.name for path in tmp_path.iterdir()] == ["settings.json"]
+
+
+def test_a_damaged_manifest_or_summary_is_one_sentence(tmp_path):
+    write(tmp_path, 1)
+    (tmp_path / "manifest.json").write_text('{"format"')
+    with pytest.raises(ValueError, match="manifest.json: not valid JSON .*; prepare it again"):
+        bank.BankSource(tmp_path)
+    (tmp_path / "shard-00000.json").write_text("")
+    with pytest.raises(ValueError, match="the file is empty; delete .*shard-00000.arrayrecord"):
+        bank.finish_bank(tmp_path, 1, {})
+
+
 def test_no_bank_says_what_to_run(tmp_path):
-    with pytest.raises(bank.BankError, match="zeroseg_jax prepare"):
+    with pytest.raises(BankError, match="zeroseg_jax prepare"):
         bank.BankSource(tmp_path)
 
 

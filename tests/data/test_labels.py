@@ -9,7 +9,6 @@ from PIL import Image
 from zeroseg_jax.config import from_mapping
 from zeroseg_jax.data import seen_labels as labels
 from zeroseg_jax.data.benchmarks import splits
-from zeroseg_jax.data.region_records import decode_regions, encode_regions
 from zeroseg_jax.data.sources import FolderSource
 from zeroseg_jax.data.transforms import ImageError
 
@@ -122,16 +121,3 @@ def test_only_listed_pictures_are_taken(tmp_path):
         FolderSource(str(tmp_path), stems=str(listed))
     with pytest.raises(ValueError, match="data.names: .* is not a file"):
         FolderSource(str(tmp_path), stems=str(tmp_path / "nothing.txt"))
-
-
-def test_record_round_trip():
-    fused = np.arange(36).reshape(6, 6).astype(np.int16) - 1
-    local = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float16)
-    found = decode_regions(encode_regions(fused, local, {"regions": 3}))
-    np.testing.assert_array_equal(found["fused"], fused)
-    np.testing.assert_array_equal(found["local"], local)
-    assert found["stats"] == {"regions": 3}
-    empty = decode_regions(encode_regions(fused, local[:0], {}))
-    assert empty["local"].shape == (0, 8)
-    with pytest.raises(ValueError, match="prepare again"):
-        decode_regions(b"ZSB1" + bytes(20))

@@ -13,6 +13,7 @@ from tests.training.tiny import QUIET, TINY
 from zeroseg_jax import teacher
 from zeroseg_jax.config import MeshConfig, from_mapping, to_mapping
 from zeroseg_jax.data import bank, sources
+from zeroseg_jax.data.records import encode_record
 from zeroseg_jax.training.loop import train
 
 ROOT = Path(__file__).parent.parent.parent
@@ -38,7 +39,7 @@ def bank_dir(tmp_path_factory, clip):
     }
     bank.begin_bank(directory, settings)
     records = [
-        bank.encode_record(
+        encode_record(
             i,
             str(i),
             rng.integers(0, 255, (32, 32, 3), dtype=np.uint8),

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from zeroseg_jax.data.bank import BankError
+from zeroseg_jax.data.records import BankError
 from zeroseg_jax.training import inputs
 
 

@@ -11,7 +11,7 @@ import pytest
 from zeroseg_jax import teacher
 from zeroseg_jax.config import ConfigError, from_mapping
 from zeroseg_jax.data import seen_labels as labels
-from zeroseg_jax.data.region_records import FusedSource
+from zeroseg_jax.data.bank import FusedSource
 from zeroseg_jax.evaluation.runner import segment_image
 from zeroseg_jax.inference.model import SHIPPED_STUDENT
 from zeroseg_jax.inference.presets import get_preset

@@ -1,19 +1,16 @@
 """The bank: for each image its training square and the teacher's features of its views.
 
-DIRECTORY/shard-NNNNN.arrayrecord holds the readable ones of SHARD_IMAGES consecutive images of
-the source, in order; shard-NNNNN.json beside it says how many and which were skipped. A shard
-is written aside and renamed when whole, so whatever is there is good and a restart goes on
-with the shards that are not. DIRECTORY/manifest.json closes the bank.
+BANK/shard-NNNNN.arrayrecord holds the records of SHARD_IMAGES consecutive images of the source, in
+order and without unreadable ones. BANK/shard-NNNNN.json counts them and lists what was skipped.
+Shards are written atomically: every shard on disk is valid, and a restart writes only the missing
+ones. BANK/settings.json identifies an unfinished bank, BANK/manifest.json completes it.
 
-A record, little-endian: "ZSB1", index u64, then u16 each: name bytes, H, W, V, E, then the
-feature width in bytes u8; then name (UTF-8), image uint8 (H, W, 3), features float (V, E).
+BANK/regions/ (CLIP-ZSS) is a bank of its own with the same shards, record for record: fused label
+maps and the teacher's features of their regions. Layout of the records: data/records.py.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,44 +19,12 @@ import numpy as np
 
 from zeroseg_jax.config import Config
 from zeroseg_jax.data import files
+from zeroseg_jax.data.records import BankError, decode_record, decode_regions
 
 FORMAT = 1
 SHARD_IMAGES = 512
-_HEADER = struct.Struct("<4sQ5HB")
-_MAGIC = b"ZSB1"
-
-
-class BankError(ValueError):
-    """A bank that cannot be used; the message is one sentence."""
-
-
-def encode_record(index: int, name: str, image: np.ndarray, features: np.ndarray) -> bytes:
-    """Pack one image uint8 (H, W, 3) and its features float16 or float32 (V, E)."""
-    raw = name.encode()
-    header = _HEADER.pack(
-        _MAGIC, index, len(raw), *image.shape[:2], *features.shape, features.dtype.itemsize
-    )
-    return b"".join((header, raw, image.tobytes(), features.tobytes()))
-
-
-def decode_record(record: bytes) -> dict[str, Any]:
-    """Unpack what encode_record packed: image, features, index, name."""
-    magic, index, name_bytes, height, width, views, embed, size = _HEADER.unpack_from(record)
-    if magic != _MAGIC:
-        raise BankError(f"bank: a record begins with {magic!r}, not {_MAGIC!r}; prepare it again.")
-    at = _HEADER.size
-    name = record[at : at + name_bytes].decode()
-    at += name_bytes
-    image = np.frombuffer(record, np.uint8, height * width * 3, at).reshape(height, width, 3)
-    at += image.size
-    dtype = np.dtype({2: np.float16, 4: np.float32}[size])
-    features = np.frombuffer(record, dtype, views * embed, at).reshape(views, embed)
-    return {"image": image, "features": features, "index": index, "name": name}
-
-
-def count_record_bytes(image_px: int, views: int, embed_dim: int, dtype: str) -> int:
-    """Return the bytes of a record, names aside."""
-    return _HEADER.size + image_px * image_px * 3 + views * embed_dim * np.dtype(dtype).itemsize
+REGIONS_FOLDER = "regions"
+_PREPARE_AGAIN = "prepare it again"
 
 
 def bank_directory(config: Config, workdir: str | Path) -> Path:
@@ -68,17 +33,22 @@ def bank_directory(config: Config, workdir: str | Path) -> Path:
 
 
 def begin_bank(directory: Path, settings: dict[str, Any]) -> None:
-    """Make the directory and note the settings, or check them against those noted before.
+    """Start a bank: make its directory and write its settings, or compare those in it.
+
+    Args:
+      directory: directory of the bank.
+      settings: settings that identify it, as JSON.
 
     Raises:
-      BankError: the directory was begun with other settings; names the first that differs.
+      BankError: the directory holds a bank of other settings; names the first that differs.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    files.remove_stale(directory)
     path = directory / "settings.json"
     if not path.is_file():
-        files.write_json(path, settings)
+        files.write_json(path, settings, fsync=True)
         return
-    for name, value in json.loads(path.read_text()).items():
+    for name, value in files.read_json(path, remedy="delete it or use another directory").items():
         if settings.get(name) != value:
             raise BankError(
                 f"{directory}: begun with {name} = {value!r}, but now it is "
@@ -87,33 +57,64 @@ def begin_bank(directory: Path, settings: dict[str, Any]) -> None:
 
 
 def has_shard(directory: Path, shard: int) -> bool:
-    """Tell whether a shard is complete."""
+    """Return whether a shard is complete."""
     return _shard_path(directory, shard).is_file()
 
 
 def write_shard(
     directory: Path, shard: int, records: list[bytes], skipped: list[dict[str, str]]
 ) -> None:
-    """Write a whole shard: aside, then its summary, then the rename that makes it count."""
+    """Write a shard and its summary atomically.
+
+    Args:
+      directory: directory of the bank.
+      shard: number of the shard.
+      records: its records, in order.
+      skipped: "index" and "reason" of each image that was left out.
+
+    Raises:
+      OSError: the disk is full or cannot be written; nothing is left of the shard.
+    """
     from array_record.python.array_record_module import ArrayRecordWriter
 
     path = _shard_path(directory, shard)
-    part = path.with_suffix(".part")
-    # group_size 1: a record is read alone, at random; raw pixels and halves do not compress.
-    writer = ArrayRecordWriter(str(part), "group_size:1,uncompressed")
-    for record in records:
-        writer.write(record)
-    writer.close()
-    files.write_json(path.with_suffix(".json"), {"records": len(records), "skipped": skipped})
-    os.replace(part, path)
+    with files.atomic_path(path, fsync=True) as temporary:
+        # group_size 1: records are read alone, in random order. Pixels and float16 values hardly
+        # compress.
+        try:
+            writer = ArrayRecordWriter(str(temporary), "group_size:1,uncompressed")
+            for record in records:
+                writer.write(record)
+            writer.close()
+        except RuntimeError as error:  # array_record's only kind, a full disk included
+            raise OSError(str(error).partition(";")[0]) from error
+        # The summary comes first: a shard counts as complete once its records are there.
+        summary = {"records": len(records), "skipped": skipped}
+        files.write_json(path.with_suffix(".json"), summary, fsync=True)
+
+
+def read_summary(directory: Path, shard: int) -> dict[str, Any]:
+    """Read the summary of a complete shard: "records", their number, and "skipped".
+
+    Raises:
+      OSError, ValueError: the summary is missing or damaged.
+    """
+    path = _shard_path(directory, shard)
+    return files.read_json(path.with_suffix(".json"), remedy=f"delete {path} and prepare again")
 
 
 def finish_bank(directory: Path, shards: int, settings: dict[str, Any]) -> dict[str, Any]:
-    """Write and return the manifest: settings, counts, skipped files, bytes."""
-    summaries = [
-        json.loads(_shard_path(directory, i).with_suffix(".json").read_text())
-        for i in range(shards)
-    ]
+    """Write the manifest of a bank whose shards are all complete.
+
+    Args:
+      directory: directory of the bank.
+      shards: number of shards.
+      settings: settings that identify the bank.
+
+    Returns:
+      The manifest: the settings, "format", "shards", "records", "skipped", "bytes".
+    """
+    summaries = [read_summary(directory, i) for i in range(shards)]
     manifest = {
         "format": FORMAT,
         **settings,
@@ -122,15 +123,16 @@ def finish_bank(directory: Path, shards: int, settings: dict[str, Any]) -> dict[
         "skipped": [entry for summary in summaries for entry in summary["skipped"]],
         "bytes": sum(_shard_path(directory, i).stat().st_size for i in range(shards)),
     }
-    files.write_json(directory / "manifest.json", manifest)
+    files.write_json(directory / "manifest.json", manifest, fsync=True)
     return manifest
 
 
 def read_manifest(directory: str | Path) -> dict[str, Any]:
-    """Read a finished bank's manifest.
+    """Read the manifest of a finished bank.
 
     Raises:
-      BankError: none there, or of another format.
+      BankError: the bank is missing, unfinished or of another format.
+      ValueError: the manifest is damaged.
     """
     path = Path(directory) / "manifest.json"
     if not path.is_file():
@@ -138,17 +140,21 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
             f"{directory}: no finished bank there; run `python -m zeroseg_jax prepare` with the "
             "same --config and --workdir first."
         )
-    manifest = json.loads(path.read_text())
+    manifest = files.read_json(path, remedy=_PREPARE_AGAIN)
     if manifest.get("format") != FORMAT:
-        raise BankError(f"{path}: format {manifest.get('format')}, not {FORMAT}; prepare it again.")
+        raise BankError(f"{path}: format {manifest.get('format')}, not {FORMAT}; {_PREPARE_AGAIN}.")
     return manifest
 
 
 def check_manifest(manifest: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Refuse a bank whose manifest differs from what training wants.
+    """Compare a bank's manifest with the settings that training needs.
+
+    Args:
+      manifest: manifest of the bank.
+      wanted: needed values by name; a dict is compared key by key.
 
     Raises:
-      BankError: names the first field and both values.
+      BankError: a value differs; names the first and both values.
     """
     for name, value in wanted.items():
         found = manifest.get(name)
@@ -165,7 +171,15 @@ def check_manifest(manifest: dict[str, Any], wanted: dict[str, Any]) -> None:
 
 
 class BankSource:
-    """Random access to the records of a finished bank; `decode` unpacks one."""
+    """Random access to the records of a finished bank.
+
+    Args:
+      directory: directory of the bank.
+      decode: function from the bytes of a record to its dict.
+
+    Raises:
+      BankError: the bank is unfinished, or its shards do not fit the manifest.
+    """
 
     def __init__(
         self,
@@ -175,14 +189,13 @@ class BankSource:
         import grain
 
         self._decode = decode
-
         self.manifest = read_manifest(directory)
         paths = [str(_shard_path(Path(directory), i)) for i in range(self.manifest["shards"])]
         self._records = grain.sources.ArrayRecordDataSource(paths)
         if len(self._records) != self.manifest["records"]:
             raise BankError(
                 f"{directory}: {len(self._records)} records, but the manifest says "
-                f"{self.manifest['records']}; prepare it again."
+                f"{self.manifest['records']}; {_PREPARE_AGAIN}."
             )
 
     def __len__(self) -> int:
@@ -192,18 +205,51 @@ class BankSource:
         return self._decode(self._records[index])
 
 
+class FusedSource:
+    """Records of a bank with the fused label map and local features of each (CLIP-ZSS).
+
+    Args:
+      directory: directory of the bank.
+
+    Raises:
+      BankError: the bank has no finished regions, or fewer or more of them than records.
+    """
+
+    def __init__(self, directory: str | Path):
+        self._images = BankSource(directory)
+        self._regions = BankSource(Path(directory) / REGIONS_FOLDER, decode=decode_regions)
+        self.manifest = self._images.manifest
+        self.regions_manifest = self._regions.manifest
+        if len(self._images) != len(self._regions):
+            raise BankError(
+                f"{directory}: {len(self._images)} images but regions of {len(self._regions)}; "
+                f"{_PREPARE_AGAIN}."
+            )
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        found = self._regions[index]
+        return {**self._images[index], "fused": found["fused"], "local": found["local"]}
+
+    def stats(self, index: int) -> dict[str, Any]:
+        """Return the statistics of an image's regions."""
+        return self._regions[index]["stats"]
+
+
 class BankPart:
-    """The first records of a bank, with some of its views.
+    """The first records of a bank, with some of the views.
 
     Args:
       source: the bank.
-      images: records, at most as many as there are.
-      rows: of the features, in the order wanted.
+      images: number of records, at most len(source).
+      rows: rows of the features to keep, in order.
     """
 
-    def __init__(self, source: BankSource, images: int, rows: list[int]):
+    def __init__(self, source: BankSource | FusedSource, images: int, rows: list[int]):
         self.manifest = source.manifest
-        self._source, self._images, self._rows = source, images, rows
+        self._source, self._images, self._rows = source, images, np.array(rows, int)
 
     def __len__(self) -> int:
         return self._images

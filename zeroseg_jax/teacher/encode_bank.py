@@ -21,6 +21,7 @@ import numpy as np
 from zeroseg_jax.config import Config
 from zeroseg_jax.data import bank, sources, transforms
 from zeroseg_jax.data.progress import ProgressLog
+from zeroseg_jax.data.records import count_record_bytes, encode_record
 from zeroseg_jax.data.views import list_windows
 from zeroseg_jax.teacher.load import Teacher
 from zeroseg_jax.teacher.views import EncodeViews, build_encoder
@@ -110,9 +111,7 @@ def _check_room(
     log: Callable[[str], None],
 ) -> None:
     views = len(list_windows(config))
-    record = bank.count_record_bytes(
-        config.model.image_px, views, clip.embed_dim, config.teacher.dtype
-    )
+    record = count_record_bytes(config.model.image_px, views, clip.embed_dim, config.teacher.dtype)
     free = shutil.disk_usage(directory).free
     log(
         f"prepare: {images} of {total} images to encode, {views} views each, "
@@ -301,5 +300,5 @@ def _pack(group: _Group, dtype: str) -> list[bytes]:
                 f"{item['name']}: a teacher feature of {np.abs(rows).max():.3g} overflows {dtype}; "
                 "set teacher.dtype=float32."
             )
-        records.append(bank.encode_record(item["index"], item["name"], item["image"], small))
+        records.append(encode_record(item["index"], item["name"], item["image"], small))
     return records

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -21,8 +20,9 @@ from threadpoolctl import threadpool_limits
 
 from zeroseg_jax.config import Config
 from zeroseg_jax.data import bank, drawing, files, transforms
+from zeroseg_jax.data.bank import REGIONS_FOLDER, FusedSource
 from zeroseg_jax.data.benchmarks.splits import Split, get_split
-from zeroseg_jax.data.region_records import FOLDER, FusedSource, encode_regions
+from zeroseg_jax.data.records import encode_regions
 from zeroseg_jax.data.seen_labels import SeenLabels, SeenLabelSource, build_label_source
 from zeroseg_jax.data.sources import SCENE_PX
 from zeroseg_jax.teacher import Teacher
@@ -94,7 +94,7 @@ def prepare_regions(
     split = get_split(config.clip_zss.labels.split)
     images = bank.BankSource(directory)
     settings = region_settings(config, split, clip.digest)
-    folder = directory / FOLDER
+    folder = directory / REGIONS_FOLDER
     bank.begin_bank(folder, settings)
     labels = build_label_source(config, split.classes, split.seen, split.unseen, SCENE_PX)
     work = _Worker(config, split, clip, images, labels)
@@ -139,7 +139,7 @@ def _shard_bounds(directory: Path, shards: int) -> list[tuple[int, int]]:
     """Return the records of each shard of the bank as (first, last + 1)."""
     bounds, first = [], 0
     for i in range(shards):
-        count = json.loads((directory / f"shard-{i:05d}.json").read_text())["records"]
+        count = bank.read_summary(directory, i)["records"]
         bounds.append((first, first + count))
         first += count
     return bounds
@@ -287,7 +287,7 @@ def best_overlaps(fused: np.ndarray, seen: SeenLabels, split: Split) -> list[flo
 def write_report(directory: Path, split: Split, log: Callable[[str], None]) -> dict[str, Any]:
     """Write BANK/regions/report.json and pictures, and say what they hold."""
     source = FusedSource(directory)
-    folder = directory / FOLDER
+    folder = directory / REGIONS_FOLDER
     stats = [source.stats(i) for i in range(len(source))]
     hidden = np.sum([s["hidden_pixels"] for s in stats], axis=0) if split.unseen else []
     overlaps = [value for s in stats for value in s["best_iou"]]

@@ -12,7 +12,6 @@ import numpy as np
 
 from zeroseg_jax.config import Config
 from zeroseg_jax.data import bank, pipeline, sources
-from zeroseg_jax.data import region_records as regions
 from zeroseg_jax.data.views import grid_windows, list_windows
 from zeroseg_jax.teacher import Teacher
 from zeroseg_jax.teacher.region_labels import describe_settings
@@ -136,7 +135,7 @@ def build_inputs(
     if config.data.features == "bank":
         directory = Path(config.data.bank) if config.data.bank else workdir / "bank"
         is_zss = config.objective == "clip_zss"
-        source = regions.FusedSource(directory) if is_zss else bank.BankSource(directory)
+        source = bank.FusedSource(directory) if is_zss else bank.BankSource(directory)
         manifest = source.manifest
         _check_width(config, manifest["embed_dim"], f"the bank {directory}")
         wanted = {
@@ -171,8 +170,8 @@ def build_inputs(
 
 
 def _take_part(
-    source: bank.BankSource | regions.FusedSource, config: Config, log: Callable[[str], None]
-) -> bank.BankSource | regions.FusedSource | bank.BankPart:
+    source: bank.BankSource | bank.FusedSource, config: Config, log: Callable[[str], None]
+) -> bank.BankSource | bank.FusedSource | bank.BankPart:
     """Take what the config wants of a bank that may have more grids, or more images if named."""
     start, rows = 0, {}
     for grid in source.manifest["grids"]:
