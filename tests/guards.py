@@ -17,28 +17,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zeroseg_jax import paths
-from zeroseg_jax.benchmarks import get_benchmark
-from zeroseg_jax.cli import define_alone, list_verbs, load_verb
+from zeroseg_jax.commands.flags import define_alone
+from zeroseg_jax.commands.main import VERBS, load_verb
 from zeroseg_jax.config import from_mapping
 from zeroseg_jax.data import bank
-from zeroseg_jax.data.regions import FusedSource
-from zeroseg_jax.evaluation.build import (
+from zeroseg_jax.data.benchmarks import get_benchmark
+from zeroseg_jax.data.playground.scenes import EVALUATION_SEED, SHAPES, STUFF, build_scene, render
+from zeroseg_jax.data.region_records import FusedSource
+from zeroseg_jax.evaluation.classes import choose_words
+from zeroseg_jax.evaluation.runner import evaluate, segment_image
+from zeroseg_jax.inference.model import (
     build_baseline,
     build_student_segmenter,
     load_student,
 )
-from zeroseg_jax.evaluation.presets import get_preset
-from zeroseg_jax.evaluation.runner import evaluate, segment_image
-from zeroseg_jax.evaluation.words import choose_words
-from zeroseg_jax.models.dense_student import build_dense_student, init_dense_params
-from zeroseg_jax.models.student import build_student, init_params
-from zeroseg_jax.playground.scenes import EVALUATION_SEED, SHAPES, STUFF, build_scene, render
-from zeroseg_jax.prepare import prepare_bank
-from zeroseg_jax.pseudo_labels import prepare_regions
+from zeroseg_jax.inference.presets import get_preset
+from zeroseg_jax.models.clip_zss.student import build_dense_student, init_dense_params
+from zeroseg_jax.models.zeroseg.student import build_student, init_params
+from zeroseg_jax.teacher.checkpoints.config import read_config
 from zeroseg_jax.teacher.clip import TextTower, VisionTower
-from zeroseg_jax.teacher.layout import read_config
+from zeroseg_jax.teacher.encode_bank import prepare_bank
 from zeroseg_jax.teacher.load import SHIPPED
+from zeroseg_jax.teacher.region_labels import prepare_regions
+from zeroseg_jax.training import trees
 from zeroseg_jax.training.inputs import describe_batch
 from zeroseg_jax.training.loop import Options, train
 from zeroseg_jax.training.objective import build_abstract
@@ -79,10 +80,11 @@ CLIP_ZSS = {
         "embed_dim": 128,
         "encoder": {"width": 16, "depth": 1, "heads": 2, "patch_px": 8},
     },
-    "zss": {
-        "windows": (2,), "prompts": "playground", "synthesizer_width": 16,
-        "synthesizer_heads": 2, "synthesizer_depth": 1, "regions_max": 4, "loss_local": 1.0,
-        "bank_size": 12,
+    "clip_zss": {
+        "labels": {"prompts": "playground"},
+        "student": {"synthesizer_width": 16, "synthesizer_heads": 2, "synthesizer_depth": 1},
+        "regions": {"seed_windows": (2,), "max_regions": 4},
+        "loss": {"local_weight": 1.0, "memory_size": 12},
     },
     "teacher": {"grids": (1,)},
     "data": {"images": 16},
@@ -143,7 +145,7 @@ QUIET = Options(log=quiet)
 
 def name_shapes(tree):
     """Return {"a/b/c": [sides]} of a tree of shapes, sorted by name."""
-    return {name: list(leaf.shape) for name, leaf in sorted(paths.flatten(tree).items())}
+    return {name: list(leaf.shape) for name, leaf in sorted(trees.flatten(tree).items())}
 
 
 def describe_student(recipe, variant):
@@ -156,7 +158,7 @@ def describe_student(recipe, variant):
 def _student_shapes(config):
     key = jax.random.key(0)
     if config.objective == "clip_zss":
-        dense = build_dense_student(config.model, config.zss)
+        dense = build_dense_student(config.model, config.clip_zss.student)
         return jax.eval_shape(lambda key: init_dense_params(dense, key), key)
     student = build_student(config.model)
     return jax.eval_shape(lambda key: init_params(student, key), key)
@@ -355,7 +357,7 @@ def score_benchmarks(student, scratch):
 def describe_flags():
     """Return {verb: {flag: default}} of the command line."""
     found = {}
-    for verb in list_verbs():
+    for verb in VERBS:
         _, define = load_verb(verb)
         found[verb] = {name: flag.default for name, flag in define_alone(define).items()}
     return found

@@ -15,7 +15,7 @@ import pytest
 
 from tests import guards
 from zeroseg_jax import Predictor, teacher
-from zeroseg_jax.evaluation.build import load_student
+from zeroseg_jax.inference.model import load_student
 
 EXACT = os.environ.get("GUARDS_EXACT") == "1"
 SHAPES = {"square": guards.SQUARES, "other": guards.OTHERS}
