@@ -21,9 +21,9 @@ from zeroseg_jax.commands.flags import define_alone
 from zeroseg_jax.commands.main import VERBS, load_verb
 from zeroseg_jax.config import from_mapping
 from zeroseg_jax.data import bank
+from zeroseg_jax.data.bank import FusedSource
 from zeroseg_jax.data.benchmarks import get_benchmark
 from zeroseg_jax.data.playground.scenes import EVALUATION_SEED, SHAPES, STUFF, build_scene, render
-from zeroseg_jax.data.region_records import FusedSource
 from zeroseg_jax.evaluation.classes import choose_words
 from zeroseg_jax.evaluation.runner import evaluate, segment_image
 from zeroseg_jax.inference.model import (
