@@ -24,7 +24,7 @@ from zeroseg_jax.data import bank
 from zeroseg_jax.data.bank import FusedSource
 from zeroseg_jax.data.benchmarks import get_benchmark
 from zeroseg_jax.data.playground.scenes import EVALUATION_SEED, SHAPES, STUFF, build_scene, render
-from zeroseg_jax.evaluation.classes import choose_words
+from zeroseg_jax.evaluation.classes import choose_class_names
 from zeroseg_jax.evaluation.runner import evaluate, segment_image
 from zeroseg_jax.inference.model import (
     build_baseline,
@@ -337,7 +337,7 @@ def score_benchmarks(student, scratch):
     found = {}
     for model, name, images in REPORTS:
         benchmark = get_benchmark(name, images=images)
-        words, preset = choose_words(get_preset("zeroseg", name), benchmark)
+        words, preset = choose_class_names(get_preset("zeroseg", name), benchmark)
         if model == "student":
             segmenter = build_student_segmenter(student, words, preset)
         else:
