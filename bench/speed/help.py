@@ -1,0 +1,46 @@
+"""Seconds from start to end of `zeroseg --help` and `zeroseg VERB --help`, Python included.
+
+python -m bench.speed.help
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+
+from absl import flags as absl_flags
+from absl.flags import FLAGS
+
+from zeroseg_jax.commands import flags
+from zeroseg_jax.commands.main import VERBS
+from zeroseg_jax.data.files import write_json
+from zeroseg_jax.training.metrics import describe_machine
+
+
+def define_flags() -> None:
+    """Define the command line."""
+    absl_flags.DEFINE_integer("repeats", 10, "number of timed starts per command", lower_bound=1)
+    absl_flags.DEFINE_string("output", "docs/results/help_speed.json", "file of the raw seconds")
+
+
+def main(arguments: list[str]) -> None:
+    """Time every help text in alternating rounds; print the median and write all seconds."""
+    del arguments
+    commands = ["", *VERBS]
+    seconds: dict[str, list[float]] = {verb: [] for verb in commands}
+    for _ in range(FLAGS.repeats):
+        for verb in commands:
+            command = [sys.executable, "-m", "zeroseg_jax", *filter(None, [verb]), "--help"]
+            begin = time.perf_counter()
+            subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+            seconds[verb].append(round(time.perf_counter() - begin, 4))
+    for verb, times in seconds.items():
+        name = f"zeroseg {verb}".strip()
+        print(f"{name:20s} median {statistics.median(times):.3f} s, least {min(times):.3f} s")
+    write_json(FLAGS.output, {"seconds": seconds, **describe_machine()})
+
+
+if __name__ == "__main__":
+    flags.run(main, define_flags)

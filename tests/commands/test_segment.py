@@ -1,0 +1,35 @@
+"""The files that `zeroseg segment` writes, and what it prints."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zeroseg_jax.commands import segment
+
+
+def test_segment_writes_overlay_mask_and_json(zeroseg, images, tmp_path):
+    done = zeroseg(
+        "segment", images, "--classes=star; ring, hoop; grass", "--background=sky",
+        f"--output={tmp_path}",
+    )  # fmt: skip
+    # One image is unreadable: it is named, the others are segmented, and the exit code is 1.
+    assert done.returncode == 1
+    assert "empty.jpg: the file is empty" in done.stderr and "Traceback" not in done.stderr
+    assert "word" in done.stdout and "score" in done.stdout and "2 written" in done.stdout
+    for stem, size in (("a", (200, 200)), ("a-2", (200, 90))):
+        mask = Image.open(tmp_path / f"{stem}_mask.png")
+        assert mask.size == size and mask.mode == "P"
+        record = json.loads((tmp_path / f"{stem}.json").read_text())
+        assert [c["word"] for c in record["classes"]] == ["background", "star", "ring", "grass"]
+        areas = np.bincount(np.asarray(mask).ravel(), minlength=4)
+        assert [c["area_px"] for c in record["classes"]] == areas.tolist()
+        assert sum(c["area"] for c in record["classes"]) == pytest.approx(1, abs=1e-4)
+        assert Image.open(tmp_path / f"{stem}_overlay.png").size[0] >= size[0]
+
+
+def test_background_is_read_as_a_number_or_words():
+    assert segment.read_background("") is None
+    assert segment.read_background("0.4") == 0.4
+    assert segment.read_background("wall; floor") == "wall; floor"
