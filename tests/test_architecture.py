@@ -2,11 +2,15 @@
 
 import ast
 import collections
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from zeroseg_jax.commands.flags import define_alone
+from zeroseg_jax.commands.main import VERBS, load_verb
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "zeroseg_jax"
@@ -36,9 +40,25 @@ HOMES = {
     "pickle": set(),
     "dill": set(),
 }
-# Files of the two methods and of the two worlds that stand side by side under the same name.
-PARALLEL = {"__init__.py", "student.py", "losses.py", "clip.py", "clip_zss.py", "views.py"}
-PARALLEL |= {"playground.py", "scoring.py", "config.py", "model.py"}
+# Files that share a name because they are the same part of two things that stand side by side.
+# A command has the name of the part that does its work, and is not listed.
+PARALLEL = {
+    ("models/clip_zss/losses.py", "models/zeroseg/losses.py"): "losses of each method",
+    ("models/clip_zss/student.py", "models/zeroseg/student.py"): "student of each method",
+    ("config.py", "teacher/checkpoints/config.py"): "settings of a run; sizes of a checkpoint",
+    ("data/views.py", "teacher/views.py"): "geometry of the views; their encoding",
+    ("teacher/clip.py", "teacher/playground/clip.py"): "towers; training of the Playground's CLIP",
+}
+# Words that other words of the field replace: resume, flipped, temporary file, in flight, ...
+REPLACED = re.compile(
+    r"\b(goes? on|gone on|turned\b(?! (?:on|off|into))|born|aside|tells?|told|stands? for nothing|"
+    r"nobody|as it is|at hand|spelled out|lies?|behind it|under way|now and then|anew)\b",
+    re.IGNORECASE,
+)
+# First words that leave the reader to fetch the noun from the name.
+HEADLESS = ("of", "where", "what", "which", "how", "whether", "likewise", "also", "only", "to")
+# Tests of a whole floor or of several files of it.
+TESTS_OF_SEVERAL_FILES: dict[str, str] = {}
 MOST_LINES, MOST_COMMAND_LINES, MOST_METHOD_LINES, MOST_ROOT_ENTRIES = 350, 180, 1200, 9
 
 
@@ -121,11 +141,12 @@ def test_root_has_few_entries():
 
 
 def test_no_file_name_stands_twice():
-    names = collections.Counter(p.name for p in FILES if p.name not in PARALLEL)
-    twice = [name for name, count in names.items() if count > 1]
-    # Each verb is named after the part of the package that does the work.
-    verbs = {p.name for p in (PACKAGE / "commands").glob("*.py")}
-    assert not set(twice) - verbs, twice
+    paths = collections.defaultdict(list)
+    for path in FILES:
+        if path.name != "__init__.py" and not name_of(path).startswith("commands/"):
+            paths[path.name].append(name_of(path))
+    twice = {tuple(sorted(places)) for places in paths.values() if len(places) > 1}
+    assert twice <= set(PARALLEL), twice - set(PARALLEL)
 
 
 def test_files_are_named_by_their_subject():
@@ -186,3 +207,51 @@ import zeroseg_jax.training.step, zeroseg_jax.training.sharding
 import zeroseg_jax.inference.scoring
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def docstrings(path):
+    """List (name, docstring) of a module and its classes and functions."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            found.append((getattr(node, "name", path.name), ast.get_docstring(node) or ""))
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_docstrings_use_the_words_of_the_field(path):
+    found = [(name, hit[0]) for name, text in docstrings(path) for hit in REPLACED.finditer(text)]
+    assert not found, found
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_arguments_are_described_noun_first(path):
+    """Entries of Args and Attributes, "name: text", begin with the thing itself."""
+    for name, text in docstrings(path):
+        for section in re.findall(r"^(?:Args|Attributes):\n((?:  .*\n?|\n)*)", text, re.MULTILINE):
+            for entry, first in re.findall(r"^  (\w[\w, ]*): (\w+)", section, re.MULTILINE):
+                assert first.lower() not in HEADLESS, f"{name}: {entry}: {first} ..."
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_flags_are_described_noun_first(verb):
+    for name, flag in define_alone(load_verb(verb)[1]).items():
+        text = flag.help.rpartition(">: ")[2]  # absl puts the choices before it
+        assert text.split()[0].strip(",:").lower() not in HEADLESS, f"--{name}: {text}"
+
+
+def test_only_the_entry_point_imports_commands():
+    for path in FILES:
+        if not name_of(path).startswith(("commands/", "__main__.py")):
+            assert not [m for m in IMPORTS[path] if m.startswith("zeroseg_jax.commands")], path
+
+
+@pytest.mark.parametrize("folder", sorted({p.relative_to(PACKAGE).parts[0] for p in FILES
+                                           if p.parent != PACKAGE}))  # fmt: skip
+def test_tests_mirror_files(folder):
+    """tests/FOLDER/test_NAME.py is beside FOLDER/**/NAME.py."""
+    stems = {path.stem for path in (PACKAGE / folder).rglob("*.py")}
+    tests = sorted((ROOT / "tests" / folder).rglob("test_*.py"))
+    assert tests, f"tests/{folder} is empty"
+    odd = [p.name for p in tests if p.stem.removeprefix("test_") not in stems]
+    assert not [name for name in odd if f"{folder}/{name}" not in TESTS_OF_SEVERAL_FILES], odd
