@@ -220,7 +220,7 @@ def test_saved_model_is_the_same_model(tmp_path):
         (np.full((4, 4, 3), np.nan, np.float32), "finite"),
         (np.full((4, 4, 3), 200.0), r"\[0, 1\]"),
         (np.zeros((4, 4, 3), np.int64), "int64"),
-        (None, "NoneType is no picture"),
+        (None, "type NoneType is not accepted"),
         ("nowhere.png", "No such file"),
     ],
 )

@@ -1,14 +1,12 @@
-"""The bank: records, shards, the manifest, and sources of images."""
+"""Shards and manifests of a bank: whole or absent, and refused by name where they do not fit."""
 
 import resource
 
 import numpy as np
 import pytest
 
-from zeroseg_jax.config import from_mapping
 from zeroseg_jax.data import bank
 from zeroseg_jax.data.records import BankError, encode_record
-from zeroseg_jax.data.sources import FolderSource, PlaygroundSource, build_source
 
 
 def write(directory, shards, skipped=()):
@@ -72,17 +70,3 @@ def test_a_damaged_manifest_or_summary_is_one_sentence(tmp_path):
 def test_no_bank_says_what_to_run(tmp_path):
     with pytest.raises(BankError, match="zeroseg_jax prepare"):
         bank.BankSource(tmp_path)
-
-
-def test_empty_and_missing_folders(tmp_path):
-    with pytest.raises(ValueError, match="holds no image"):
-        FolderSource(str(tmp_path))
-    with pytest.raises(ValueError, match="is not a folder"):
-        FolderSource(str(tmp_path / "none"))
-    with pytest.raises(ValueError, match="data.images: 0"):
-        build_source(from_mapping({"data": {"images": 0}}))
-
-
-def test_playground_source_is_a_pure_function_of_the_index():
-    first, second = PlaygroundSource(0, 5, 32), PlaygroundSource(0, 9, 32)
-    np.testing.assert_array_equal(first[3]["image"], second[3]["image"])

@@ -1,7 +1,7 @@
-"""Random-access sources out of large files: ArrayRecord, tar shards, TensorFlow Datasets.
+"""Image sources over packed files: ArrayRecord, tar shards, TensorFlow Datasets.
 
-Each gives what sources.Source says. They hold paths and offsets, no open files, so that worker
-processes can take copies.
+Each implements sources.Source. They hold paths and offsets instead of open files, so that they can
+be copied to worker processes.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ _ADVICE = "make it smaller or raise data.max_pixels."
 
 
 class ArrayRecordSource:
-    """Every record of the *.arrayrecord files below a folder, each the bytes of an image file.
+    """Records of the *.arrayrecord files below a folder; each holds the bytes of an image file.
 
     Args:
-      directory: searched recursively; files sorted by path.
-      limit: at most so many records, 0 for all.
-      max_pixels: see transforms.read_image.
+      directory: folder, searched recursively; files are sorted by path.
+      limit: largest number of records; 0 for all.
+      max_pixels: limit on width times height; see transforms.read_image.
 
     Raises:
-      ValueError: no such folder or no such file in it.
+      ValueError: the folder is missing or has no such file.
     """
 
     def __init__(self, directory: str, limit: int, max_pixels: int):
@@ -50,19 +50,19 @@ class ArrayRecordSource:
 
 
 class TarSource:
-    """Every image in the *.tar files below a folder, as webdataset's shards have them.
+    """Images in the *.tar files below a folder (webdataset shards).
 
-    The headers are read once at the start; then any image is read alone. What lies beside an
-    image in its shard (captions, JSON) is left alone.
+    The headers are read once at the start, so that each image can be read alone. Other members of
+    a shard (captions, JSON) are ignored.
 
     Args:
-      directory: searched recursively; shards sorted by path, images in their order.
-      suffixes: of the members that are images, in lower case.
-      limit: at most so many images, 0 for all.
-      max_pixels: see transforms.read_image.
+      directory: folder, searched recursively; shards are sorted by path, images by position.
+      suffixes: suffixes of image members, in lower case.
+      limit: largest number of images; 0 for all.
+      max_pixels: limit on width times height; see transforms.read_image.
 
     Raises:
-      ValueError: no such folder, no shard or image in it, or a shard that is damaged.
+      ValueError: the folder is missing, or has no shard or no image, or a shard is damaged.
     """
 
     def __init__(self, directory: str, suffixes: tuple[str, ...], limit: int, max_pixels: int):
@@ -75,7 +75,7 @@ class TarSource:
         found = list(itertools.islice(members, limit or None))
         if not found:
             raise ValueError(
-                f"data.directory: the shards of {directory} hold no image "
+                f"data.directory: the shards of {directory} have no image "
                 f"({', '.join(suffixes)}); name another folder."
             )
         self.names = [
@@ -107,35 +107,36 @@ def _list_images(path: Path, suffixes: tuple[str, ...]) -> list[tuple[str, int, 
             for member in archive:
                 if member.isfile() and member.name.lower().endswith(suffixes):
                     found.append((member.name, member.offset_data, member.size))
-                archive.members.clear()  # it would keep the header of every member
+                # tarfile keeps the header of every member otherwise.
+                archive.members.clear()  # type: ignore[attr-defined]  # not in typeshed
                 end = member.offset_data + member.size
     except (tarfile.TarError, OSError, EOFError) as error:
         raise ValueError(
-            f"data.directory: {path} is not a whole, uncompressed tar file ({error}); fetch it "
-            "again or take it away."
+            f"data.directory: {path} is not a complete, uncompressed tar file ({error}); download "
+            "it again or remove it."
         ) from error
     if found and end > path.stat().st_size:
         raise ValueError(
-            f"data.directory: {path} is cut short, at {path.stat().st_size} of {end} bytes or "
-            "more; fetch it again or take it away."
+            f"data.directory: {path} is truncated, at {path.stat().st_size} of {end} bytes or "
+            "more; download it again or remove it."
         )
     return found
 
 
 class TfdsSource:
-    """The images of a prepared data set of TensorFlow Datasets, read without TensorFlow.
+    """Images of a prepared data set of TensorFlow Datasets, read without TensorFlow.
 
     Args:
-      name: NAME:SPLIT, for example imagenet2012:train; TFDS_DATA_DIR says where it lies.
-      limit: at most so many images, 0 for all.
+      name: NAME:SPLIT, for example imagenet2012:train, below $TFDS_DATA_DIR.
+      limit: largest number of images; 0 for all.
 
     Raises:
-      ValueError: no such data set prepared as ArrayRecord, or one without images.
+      ValueError: the data set is not prepared as ArrayRecord, or has no feature "image".
     """
 
     def __init__(self, name: str, limit: int):
         if not importlib.util.find_spec("tensorflow_datasets"):
-            raise ValueError("data.source: tfds needs tensorflow-datasets; pip install it.")
+            raise ValueError("data.source: tfds is missing; pip install tensorflow-datasets.")
         import tensorflow_datasets as tfds
 
         builder, _, split = name.partition(":")
@@ -145,11 +146,11 @@ class TfdsSource:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error)
             raise ValueError(
                 f"data.directory: {name} cannot be opened ({reason}); prepare it with "
-                "tensorflow-datasets, file_format=array_record, and set TFDS_DATA_DIR."
+                "tensorflow-datasets and file_format=array_record, and set TFDS_DATA_DIR."
             ) from error
         if len(self._records) and "image" not in self._records[0]:
             raise ValueError(
-                f"data.directory: {name} has no feature `image` but "
+                f"data.directory: {name} has no feature `image`, only "
                 f"{', '.join(self._records[0])}; name a data set of images."
             )
         self._name = name
@@ -173,7 +174,7 @@ def _find_files(directory: str, suffix: str) -> list[Path]:
     files = sorted(path for path in root.rglob(f"*{suffix}") if path.is_file())
     if not files:
         raise ValueError(
-            f"data.directory: {directory} holds no *{suffix} file; name another folder or set "
+            f"data.directory: {directory} has no *{suffix} file; name another folder or set "
             "data.source."
         )
     return files

@@ -1,8 +1,11 @@
-"""The grain chain: shuffle, repeat, batch, host slice. Batch t is a pure function of (seed, t)."""
+"""Training input pipeline (grain): shuffle, repeat, batch, share of the host.
+
+Batch t is a pure function of (seed, t), so that a resumed run needs no iterator state.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import grain
@@ -10,24 +13,34 @@ import numpy as np
 
 from zeroseg_jax.data.sources import Source
 from zeroseg_jax.data.transforms import ImageError, cut_views, square_crop
+from zeroseg_jax.data.views import Window
 
 _KEYS = ("image", "features", "views", "fused", "local", "index")
 
 
 class LiveViews:
-    """A source of training squares and views, for a teacher that runs inside training.
+    """Training squares and views of a source, for a teacher that runs during training.
 
-    Every image is looked at once at the start: one that cannot be read is left out, by name,
-    so that an epoch never dies and nothing goes missing unseen.
+    Every image is decoded once at the start. Unreadable ones are left out and listed, so that
+    training does not fail on them later.
+
+    Args:
+      source: images.
+      image_px: side of the training square.
+      windows: windows of the V views; see data/views.py.
+      view_px: side of a view.
 
     Attributes:
-      skipped: what was left out, with the reason.
+      skipped: one sentence for each image that was left out.
     """
 
-    def __init__(self, source: Source, *, image_px: int, windows: list, view_px: int):
+    def __init__(
+        self, source: Source, *, image_px: int, windows: Sequence[Window], view_px: int
+    ) -> None:
         self._source, self._image_px = source, image_px
         self._windows, self._view_px = windows, view_px
-        self._indices, self.skipped = [], []
+        self._indices: list[int] = []
+        self.skipped: list[str] = []
         for index in range(len(source)):
             try:
                 source[index]
@@ -58,34 +71,37 @@ def build_train_iterator(
     workers: int = 0,
     prefetch_batches: int = 4,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Yield batches for ever, beginning with that of `start_step`.
+    """Yield batches without end, starting with the one of `start_step`.
 
-    Each epoch is shuffled anew over the whole source; batch t of all hosts, one after the
-    other, is the same rows in the same order for any number of hosts.
+    Each epoch is a new shuffle of the whole source. The batches of all hosts, concatenated, are
+    the same rows in the same order for any number of hosts.
 
     Args:
-      source: random access to dicts with "image" and "features" or "views".
-      batch_per_host: images a host and step.
-      seed: of the shuffle.
-      host_index, host_count: which share of each batch this host reads.
-      start_step: where to begin; step t is the same wherever one began.
-      workers: processes; 0 for threads.
-      prefetch_batches: batches read ahead.
+      source: random access to dicts with "image", "index", and "features" or "views".
+      batch_per_host: number of images in a batch of one host.
+      seed: random seed of the shuffle.
+      host_index, host_count: index of this host and number of hosts.
+      start_step: step of the first batch.
+      workers: number of worker processes; 0 reads in threads.
+      prefetch_batches: number of batches read ahead.
+
+    Yields:
+      dict of arrays with a leading axis of batch_per_host.
 
     Raises:
-      ValueError: fewer records than one global batch.
+      ValueError: the source has fewer records than one global batch.
     """
     batch_global = batch_per_host * host_count
     if len(source) < batch_global:
         raise ValueError(
-            f"optim.batch_global: {batch_global} is more than the {len(source)} images there; "
-            "use a smaller batch or more images."
+            f"optim.batch_global: {batch_global} is more than the {len(source)} images of the "
+            "source; use a smaller batch or more images."
         )
     dataset = grain.MapDataset.source(source).seed(seed).shuffle().repeat().map(_select)
-    # Batched before any worker sees it: workers that batch for themselves drop remainders.
-    # Hosts take turns by whole batches, so that rows of a global batch lie as on one host.
+    # Batches are formed before the worker processes, because each worker would drop a remainder.
+    # Hosts take whole batches in turn, so that the rows of a global batch are those of one host.
     dataset = dataset.batch(batch_per_host, drop_remainder=True)[host_index::host_count]
-    # Step t reads elements t, so a start in the middle needs no stored iterator state.
+    # Step t reads element t, so that a later start needs no stored iterator state.
     dataset = dataset[start_step:] if start_step else dataset
     threads = grain.ReadOptions(num_threads=2, prefetch_buffer_size=max(2, prefetch_batches))
     iterator = dataset.to_iter_dataset(threads)

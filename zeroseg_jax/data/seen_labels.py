@@ -1,7 +1,7 @@
-"""Label maps for training with seen classes only: whatever is unseen never leaves this file.
+"""Training label maps with only the seen classes; unseen labels are removed here (CLIP-ZSS).
 
-Ids of seen classes are renumbered 0 .. N - 1 in the order of the split; an unseen class, a void
-pixel and nothing at all are the same -1.
+Seen classes are renumbered 0 .. N - 1 in the order of the split. Pixels of unseen classes, void
+pixels and pixels without an annotation all become -1.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ ReadLabels = Callable[[int, str], np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class SeenLabels:
-    """What training may know of an image.
+    """Label map of an image for training.
 
     Attributes:
       labels: int16 (side, side), -1 or a seen class.
-      hidden: int64 (U,), full-resolution pixels of each unseen class that became -1.
-      truth: int16 (side, side), the same map before anything was hidden, for reports only.
+      hidden: int64 (U,), number of full-resolution pixels of each unseen class that became -1.
+      truth: int16 (side, side), the map with its unseen classes, for reports only.
     """
 
     labels: np.ndarray
@@ -39,13 +39,13 @@ class SeenLabels:
 
 
 class SeenLabelSource:
-    """Label maps of the training squares, with the unseen classes taken out.
+    """Label maps of the training squares without the unseen classes.
 
     Args:
-      read: (index, name) to a full label map, integer (H, W), 255 for void.
-      classes: of the label space.
-      seen, unseen: ids.
-      side: of the label map that comes out, in pixels.
+      read: function of (index, name) that returns the label map, integer (H, W), 255 for void.
+      classes: number of classes.
+      seen, unseen: class ids.
+      side: side of the returned label maps, in pixels.
     """
 
     def __init__(
@@ -59,14 +59,18 @@ class SeenLabelSource:
     def load(self, index: int, name: str) -> SeenLabels:
         """Read the label map of an image.
 
+        Args:
+          index: position in the image source.
+          name: name of the image.
+
         Raises:
-          ImageError: a label out of range, or a file that cannot be read; names it.
+          ImageError: a label is out of range, or the file cannot be read.
         """
         full = centre_square(self._read(index, name))
         known = full != VOID
         if known.any() and not 0 <= full[known].min() <= full[known].max() < self._classes:
             raise ImageError(
-                f"{name}: its mask holds {full[known].min()}..{full[known].max()}, but classes are "
+                f"{name}: its mask has {full[known].min()}..{full[known].max()}, but classes are "
                 f"0..{self._classes - 1} and {VOID} is void; see clip_zss.labels.zero_is_void."
             )
         hidden = np.array([(full == i).sum() for i in self._unseen], np.int64)
@@ -75,13 +79,18 @@ class SeenLabelSource:
 
 
 def _sample(labels: np.ndarray, side: int) -> np.ndarray:
-    """Take the label at the centre of each of side x side cells."""
+    """Return the label at the centre of each of side x side cells."""
     at = ((np.arange(side) + 0.5) * len(labels) / side).astype(np.int64)
     return labels[at[:, None], at].astype(np.int16)
 
 
 def read_playground(seed: int, size_px: int) -> ReadLabels:
-    """Return a reader of the Playground's full label space: shapes, then stuff."""
+    """Return a reader of the Playground's label maps: shapes 0 .. 11, stuff 12 .. 17.
+
+    Args:
+      seed: seed of the split.
+      size_px: side at which scenes are drawn.
+    """
 
     def read(index: int, name: str) -> np.ndarray:
         del name
@@ -91,20 +100,20 @@ def read_playground(seed: int, size_px: int) -> ReadLabels:
 
 
 def encode_scene(labels: Labels) -> np.ndarray:
-    """Number shapes 0 .. 11 and stuff 12 .. 17: int32 (H, W)."""
+    """Return a scene's class ids, int32 (H, W): shapes 0 .. 11, stuff 12 .. 17."""
     stuff = len(SHAPES) + labels.stuff - 1
     return np.where(labels.thing > 0, labels.thing - 1, stuff).astype(np.int32)
 
 
 def read_folder(directory: str, zero_is_void: bool) -> ReadLabels:
-    """Return a reader of index PNGs that have their image's name.
+    """Return a reader of index PNGs with the names of the images.
 
     Args:
-      directory: of the masks, laid out as the images are.
-      zero_is_void: class k is written as k + 1, and 0 is nothing.
+      directory: folder of the masks, with the subfolders of the images.
+      zero_is_void: True if the files store class k as k + 1, and void as 0.
 
     Raises:
-      ValueError: no such folder.
+      ValueError: the folder is missing.
     """
     root = Path(directory)
     if not root.is_dir():
@@ -117,12 +126,14 @@ def read_folder(directory: str, zero_is_void: bool) -> ReadLabels:
         path = (root / name).with_suffix(".png")
         try:
             with Image.open(path) as image:
-                # A palette's indices are the ids; Pillow must not turn them into colours.
+                # Palette indices are the class ids; no conversion to colours.
                 labels = np.array(image).astype(np.int32)
         except (OSError, SyntaxError) as error:
-            raise ImageError(f"{path}: no mask that can be read ({error}).") from error
+            raise ImageError(f"{path}: the mask is missing or damaged ({error}).") from error
         if labels.ndim != 2:
-            raise ImageError(f"{path}: the mask has {labels.ndim} axes; an index PNG has two.")
+            raise ImageError(
+                f"{path}: the mask has {labels.ndim} axes, not 2; save it as an index PNG."
+            )
         if zero_is_void:
             labels = np.where((labels == 0) | (labels == VOID), VOID, labels - 1)
         return labels
@@ -133,20 +144,23 @@ def read_folder(directory: str, zero_is_void: bool) -> ReadLabels:
 def build_label_source(
     config: Config, classes: int, seen: tuple[int, ...], unseen: tuple[int, ...], scene_px: int
 ) -> SeenLabelSource:
-    """Build the label source that belongs to a config's images.
+    """Build the label source of a config's images.
 
     Args:
-      config: names the source of images and masks.
-      classes, seen, unseen: the split; without classes every pixel is unannotated.
+      config: settings of the image source and the masks.
+      classes: number of classes; 0 leaves every pixel without an annotation.
+      seen, unseen: class ids of the split.
       scene_px: side at which the Playground's scenes are drawn.
     """
     settings = config.clip_zss.labels
     side = config.model.image_px // settings.stride_px
+    read: ReadLabels
     if not classes:
+        void = np.full((side, side), VOID, np.int32)
 
         def read(index: int, name: str) -> np.ndarray:
             del index, name
-            return np.full((side, side), VOID, np.int32)
+            return void
 
     elif config.data.source == "playground":
         read = read_playground(config.data.scene_seed, scene_px)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from zeroseg_jax.config import Config
-from zeroseg_jax.data import packed_sources as archives
+from zeroseg_jax.data import packed_sources
 from zeroseg_jax.data.playground.scenes import build_scene, render
 from zeroseg_jax.data.transforms import read_image
 
@@ -18,19 +18,25 @@ SCENE_PX = 224
 
 
 class Source(Protocol):
-    """What `prepare` and live training read; an unreadable image raises ImageError."""
+    """Random access to images, as `prepare` and live training read them."""
 
     def __len__(self) -> int:
         """Return the number of images."""
         ...
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return image uint8 (H, W, 3), name and index."""
+        """Return "image" uint8 (H, W, 3), "name" and "index"; raise ImageError if unreadable."""
         ...
 
 
 class PlaygroundSource:
-    """Scenes 0 .. count - 1 of a split of the Playground."""
+    """Scenes of a split of the Playground.
+
+    Args:
+      seed: seed of the split.
+      count: number of scenes.
+      size_px: side of an image.
+    """
 
     def __init__(self, seed: int, count: int, size_px: int = SCENE_PX):
         self.seed, self.count, self.size_px = seed, count, size_px
@@ -44,16 +50,16 @@ class PlaygroundSource:
 
 
 class FolderSource:
-    """All images below a folder, sorted by path.
+    """Images below a folder, sorted by path.
 
     Args:
-      directory: searched recursively for SUFFIXES, in any case.
-      limit: at most so many, 0 for all.
-      max_pixels: see read_image.
-      stems: file of the stems that are taken, one a line; "" for all.
+      directory: folder, searched recursively for SUFFIXES in upper or lower case.
+      limit: largest number of images; 0 for all.
+      max_pixels: limit on width times height; see transforms.read_image.
+      stems: text file with one stem a line, to take only these images; "" for all.
 
     Raises:
-      ValueError: no such folder, no image in it, or a stem of the list that is not there.
+      ValueError: the folder is missing or has no image, or a listed stem is missing.
     """
 
     def __init__(
@@ -69,7 +75,7 @@ class FolderSource:
         )
         if not names:
             raise ValueError(
-                f"data.directory: {directory} holds no image ({', '.join(SUFFIXES)}); "
+                f"data.directory: {directory} has no image ({', '.join(SUFFIXES)}); "
                 "put some there or name another folder."
             )
         if stems:
@@ -88,40 +94,41 @@ class FolderSource:
 
 def _take_listed(names: list[str], path: Path) -> list[str]:
     if not path.is_file():
-        raise ValueError(f"data.names: {path} is not a file; name one with a stem a line.")
+        raise ValueError(f"data.names: {path} is not a file; name one with one stem a line.")
     wanted = set(path.read_text(encoding="utf-8").split())
     taken = [name for name in names if Path(name).stem in wanted]
     missing = sorted(wanted - {Path(name).stem for name in taken})
     if missing:
         raise ValueError(
-            f"data.names: {len(missing)} of {len(wanted)} pictures that {path} lists are not in "
-            f"data.directory, the first is {missing[0]}."
+            f"data.names: {len(missing)} of {len(wanted)} images in {path} are missing in "
+            f"data.directory, the first is {missing[0]}; correct one of the two."
         )
     return taken
 
 
 def build_source(config: Config) -> Source:
-    """Build the source that a config names.
+    """Build the image source of a config (data.source).
 
     Raises:
-      ValueError: an empty or missing folder, damaged shards, or a Playground of no scenes.
+      ValueError: the folder is missing or empty, a shard is damaged, or data.images is 0 for the
+        Playground.
     """
     data = config.data
     if data.source == "folder":
         return FolderSource(data.directory, data.images, data.max_pixels, data.names)
     if data.source == "arrayrecord":
-        return archives.ArrayRecordSource(data.directory, data.images, data.max_pixels)
+        return packed_sources.ArrayRecordSource(data.directory, data.images, data.max_pixels)
     if data.source == "tar":
-        return archives.TarSource(data.directory, SUFFIXES, data.images, data.max_pixels)
+        return packed_sources.TarSource(data.directory, SUFFIXES, data.images, data.max_pixels)
     if data.source == "tfds":
-        return archives.TfdsSource(data.directory, data.images)
+        return packed_sources.TfdsSource(data.directory, data.images)
     if not data.images:
-        raise ValueError("data.images: 0 scenes; the Playground is endless, say how many.")
+        raise ValueError("data.images: 0, but the Playground is endless; set a number.")
     return PlaygroundSource(data.scene_seed, data.images)
 
 
 def describe_source(config: Config) -> dict[str, Any]:
-    """Name a source for a manifest."""
+    """Return the settings of a config's source for a manifest."""
     data = config.data
     if data.source != "playground":
         return {"kind": data.source, "directory": data.directory, "images": data.images}
@@ -129,9 +136,9 @@ def describe_source(config: Config) -> dict[str, Any]:
 
 
 def digest_names(source: Source) -> str:
-    """Return the sha256 hex digest over the names of a folder's files; of scenes, "".
+    """Return the sha256 hex digest of the file names of a source; "" if it has none.
 
-    A file that comes or goes moves the index of every one behind it.
+    Adding or removing a file shifts the index of all later files.
     """
     names = getattr(source, "names", [])
     return hashlib.sha256("\0".join(names).encode()).hexdigest() if names else ""

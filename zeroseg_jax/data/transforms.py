@@ -1,35 +1,37 @@
-"""Image operations on numpy arrays, one function each. Images are uint8 RGB (H, W, 3)."""
+"""Decoding, cropping and resizing of images, and cutting of views. Images: uint8 (H, W, 3), RGB."""
 
 from __future__ import annotations
 
 import contextlib
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-MAX_PIXELS = 50_000_000  # config.DataConfig.max_pixels
+from zeroseg_jax.data.views import Window
+
+MAX_PIXELS = 50_000_000  # default of data.max_pixels
 _WHITE = (255, 255, 255)
 
 
 class ImageError(ValueError):
-    """A picture that cannot be read; the message names the file and the reason."""
+    """An image that cannot be read; the message is one sentence with the file and the reason."""
 
 
 @contextlib.contextmanager
 def open_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
-    """Open a picture; whatever goes wrong while it is open becomes one sentence.
+    """Open an image file; errors inside the block, decoding included, become an ImageError.
 
     Args:
-      path: a file that Pillow knows.
-      max_pixels: a header that announces more is refused before anything is decoded.
+      path: image file of any format that Pillow reads.
+      max_pixels: limit on width times height, checked in the header before decoding.
 
     Raises:
-      ImageError: missing, empty, not an image, truncated, or too large.
+      ImageError: the file is missing, empty, not an image, damaged or too large.
     """
     path = Path(path)
     advice = "make it smaller or raise data.max_pixels."
@@ -56,10 +58,10 @@ def _open(
             yield image
     except Image.DecompressionBombError as error:
         raise ImageError(
-            f"{name}: its header announces far more than {max_pixels} pixels; not decoded."
+            f"{name}: its header gives more than the limit of {max_pixels} pixels; {advice}"
         ) from error
     except UnidentifiedImageError as error:
-        raise ImageError(f"{name}: not an image that can be read.") from error
+        raise ImageError(f"{name}: not an image file, or of an unknown format.") from error
     except ImageError:
         raise
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
@@ -70,21 +72,21 @@ def _open(
 def read_image(
     path: str | Path, *, max_pixels: int = MAX_PIXELS, upright: bool = True
 ) -> np.ndarray:
-    """Read a picture of any common kind as the eye sees it.
+    """Read an image as 8-bit RGB in display orientation.
 
-    EXIF rotation is applied; transparency is laid on white; palettes, grey, CMYK and 16-bit
-    become 8-bit RGB; of an animation the first frame is read.
+    EXIF rotation is applied. Transparent pixels are blended with white. Palette, grey, CMYK and
+    16-bit images are converted. Of an animation the first frame is read.
 
     Args:
-      path: a file that Pillow knows.
-      max_pixels: see open_image.
-      upright: False leaves the pixels as they are stored, whatever EXIF says.
+      path: image file of any format that Pillow reads.
+      max_pixels: limit on width times height; see open_image.
+      upright: False ignores the EXIF rotation.
 
     Returns:
       uint8 (H, W, 3).
 
     Raises:
-      ImageError: missing, empty, not an image, truncated, or too large.
+      ImageError: the file is missing, empty, not an image, damaged or too large.
     """
     with open_image(path, max_pixels=max_pixels) as image:
         return _to_rgb(ImageOps.exif_transpose(image) if upright else image)
@@ -98,66 +100,68 @@ def decode_image(
     formats: tuple[str, ...] | None = None,
     advice: str = "make it smaller.",
 ) -> np.ndarray:
-    """Decode an open picture; see read_image.
+    """Decode an image from an open file; see read_image.
 
     Args:
-      file: holds the picture.
-      name: of it, for messages.
-      max_pixels: see open_image.
-      formats: the only ones that are tried, in Pillow's names; None for all it knows.
-      advice: what to do about one that is too large.
+      file: open binary file.
+      name: name of the image in error messages.
+      max_pixels: limit on width times height; see open_image.
+      formats: accepted formats by Pillow's names; None accepts all.
+      advice: end of the error message about an image that is too large.
 
     Returns:
       uint8 (H, W, 3).
 
     Raises:
-      ImageError: not an image of these formats, truncated, or too large.
+      ImageError: the content is no image of these formats, damaged or too large.
     """
     with _open(file, name, max_pixels, formats, advice) as image:
         return _to_rgb(ImageOps.exif_transpose(image))
 
 
-def to_image(picture: str | Path | Image.Image | np.ndarray) -> np.ndarray:
-    """Take a picture however it comes.
+def to_image(image: str | Path | Image.Image | np.ndarray) -> np.ndarray:
+    """Convert an image of any accepted type to 8-bit RGB.
 
     Args:
-      picture: a path, a Pillow image, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4):
-        uint8, or floats in [0, 1].
+      image: path, Pillow image, or array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8 or of
+        floats in [0, 1].
 
     Returns:
-      uint8 (H, W, 3), RGB; transparency on white.
+      uint8 (H, W, 3); transparent pixels are blended with white.
 
     Raises:
-      ImageError: what does not fit, in one sentence.
+      ImageError: the type, shape, dtype or range is another, or the file cannot be read.
     """
-    if isinstance(picture, str | Path):
-        return read_image(picture)
-    if isinstance(picture, Image.Image):
-        return _to_rgb(ImageOps.exif_transpose(picture))
-    if not isinstance(picture, np.ndarray):
+    if isinstance(image, str | Path):
+        return read_image(image)
+    if isinstance(image, Image.Image):
+        return _to_rgb(ImageOps.exif_transpose(image))
+    if not isinstance(image, np.ndarray):
         raise ImageError(
-            f"image: {type(picture).__name__} is no picture; give a path, a Pillow image or a "
-            "numpy array."
+            f"image: type {type(image).__name__} is not accepted; give a path, a Pillow image or "
+            "a numpy array."
         )
-    shape = picture.shape
-    if picture.ndim not in (2, 3) or (picture.ndim == 3 and shape[2] not in (1, 3, 4)):
+    shape = image.shape
+    if image.ndim not in (2, 3) or (image.ndim == 3 and shape[2] not in (1, 3, 4)):
         raise ImageError(f"image: shape {shape} is not (H, W), (H, W, 3) or (H, W, 4).")
-    if not picture.size:
-        raise ImageError(f"image: shape {shape} holds no pixel.")
-    if np.issubdtype(picture.dtype, np.floating):
-        if not np.isfinite(picture).all() or picture.min() < 0 or picture.max() > 1:
+    if not image.size:
+        raise ImageError(f"image: shape {shape} has no pixels; give at least one.")
+    if np.issubdtype(image.dtype, np.floating):
+        if not np.isfinite(image).all() or image.min() < 0 or image.max() > 1:
             raise ImageError("image: floats must be finite and in [0, 1]; or give uint8.")
-        picture = np.rint(picture * 255).astype(np.uint8)
-    if picture.dtype != np.uint8:
-        raise ImageError(f"image: dtype {picture.dtype} is not uint8, nor floats in [0, 1].")
-    return _to_rgb(Image.fromarray(picture[..., 0] if shape[2:] == (1,) else picture))
+        pixels = np.rint(image * 255).astype(np.uint8)
+    elif image.dtype == np.uint8:
+        pixels = image
+    else:
+        raise ImageError(f"image: dtype {image.dtype} is not uint8, nor floats in [0, 1].")
+    return _to_rgb(Image.fromarray(pixels[..., 0] if shape[2:] == (1,) else pixels))
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         values = np.asarray(image).astype(np.float64)
         if image.mode != "F":
-            values = values / 257.0  # 65535 becomes 255
+            values = values / 257.0  # 65535 / 255
         grey = np.clip(np.rint(values), 0, 255).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
     if "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info:
@@ -168,7 +172,7 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
 
 
 def centre_square(image: np.ndarray) -> np.ndarray:
-    """Cut the largest centred square out of (H, W, 3)."""
+    """Crop (H, W, ...) to its largest centred square."""
     height, width = image.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
@@ -176,7 +180,7 @@ def centre_square(image: np.ndarray) -> np.ndarray:
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resize (H, W, 3) bicubically, antialiased when shrinking (Pillow's filter)."""
+    """Resize uint8 (H, W, 3) by Pillow's bicubic filter, which antialiases when shrinking."""
     if image.shape[:2] == (height, width):
         return image
     return np.asarray(
@@ -185,19 +189,19 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def square_crop(image: np.ndarray, size_px: int) -> np.ndarray:
-    """Cut the centre square of (H, W, 3) and resize it: uint8 (size_px, size_px, 3)."""
+    """Crop uint8 (H, W, 3) to its centre square and resize it to (size_px, size_px, 3)."""
     return resize(centre_square(image), size_px, size_px)
 
 
-def cut_views(image: np.ndarray, windows: list[tuple[float, ...]], size_px: int) -> np.ndarray:
-    """Cut windows out of the centre square, each resized.
+def cut_views(image: np.ndarray, windows: Sequence[Window], size_px: int) -> np.ndarray:
+    """Cut windows out of the centre square and resize each.
 
-    They come from the picture's own resolution (no finer than a view needs), by rounded
-    edges, so that a 3 x 3 grid fits any side.
+    The windows are cut at the image's own resolution, reduced to what the smallest view needs.
+    Window edges are rounded to pixels, so that a 3 x 3 grid fits any side.
 
     Args:
       image: uint8 (H, W, 3).
-      windows: see data/views.py.
+      windows: (top, left, bottom, right) in [0, 1] of V views; see data/views.py.
       size_px: side of a view.
 
     Returns:

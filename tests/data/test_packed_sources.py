@@ -1,4 +1,4 @@
-"""Sources out of large files: every image once, by name, over hosts; damage is one sentence."""
+"""Sources over packed files: every image once, by name, over hosts; damage is one sentence."""
 
 import io
 import itertools
@@ -113,19 +113,19 @@ def test_a_shard_that_is_cut_short_is_one_sentence(tmp_path, cut):
     write_tar(tmp_path / "a.tar", range(3), extra=False)
     path = tmp_path / "a.tar"
     path.write_bytes(path.read_bytes()[:-10240][:cut] if cut < 1000 else path.read_bytes()[:cut])
-    with pytest.raises(ValueError, match=r"data.directory: .*a.tar is (not a whole|cut short)"):
+    with pytest.raises(ValueError, match=r"data.directory: .*a.tar is (not a complete|truncated)"):
         TarSource(str(tmp_path), SUFFIXES, 0, 100)
 
 
 def test_nothing_there_is_one_sentence(tmp_path):
-    with pytest.raises(ValueError, match="holds no \\*.tar file"):
+    with pytest.raises(ValueError, match="has no \\*.tar file"):
         TarSource(str(tmp_path), SUFFIXES, 0, 100)
     with pytest.raises(ValueError, match="is not a folder"):
         ArrayRecordSource(str(tmp_path / "none"), 0, 100)
     with pytest.raises(ValueError, match="data.directory: empty; .*data.source=tar"):
         open_by_config("tar", "")
     write_tar(tmp_path / "a.tar", ())
-    with pytest.raises(ValueError, match="hold no image"):
+    with pytest.raises(ValueError, match="have no image"):
         TarSource(str(tmp_path), SUFFIXES, 0, 100)
 
 

@@ -1,0 +1,35 @@
+"""Image sources of folders and of the Playground."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zeroseg_jax.config import from_mapping
+from zeroseg_jax.data.sources import FolderSource, PlaygroundSource, build_source
+
+
+def test_empty_and_missing_folders(tmp_path):
+    with pytest.raises(ValueError, match="has no image"):
+        FolderSource(str(tmp_path))
+    with pytest.raises(ValueError, match="is not a folder"):
+        FolderSource(str(tmp_path / "none"))
+    with pytest.raises(ValueError, match="data.images: 0"):
+        build_source(from_mapping({"data": {"images": 0}}))
+
+
+def test_playground_source_is_a_pure_function_of_the_index():
+    first, second = PlaygroundSource(0, 5, 32), PlaygroundSource(0, 9, 32)
+    np.testing.assert_array_equal(first[3]["image"], second[3]["image"])
+
+
+def test_only_listed_images_are_taken(tmp_path):
+    for name in ("a", "b", "c"):
+        Image.new("RGB", (4, 4)).save(tmp_path / f"{name}.jpg")
+    listed = tmp_path / "train.txt"
+    listed.write_text("c\na\n")
+    assert FolderSource(str(tmp_path), stems=str(listed)).names == ["a.jpg", "c.jpg"]
+    listed.write_text("a\nq\nz\n")
+    with pytest.raises(ValueError, match="data.names: 2 of 3 images .* the first is q"):
+        FolderSource(str(tmp_path), stems=str(listed))
+    with pytest.raises(ValueError, match="data.names: .* is not a file"):
+        FolderSource(str(tmp_path), stems=str(tmp_path / "nothing.txt"))
