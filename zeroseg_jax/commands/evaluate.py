@@ -49,9 +49,9 @@ def main(arguments: list[str]) -> None:
     if bool(FLAGS.workdir) == bool(FLAGS.model):
         raise ValueError("--workdir, --model: give one of the two.")
     from zeroseg_jax.data.benchmarks import get_benchmark
+    from zeroseg_jax.data.benchmarks.splits import find_unseen
     from zeroseg_jax.evaluation import runner
     from zeroseg_jax.evaluation.classes import choose_class_names, find_shared_names
-    from zeroseg_jax.evaluation.splits import find_unseen
     from zeroseg_jax.inference.presets import get_preset, parse_overrides
 
     names = FLAGS.benchmark.split(",")

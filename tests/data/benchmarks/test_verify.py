@@ -142,7 +142,6 @@ def test_context_is_converted_and_checked_in_one_command(tmp_path):
         (("--benchmark=voc21", "--data_dir=DIR/none"), "is not a directory"),
         (("--benchmark=voc21",), "data_dir"),
         (("--benchmark=voc21", "--data_dir=DIR", "--convert"), "leave the flag out"),
-        (("--benchmark=voc21", "--data_dir=DIR", "--archive=DIR/no.tar"), "no such file"),
         (("--benchmark=folder", "--data_dir=DIR", "--ignore=-2"), "--ignore"),
     ],
 )

@@ -1,28 +1,26 @@
-"""Seen and unseen classes of generalised zero-shot segmentation, as data.
+"""Seen and unseen classes of generalised zero-shot segmentation, by name; values of --unseen.
 
-Class names are in the order of ids of a label space without background; they come from the same
-word lists that evaluation uses, and only which of them are unseen stands here.
+A split is a word list (data/benchmarks/words) and the ids of its unseen classes, in a label space
+without background.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 from zeroseg_jax.config import suggest
+from zeroseg_jax.data.benchmarks.word_lists import Rows, load_words
 from zeroseg_jax.data.playground.scenes import SHAPES, STUFF
-
-_WORDS = Path(__file__).parent / "words"
 
 
 @dataclasses.dataclass(frozen=True)
 class UnseenClasses:
-    """Which ids of a label space are unseen, and who chose them.
+    """Unseen classes of a label space.
 
     Attributes:
-      label_space: a word list of benchmarks/words, or "playground/full".
-      ids: ascending.
-      source: of the choice.
+      label_space: name of a word list, or "playground/full".
+      ids: ids of the unseen classes, ascending.
+      source: paper that chose them, or "own".
     """
 
     label_space: str
@@ -33,7 +31,7 @@ class UnseenClasses:
 UNSEEN: dict[str, UnseenClasses] = {
     # Every third shape; all stuff is seen.
     "playground": UnseenClasses("playground/full", (2, 5, 8, 11), "own"),
-    # Full labels: the supervised bound.
+    # All labels: the supervised upper bound.
     "playground-all": UnseenClasses("playground/full", (), "own"),
     # potted plant, sheep, sofa, train, monitor
     "voc": UnseenClasses(
@@ -47,14 +45,15 @@ UNSEEN: dict[str, UnseenClasses] = {
         "SPNet (Xian et al., CVPR 2019), as ZegCLIP and CLIP-ZSS",
     ),
 }
-# By name, since the order of ids of Pascal Context differs between its distributions.
-_CONTEXT_UNSEEN = (
-    "cow", "motorbike", "sofa", "cat", "boat", "fence", "bird", "tvmonitor", "keyboard",
-    "aeroplane",
+# ZS5Net's ten unseen classes (Bucher et al., NeurIPS 2019), as CLIP-ZSS. By name, because
+# distributions of Pascal Context order the ids differently. Spellings of the distributions follow.
+_CONTEXT_UNSEEN: Rows = (
+    ("cow",), ("motorbike", "motorcycle"), ("sofa", "couch"), ("cat",), ("boat",), ("fence",),
+    ("bird",), ("tvmonitor", "monitor", "tv", "television"), ("keyboard",),
+    ("aeroplane", "airplane"),
 )  # fmt: skip
-_CONTEXT_SOURCE = "ZS5Net's 10 unseen (Bucher et al., NeurIPS 2019), as CLIP-ZSS"
 SPLITS = (*UNSEEN, "context", "none")
-# Benchmark -> the split that is usual on it.
+# Usual split of a benchmark.
 BENCHMARKS = {
     "voc20": "voc",
     "coco_stuff171": "coco_stuff",
@@ -65,105 +64,121 @@ BENCHMARKS = {
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Words of the seen and of the unseen classes.
+    """Seen and unseen classes with their names.
 
     Attributes:
-      name: of the split.
-      classes: in all, seen and unseen.
-      seen, unseen: ids in the full label space, ascending.
-      seen_words, unseen_words: for each of them its synonyms.
+      name: name of the split.
+      classes: number of classes, seen and unseen.
+      seen, unseen: ids in the label space, ascending.
+      seen_words, unseen_words: synonyms of each seen and each unseen class.
     """
 
     name: str
     classes: int
     seen: tuple[int, ...]
     unseen: tuple[int, ...]
-    seen_words: tuple[tuple[str, ...], ...]
-    unseen_words: tuple[tuple[str, ...], ...]
+    seen_words: Rows
+    unseen_words: Rows
 
 
 def get_split(name: str) -> Split:
-    """Return a split by name; "none" has no class at all.
+    """Return a split by name.
+
+    Args:
+      name: one of SPLITS; "none" has no classes.
 
     Raises:
-      ValueError: an unknown name, or words that are seen and unseen at once.
+      ValueError: the name is unknown, or a class name is both seen and unseen.
     """
     if name not in SPLITS:
         raise ValueError(f"clip_zss.labels.split: {name!r} is not known; {suggest(name, SPLITS)}")
     if name == "none":
         return Split(name, 0, (), (), (), ())
     if name == "context":
-        words = _read_words("context59")
-        ids = tuple(sorted(_find(word, words) for word in _CONTEXT_UNSEEN))
-        return build_split(name, words, ids)
+        rows = load_words("context59")
+        return build_split(name, rows, _find_context(rows))
     unseen = UNSEEN[name]
-    return build_split(name, _read_words(unseen.label_space), unseen.ids)
+    if unseen.label_space == "playground/full":
+        return build_split(name, tuple((word,) for word in SHAPES + STUFF), unseen.ids)
+    return build_split(name, load_words(unseen.label_space), unseen.ids)
 
 
-def usual_unseen(benchmark: str, class_names: tuple[str, ...]) -> tuple[int, ...] | None:
-    """Return the ids that are usually unseen on a benchmark, None where there is no such split.
+def build_split(name: str, rows: Rows, unseen: tuple[int, ...]) -> Split:
+    """Build a split.
 
     Args:
-      benchmark: its name.
-      class_names: in the order of its ids.
-    """
-    split = BENCHMARKS.get(benchmark)
-    if split == "context":
-        words = tuple((name,) for name in class_names)
-        return tuple(sorted(_find(word, words) for word in _CONTEXT_UNSEEN))
-    return UNSEEN[split].ids if split else None
-
-
-def build_split(name: str, words: tuple[tuple[str, ...], ...], unseen: tuple[int, ...]) -> Split:
-    """Build a split of the classes that `words` lists.
+      name: name of the split.
+      rows: synonyms of each class, in the order of ids.
+      unseen: ids of the unseen classes.
 
     Raises:
-      ValueError: an id that is not there, or a word that is both seen and unseen; names it.
+      ValueError: an id is out of range, or a class name is both seen and unseen.
     """
-    outside = [i for i in unseen if not 0 <= i < len(words)]
+    outside = [i for i in unseen if not 0 <= i < len(rows)]
     if outside:
         raise ValueError(
-            f"clip_zss.labels.split {name}: class {outside[0]} is not one of {len(words)}."
+            f"clip_zss.labels.split {name}: class {outside[0]} is not one of {len(rows)}."
         )
-    seen = tuple(i for i in range(len(words)) if i not in unseen)
-    seen_words = tuple(words[i] for i in seen)
-    unseen_words = tuple(words[i] for i in unseen)
-    both = {w.lower() for names in seen_words for w in names} & {
-        w.lower() for names in unseen_words for w in names
+    seen = tuple(i for i in range(len(rows)) if i not in unseen)
+    seen_words = tuple(rows[i] for i in seen)
+    unseen_words = tuple(rows[i] for i in unseen)
+    both = {w.lower() for row in seen_words for w in row} & {
+        w.lower() for row in unseen_words for w in row
     }
     if both:
         raise ValueError(
             f"clip_zss.labels.split {name}: {', '.join(sorted(both))} would be seen and unseen at "
-            "once; give "
-            "each class words of its own."
+            "once; give each class its own names."
         )
-    return Split(name, len(words), seen, tuple(unseen), seen_words, unseen_words)
+    return Split(name, len(rows), seen, tuple(unseen), seen_words, unseen_words)
 
 
-def _read_words(label_space: str) -> tuple[tuple[str, ...], ...]:
-    if label_space == "playground/full":
-        return tuple((word,) for word in SHAPES + STUFF)
-    path = _WORDS / f"{label_space}.txt"
-    if not path.is_file():
-        raise ValueError(f"{path}: missing; the split needs the words of {label_space}.")
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return tuple(tuple(w.strip() for w in line.split(";")) for line in lines if line.strip())
+def find_unseen(text: str, benchmark: str, class_names: tuple[str, ...]) -> list[int]:
+    """Parse the flag --unseen.
+
+    Args:
+      text: "" for no split, "usual" for the usual one, or class names separated by ";".
+      benchmark: name of the benchmark.
+      class_names: class names of the benchmark, in the order of ids.
+
+    Returns:
+      Ids of the unseen classes, ascending.
+
+    Raises:
+      ValueError: the benchmark has no usual split, or no class of that name.
+    """
+    if not text:
+        return []
+    if text == "usual":
+        split = BENCHMARKS.get(benchmark)
+        if split is None:
+            raise ValueError(
+                f"--unseen: there is no usual split of {benchmark!r} (only of "
+                f"{', '.join(BENCHMARKS)}); give class names separated by ';'."
+            )
+        if split == "context":
+            return list(_find_context(tuple((name,) for name in class_names)))
+        return list(UNSEEN[split].ids)
+    ids = []
+    for name in (part.strip() for part in text.split(";")):
+        if name not in class_names:
+            raise ValueError(
+                f"--unseen: {name!r} is no class of {benchmark}; {suggest(name, class_names)}"
+            )
+        ids.append(class_names.index(name))
+    return sorted(set(ids))
 
 
-def _find(word: str, words: tuple[tuple[str, ...], ...]) -> int:
-    """Find a class by one of its words, spaces and the usual second names aside."""
-    wanted = {word, *_OTHER_NAMES.get(word, ())}
-    for i, names in enumerate(words):
-        if wanted & {name.replace(" ", "").lower() for name in names}:
-            return i
-    raise ValueError(
-        f"clip_zss.labels.split context: no class is called {word!r} in its list of words."
-    )
-
-
-_OTHER_NAMES = {
-    "motorbike": ("motorcycle",),
-    "tvmonitor": ("monitor", "tv", "television"),
-    "aeroplane": ("airplane",),
-    "sofa": ("couch",),
-}
+def _find_context(rows: Rows) -> tuple[int, ...]:
+    """Return the ids of Pascal Context's unseen classes, ignoring spaces and case."""
+    plain = [{name.replace(" ", "").lower() for name in row} for row in rows]
+    ids = []
+    for spellings in _CONTEXT_UNSEEN:
+        found = [i for i, names in enumerate(plain) if names & set(spellings)]
+        if not found:
+            raise ValueError(
+                f"clip_zss.labels.split context: no class is called {spellings[0]!r} in the word "
+                "list of context59; add it there."
+            )
+        ids.append(found[0])
+    return tuple(sorted(ids))
