@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Train on a TPU slice of GKE as a JobSet. The cluster has the JobSet controller and a TPU node
-# pool; the image has this project and jax[tpu]; the claim is a volume that all pods mount.
+# Train on a TPU slice of GKE as a JobSet. Needed: a cluster with the JobSet controller and a TPU
+# node pool; an image with this project and jax[tpu]; a volume claim that all pods mount.
 #
 #   launch/gke_jobset.sh run [ARGS...]   create the JobSet; ARGS go to zeroseg train
 #   launch/gke_jobset.sh logs            follow pod 0
-#   launch/gke_jobset.sh delete          end it: SIGTERM, so every pod saves first
+#   launch/gke_jobset.sh delete          SIGTERM: every pod saves a checkpoint and ends
 #   --dry_run before the verb prints the commands and the manifest, and runs none.
 set -euo pipefail
 
@@ -15,7 +15,7 @@ ACCELERATOR=${ACCELERATOR:-tpu-v5-lite-podslice}
 TOPOLOGY=${TOPOLOGY:-8x8}
 HOSTS=${HOSTS:-16}
 CHIPS_PER_HOST=${CHIPS_PER_HOST:-4}
-RESTARTS=${RESTARTS:-20}                   # a preempted slice starts again and goes on
+RESTARTS=${RESTARTS:-20}                   # a preempted slice restarts and resumes
 CONFIG=${CONFIG:-configs/imagenet.py}
 WORKDIR=${WORKDIR:-/runs/imagenet}
 

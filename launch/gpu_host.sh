@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train on all GPUs of this machine, and start again where a crash or reboot left it.
+# Train on all GPUs of this machine; after a crash, resume from the last checkpoint.
 #
 #   launch/gpu_host.sh [--dry_run] [ARGS...]   ARGS go to zeroseg train
 set -euo pipefail
@@ -8,7 +8,7 @@ CONFIG=${CONFIG:-configs/imagenet.py}
 WORKDIR=${WORKDIR:-runs/imagenet}
 PYTHON=${PYTHON:-.venv/bin/python}
 ATTEMPTS=${ATTEMPTS:-5}
-# One program takes the card: let it have nearly all of it.
+# One process uses the GPUs: let it allocate nearly all memory.
 export XLA_PYTHON_CLIENT_MEM_FRACTION=${XLA_PYTHON_CLIENT_MEM_FRACTION:-0.92}
 
 dry=
@@ -20,7 +20,7 @@ if [[ -n $dry ]]; then printf '%q ' "${command[@]}"; printf '\n'; exit; fi
 for ((attempt = 1; ; attempt++)); do
   "${command[@]}" && exit 0
   code=$?
-  # 2 is a sentence about the input, 130 and 143 are the user's: trying again would not help.
+  # 2 is a usage error; 130 and 143 are SIGINT and SIGTERM: a retry would not help.
   [[ $code == 2 || $code == 130 || $code == 143 || $attempt -ge $ATTEMPTS ]] && exit "$code"
   echo "gpu_host: exit code $code, attempt $((attempt + 1)) of $ATTEMPTS in 10 s" >&2
   sleep "${WAIT_SECONDS:-10}"

@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# Train on one or more nodes by Slurm. One process a node; JAX finds the others through Slurm.
+# Train on one or more Slurm nodes, one process per node; JAX finds the others through Slurm.
 #
 #   launch/slurm.sh [--dry_run] [ARGS...]   submit; ARGS go to zeroseg train
-# Five minutes before the time limit Slurm sends SIGTERM: the run saves, and the job is queued
-# again until it is finished.
+# Five minutes before the time limit Slurm sends SIGTERM: the run saves a checkpoint, and the job
+# is requeued until the run is finished.
 set -euo pipefail
 
 NAME=${NAME:-zeroseg}
 NODES=${NODES:-1}
-GPUS=${GPUS:-8}                  # a node
-CPUS=${CPUS:-64}                 # a node
+GPUS=${GPUS:-8}                  # per node
+CPUS=${CPUS:-64}                 # per node
 TIME=${TIME:-24:00:00}
 PARTITION=${PARTITION:-}
 CONFIG=${CONFIG:-configs/imagenet.py}
-WORKDIR=${WORKDIR:-runs/imagenet} # on a file system that all nodes share
+WORKDIR=${WORKDIR:-runs/imagenet} # on a shared file system
 PYTHON=${PYTHON:-.venv/bin/python}
 
 if [[ -n ${SLURM_JOB_ID:-} ]]; then
@@ -23,7 +23,7 @@ if [[ -n ${SLURM_JOB_ID:-} ]]; then
     "$PYTHON" -m zeroseg_jax train "--config=$CONFIG" "--workdir=$WORKDIR" \
     "--host_count=$NODES" "$@" || status=$?
   [[ $status == 2 ]] && exit 2
-  # The checkpoint of the last step is there once a run is finished.
+  # A finished run has the checkpoint of its last step.
   steps=$(sed -n 's/^ "steps": \([0-9]*\).*/\1/p' "$WORKDIR/manifest.json")
   [[ -d $WORKDIR/checkpoints/$steps ]] || scontrol requeue "$SLURM_JOB_ID"
   exit "$status"

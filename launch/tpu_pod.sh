@@ -1,24 +1,24 @@
 #!/usr/bin/env bash
-# Train on a Cloud TPU slice by a queued resource. Every worker runs the same command.
+# Train on a Cloud TPU slice, requested as a queued resource. Every worker runs the same command.
 #
-#   launch/tpu_pod.sh create          ask for the slice, wait until it is there
-#   launch/tpu_pod.sh copy            this directory to every worker, and install
+#   launch/tpu_pod.sh create          request the slice and wait until it is active
+#   launch/tpu_pod.sh copy            copy this directory to every worker and install
 #   launch/tpu_pod.sh run [ARGS...]   start training on all workers; ARGS go to zeroseg train
 #   launch/tpu_pod.sh logs            follow worker 0
-#   launch/tpu_pod.sh stop            SIGTERM: every worker saves and ends; `run` goes on
-#   launch/tpu_pod.sh delete          give the slice back
+#   launch/tpu_pod.sh stop            SIGTERM: every worker saves and ends; `run` resumes
+#   launch/tpu_pod.sh delete          delete the slice
 #   --dry_run before the verb prints the commands and runs none.
 set -euo pipefail
 
 NAME=${NAME:-zeroseg}
 PROJECT=${PROJECT:-$(gcloud config get-value project 2>/dev/null)}
 ZONE=${ZONE:-us-west4-a}
-TYPE=${TYPE:-v5litepod-64}            # `python -m zeroseg_jax plan` says which fits
+TYPE=${TYPE:-v5litepod-64}            # `zeroseg plan` estimates which one fits
 RUNTIME=${RUNTIME:-v2-alpha-tpuv5-lite}
 SPOT=${SPOT:-}                        # SPOT=1 for preemptible capacity
-HOSTS=${HOSTS:-16}                    # workers of TYPE
+HOSTS=${HOSTS:-16}                    # number of workers of TYPE
 CONFIG=${CONFIG:-configs/imagenet.py}
-WORKDIR=${WORKDIR:-/mnt/runs/imagenet} # a path that all workers see: NFS, or gcsfuse
+WORKDIR=${WORKDIR:-/mnt/runs/imagenet} # shared by all workers: NFS or gcsfuse
 DIRECTORY=zeroseg_jax                 # on the workers
 
 dry=

@@ -6,25 +6,25 @@ import socket
 import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Compiling takes most of the time of tests; without optimization it takes half.
+# Compilation takes most of the tests' time; without optimization it takes half.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
     + " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
 )
 
-# Runs in new processes compile the same programs again; keep them.
+# Child processes compile the same programs again: cache them.
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parent.parent / ".pytest_cache/jax")
 )
 
-# Words that tests embed stay out of the user's cache.
+# Class embeddings of the tests stay out of the user's cache.
 _cache = tempfile.TemporaryDirectory(prefix="zeroseg-tests-")
 os.environ["XDG_CACHE_HOME"] = _cache.name
 
 import pytest  # noqa: E402
 from absl import flags, logging  # noqa: E402
 
-# grain's worker processes read absl flags, and pytest parses none.
+# grain's worker processes read absl flags, which pytest does not parse.
 flags.FLAGS.mark_as_parsed()
 logging.set_verbosity(logging.WARNING)
 

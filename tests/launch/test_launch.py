@@ -1,5 +1,5 @@
-"""The launch scripts against stand-ins for gcloud, kubectl, srun, sbatch: what they are called
-with, in which order, and what --dry_run prints."""
+"""Launch scripts against stand-ins for gcloud, kubectl, srun and sbatch: their calls in order, and
+the output of --dry_run."""
 
 import os
 import shutil
@@ -115,7 +115,7 @@ def test_dry_run_prints_and_does_nothing(launch, script, arguments):
 
 
 @pytest.mark.parametrize("script", ["tpu_pod.sh", "gke_jobset.sh"])
-def test_no_verb_tells_the_verbs(launch, script):
+def test_usage_is_printed_without_a_verb(launch, script):
     done, _ = launch(script, PROJECT="p")
     assert done.returncode == 2 and f"launch/{script} run [ARGS...]" in done.stdout
 
@@ -129,15 +129,15 @@ def test_jobset_is_a_manifest_that_runs_train(launch):
     pod = job["template"]["spec"]
     assert pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"] == "4x4"
     command = pod["containers"][0]["command"]
-    assert command[:3] == ["python", "-m", "zeroseg_jax", "train"]
+    assert command[:4] == ["python", "-m", "zeroseg_jax", "train"]
     assert command[-2:] == ["--host_count=4", "--config.name=it's"]
 
 
 @pytest.mark.parametrize(("code", "attempts"), [("0", 1), ("1", 3), ("2", 1), ("143", 1)])
-def test_gpu_host_tries_again_where_that_helps(launch, code, attempts):
+def test_gpu_host_retries_after_crashes_only(launch, code, attempts):
     done, calls = launch("gpu_host.sh", "--x", EXIT_PYTHON_STAND_IN=code, ATTEMPTS="3")
     assert done.returncode == int(code) and len(calls) == attempts
-    assert calls[0][1:3] == ["-m", "zeroseg_jax", "train"] and calls[0][-1] == "--x"
+    assert calls[0][1:4] == ["-m", "zeroseg_jax", "train"] and calls[0][-1] == "--x"
 
 
 def test_slurm_submits_and_inside_the_job_runs_once_a_node(launch, tmp_path):

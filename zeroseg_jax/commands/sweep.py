@@ -89,7 +89,7 @@ def read_points() -> list[Point]:
 def _override(tree: dict[str, Any], point: Point) -> dict[str, Any]:
     for name, value in point.items():
         *parents, last = name.split(".")
-        node = tree
+        node: Any = tree
         for part in parents:
             node = node.get(part)
             if not isinstance(node, dict):

@@ -81,7 +81,8 @@ def main(arguments: list[str]) -> int:
         for side, (picture, _) in zip("ab", row, strict=False):
             files.write_png(output / side / f"{name}.png", picture)
         if FLAGS.other:
-            drawn.append((name, *(page.encode_data_url(picture) for picture, _ in row)))
+            left, right = (page.encode_data_url(picture) for picture, _ in row)
+            drawn.append((name, left, right))
         record.append({"image": name, "models": [found for _, found in row]})
         print(f"{name}: " + ", ".join(s["words"][0]["word"] for s in row[0][1]), flush=True)
     output.mkdir(parents=True, exist_ok=True)
