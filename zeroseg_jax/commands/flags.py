@@ -44,11 +44,9 @@ def define_model() -> None:
 
 def define_label_options() -> None:
     """Define --ignore and --reduce_zero: the meaning of the labels of benchmark `folder`."""
-    flags.DEFINE_integer(
-        "ignore", 255, "label of ignored pixels, for benchmark folder only; -1: none"
-    )
+    flags.DEFINE_integer("ignore", 255, "label of ignored pixels (benchmark folder); -1: none")
     flags.DEFINE_boolean(
-        "reduce_zero", False, "label 0 is ignored and label 1 is class 0, for folder only"
+        "reduce_zero", False, "shift of the labels: 0 is ignored, 1 is class 0 (benchmark folder)"
     )
 
 

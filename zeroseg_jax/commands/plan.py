@@ -32,12 +32,20 @@ def define_flags() -> None:
     """Define the command line."""
     flags.define_recipe()
     absl_flags.DEFINE_string("topology", None, "KIND:SHAPE, for example v5e:8x8 or v5p:4x4x4")
-    absl_flags.DEFINE_string("json", "", "also write the plan there")
-    absl_flags.DEFINE_integer("images", 1281167, "of the training set, where optim.steps is 0")
-    absl_flags.DEFINE_float("efficiency", 0.5, "share of the roofline that is reached", 0.01, 1.0)
-    absl_flags.DEFINE_float("price", 0.0, "of a chip and hour, for the cost of the recipe", 0.0)
-    absl_flags.DEFINE_bool("search", False, "try meshes, pieces of a batch and remat policies")
-    absl_flags.DEFINE_integer("candidates", 8, "how many --search compiles", lower_bound=1)
+    absl_flags.DEFINE_string("json", "", "JSON file of the plan; empty: none")
+    absl_flags.DEFINE_integer(
+        "images", 1281167, "number of training images, used where optim.steps is 0"
+    )
+    absl_flags.DEFINE_float(
+        "efficiency", 0.5, "fraction of the roofline that the step reaches", 0.01, 1.0
+    )
+    absl_flags.DEFINE_float(
+        "price", 0.0, "price per chip and hour, for the cost of the run; 0: no cost", 0.0
+    )
+    absl_flags.DEFINE_bool("search", False, "search over meshes, accumulation and remat policies")
+    absl_flags.DEFINE_integer(
+        "candidates", 8, "number of candidates that --search compiles", lower_bound=1
+    )
     absl_flags.mark_flags_as_required(["topology"])
 
 
