@@ -84,7 +84,7 @@ def _fetch(repository: str, revision: str, alias: Alias | None, log: Log) -> tup
     api = huggingface_hub.HfApi(endpoint=_endpoint())
     try:
         # This request is not repeated for minutes where there is no network.
-        info = api.repo_info(repository, revision=revision, files_metadata=True)
+        info = api.model_info(repository, revision=revision, files_metadata=True)
         commit = str(info.sha)
         files = {file.rfilename: file for file in info.siblings or ()}
         wanted = _choose(repository, files)

@@ -1,0 +1,232 @@
+"""Edge refinement of photographs: guided filter, odd patches, small components.
+
+Letters: H, W the image; gh, gw the guide, a small copy of it; C classes.
+
+Sources: He, Sun and Tang, "Guided image filtering" (TPAMI 2013), section 3.5 (colour guide); He and
+Sun, "Fast guided filter" (2015): the linear model is solved on the small guide and laid over the
+whole image. Odd patches and small components: own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+GUIDE_PX = 192  # short side of the guide
+EPS = 1e-3  # of the squared colour levels in [0, 1]; larger values smooth across weak edges
+LEAST_SHARE = 0.002  # of the image; smaller components join what surrounds them
+_RADII = 12  # the filter's radius is the guide's short side over this
+_AGREEMENT = 0.8  # share of neighbours that outvote a patch; a corner of a region has 5 of 8
+_STRIPE_FLOATS = 1 << 19  # of the model at once: what a processor's cache holds
+_MOST_PASSES = 4
+
+Labelled = tuple[np.ndarray, np.ndarray]
+
+
+def guide_size(height: int, width: int) -> tuple[int, int]:
+    """Return (gh, gw): short side GUIDE_PX, aspect kept; the image's own size where smaller."""
+    scale = min(1.0, GUIDE_PX / min(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def flip_odd_patches(scores: np.ndarray) -> np.ndarray:
+    """Replace patches that most of their neighbours contradict by the mean of those.
+
+    A frozen CLIP keeps global facts in a few patches of even ground; they score for any class.
+
+    Args:
+      scores: float32 (h, w, C).
+
+    Returns:
+      float32 (h, w, C), a copy.
+    """
+    labels = scores.argmax(axis=-1)
+    votes = np.stack([_count_neighbours(labels == k) for k in range(scores.shape[-1])], axis=-1)
+    neighbours = votes.sum(axis=-1)
+    winner = votes.argmax(axis=-1)
+    share = votes.max(axis=-1) / np.maximum(neighbours, 1)
+    odd = (winner != labels) & (share > _AGREEMENT)
+    rows, columns = np.nonzero(odd)
+    result = scores.copy()
+    for y, x in zip(rows, columns, strict=True):
+        near = np.s_[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
+        agreeing = labels[near] == winner[y, x]
+        result[y, x] = scores[near][agreeing].mean(axis=0)
+    return result
+
+
+class GuidedScores:
+    """Scores that follow the edges of an image: a linear function of its colours at each pixel.
+
+    Args:
+      image: uint8 (H, W, 3).
+      scores: float32 (gh, gw, C), on the grid of guide_size.
+      radius: of the windows in guide pixels; None: GUIDE_PX / 12 or its like on small images.
+      eps: smoothing of the colour model.
+    """
+
+    def __init__(
+        self,
+        image: np.ndarray,
+        scores: np.ndarray,
+        *,
+        radius: int | None = None,
+        eps: float = EPS,
+    ):
+        self._image = image
+        height, width = scores.shape[:2]
+        small = Image.fromarray(image).resize((width, height), Image.Resampling.BOX)
+        radius = radius or max(2, min(height, width) // _RADII)
+        slopes, offsets = solve(np.asarray(small), scores, radius, eps)
+        # (4, C, gh, gw): three slopes and the offset of each class.
+        self._model = np.ascontiguousarray(
+            np.concatenate([slopes, offsets[..., None, :]], axis=2).transpose(2, 3, 0, 1)
+        )
+        self.classes = scores.shape[-1]
+
+    def stripes(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the first row and float32 (C, rows, W) of one stripe after the other."""
+        height, width = self._image.shape[:2]
+        low, high, down = _taps(self._model.shape[2], height)
+        left, right, across = _taps(self._model.shape[3], width)
+        rows = max(1, _STRIPE_FLOATS // (4 * self.classes * width))
+        for top in range(0, height, rows):
+            part = np.s_[top : top + rows]
+            before, after = self._model[:, :, low[part]], self._model[:, :, high[part]]
+            coarse = before + (after - before) * down[part, None]
+            model = coarse.take(left, axis=-1)
+            model += (coarse.take(right, axis=-1) - model) * across
+            colours = self._image[part].astype(np.float32) / 255
+            values = model[3]
+            for channel in range(3):
+                values += model[channel] * colours[:, :, channel]
+            yield top, values
+
+    def at(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Return float32 (n, C) at n pixels."""
+        y0, y1, fy = (x[rows] for x in _taps(self._model.shape[2], len(self._image)))
+        x0, x1, fx = (x[columns] for x in _taps(self._model.shape[3], self._image.shape[1]))
+        upper = self._model[:, :, y0, x0] * (1 - fx) + self._model[:, :, y0, x1] * fx
+        lower = self._model[:, :, y1, x0] * (1 - fx) + self._model[:, :, y1, x1] * fx
+        model = upper * (1 - fy) + lower * fy
+        colours = self._image[rows, columns].astype(np.float32).T / 255
+        return (model[3] + (model[:3] * colours[:, None]).sum(axis=0)).T.astype(np.float32)
+
+    def label(self, least_share: float = LEAST_SHARE) -> Labelled:
+        """Take the best class of each pixel, then let small components join their surroundings.
+
+        Args:
+          least_share: of the image, below which a component is small; 0 keeps all.
+
+        Returns:
+          int32 (H, W) classes, float32 (H, W) their scores clipped to [0, 1].
+        """
+        labels = np.empty(self._image.shape[:2], np.int32)
+        best = np.empty(self._image.shape[:2], np.float32)
+        for top, values in self.stripes():
+            part = np.s_[top : top + values.shape[1]]
+            labels[part] = values.argmax(axis=0)
+            best[part] = values.max(axis=0)
+        joined = join_small(labels, least_share * labels.size)
+        rows, columns = np.nonzero(joined != labels)
+        if len(rows):
+            values = self.at(rows, columns)
+            best[rows, columns] = values[np.arange(len(rows)), joined[rows, columns]]
+        return joined, np.clip(best, 0, 1)
+
+
+def solve(
+    guide: np.ndarray, scores: np.ndarray, radius: int, eps: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fit scores by colours in every square window, then average the fits of a pixel's windows.
+
+    Args:
+      guide: uint8 (gh, gw, 3).
+      scores: float32 (gh, gw, C).
+      radius: windows are 2 radius + 1 wide; beyond the border the image is mirrored.
+      eps: ridge on the slopes.
+
+    Returns:
+      float32 slopes (gh, gw, 3, C) and offsets (gh, gw, C).
+    """
+    height, width = guide.shape[:2]
+    colours = guide.astype(np.float32) / 255
+    mean = _box(colours, radius)
+    products = (colours[..., :, None] * colours[..., None, :]).reshape(height, width, 9)
+    covariance = _box(products, radius).reshape(height, width, 3, 3)
+    covariance -= mean[..., :, None] * mean[..., None, :]
+    target = _box(scores, radius)
+    crossed = (colours[..., :, None] * scores[..., None, :]).reshape(height, width, -1)
+    crossed = _box(crossed, radius).reshape(height, width, 3, -1)
+    crossed -= mean[..., :, None] * target[..., None, :]
+    slopes = np.linalg.solve(covariance + eps * np.eye(3, dtype=np.float32), crossed)
+    offsets = target - np.einsum("hwic,hwi->hwc", slopes, mean)
+    slopes = _box(slopes.reshape(height, width, -1), radius).reshape(slopes.shape)
+    return slopes.astype(np.float32), _box(offsets, radius).astype(np.float32)
+
+
+def join_small(labels: np.ndarray, least_px: float) -> np.ndarray:
+    """Give each small component the label that is most frequent along its border.
+
+    Args:
+      labels: int (H, W).
+      least_px: a component of fewer pixels is small. Components are 4-connected.
+
+    Returns:
+      int32 (H, W), a copy.
+    """
+    labels = labels.astype(np.int32)
+    for _ in range(_MOST_PASSES):
+        changed = _join_once(labels, least_px)
+        if not changed:
+            break
+    return labels
+
+
+def _join_once(labels: np.ndarray, least_px: float) -> bool:
+    height, width = labels.shape
+    count = int(labels.max()) + 1
+    updates = []
+    for k in np.unique(labels):
+        components, number = ndimage.label(labels == k)
+        sizes = np.bincount(components.ravel(), minlength=number + 1)
+        small = sizes < least_px
+        small[0] = False
+        if not small.any() or number == 1 == len(np.unique(labels)):
+            continue
+        rows, columns = np.nonzero(small[components])
+        owner = components[rows, columns]
+        votes = np.zeros((number + 1, count), np.int64)
+        for dy, dx in ((-1, 0), (1, 0), (0, -1), (0, 1)):
+            y, x = rows + dy, columns + dx
+            inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+            near = labels[y[inside], x[inside]]
+            other = near != k
+            np.add.at(votes, (owner[inside][other], near[other]), 1)
+        updates.append((rows, columns, votes.argmax(axis=1)[owner], sizes[owner]))
+    for rows, columns, wanted, _ in updates:
+        labels[rows, columns] = wanted
+    return bool(updates)
+
+
+def _count_neighbours(mask: np.ndarray) -> np.ndarray:
+    padded = np.pad(mask.astype(np.int32), 1)
+    height, width = mask.shape
+    total = sum(padded[i : i + height, j : j + width] for i in range(3) for j in range(3))
+    return total - mask
+
+
+def _box(values: np.ndarray, radius: int) -> np.ndarray:
+    for axis in (0, 1):
+        values = ndimage.uniform_filter1d(values, 2 * radius + 1, axis=axis, mode="reflect")
+    return values
+
+
+def _taps(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the two neighbours of each new place and the weight of the second; ends repeat."""
+    places = np.clip((np.arange(new) + 0.5) * (old / new) - 0.5, 0, old - 1)
+    low = np.floor(places).astype(np.int64)
+    return low, np.minimum(low + 1, old - 1), (places - low).astype(np.float32)
