@@ -16,8 +16,8 @@ from PIL import Image
 from scipy import ndimage
 
 GUIDE_PX = 192  # short side of the guide
-EPS = 1e-3  # of the squared colour levels in [0, 1]; larger values smooth across weak edges
-LEAST_SHARE = 0.002  # of the image; smaller components join what surrounds them
+EPS = 1e-3  # ridge in squared levels of [0, 1]; larger values smooth across weak edges
+LEAST_SHARE = 0.002  # share of the image; smaller components join what surrounds them
 _RADII = 12  # the filter's radius is the guide's short side over this
 _AGREEMENT = 0.8  # share of neighbours that outvote a patch; a corner of a region has 5 of 8
 _STRIPE_FLOATS = 1 << 19  # of the model at once: what a processor's cache holds
@@ -65,7 +65,7 @@ class GuidedScores:
       image: uint8 (H, W, 3).
       scores: float32 (gh, gw, C), on the grid of guide_size.
       radius: of the windows in guide pixels; None: GUIDE_PX / 12 or its like on small images.
-      eps: smoothing of the colour model.
+      eps: ridge on the slopes, in squared levels of [0, 1].
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class GuidedScores:
         """Take the best class of each pixel, then let small components join their surroundings.
 
         Args:
-          least_share: of the image, below which a component is small; 0 keeps all.
+          least_share: share of the image below which a component is small; 0 keeps all.
 
         Returns:
           int32 (H, W) classes, float32 (H, W) their scores clipped to [0, 1].
