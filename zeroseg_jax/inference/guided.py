@@ -64,7 +64,7 @@ class GuidedScores:
     Args:
       image: uint8 (H, W, 3).
       scores: float32 (gh, gw, C), on the grid of guide_size.
-      radius: half width of the windows in guide pixels; None: GUIDE_PX / 12 or its like on small images.
+      radius: half width of the windows in guide pixels; None: a twelfth of the short side.
       eps: ridge on the slopes, in squared levels of [0, 1].
     """
 
