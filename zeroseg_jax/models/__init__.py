@@ -1,1 +1,1 @@
-
+"""Networks and losses of both methods: functions of parameters and inputs."""

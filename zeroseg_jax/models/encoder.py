@@ -1,4 +1,7 @@
-"""The student's ViT encoder, run on the visible patches only (ZeroSeg, section 3.1)."""
+"""ViT encoder of both students: visible patches only in training (ZeroSeg, section 3.1).
+
+Letters: B images, K visible patches, L patches, S segments, D width.
+"""
 
 from __future__ import annotations
 
@@ -12,22 +15,22 @@ from zeroseg_jax.config import EncoderConfig
 from zeroseg_jax.models.layers import (
     LayerNorm,
     PatchEmbedding,
+    gather_patches,
     remat_block,
     resize_positions,
     run_stack,
     sincos_positions,
 )
-from zeroseg_jax.models.zeroseg.masking import gather_patches
 
 Array = jax.Array
 _REGION_EPS = 1e-6
 
 
 class Encoder(nn.Module):
-    """MAE's ViT, or CLIP's where the settings say so.
+    """ViT of MAE, or of CLIP with the settings of its tower.
 
-    Positions belong to the training grid and are resized for any other: sine-cosine ones
-    too, so that a larger picture spreads the positions seen in training over more patches.
+    Positions are those of the training grid, resized for any other grid. This holds for
+    sine-cosine positions too: a larger image spreads the trained positions over more patches.
     """
 
     config: EncoderConfig
@@ -36,7 +39,7 @@ class Encoder(nn.Module):
     remat: str = "none"
     scan: bool = False  # see layers.run_stack
 
-    def setup(self):
+    def setup(self) -> None:
         config = self.config
         side = self.image_px // config.patch_px
         normal = nn.initializers.normal(0.02)
@@ -55,15 +58,16 @@ class Encoder(nn.Module):
         self.post_norm = LayerNorm(config.norm_eps)
 
     def __call__(self, images: Array, keep: Array | None = None) -> tuple[Array, list[Array]]:
-        """Encode.
+        """Encode images.
 
         Args:
-          images: float32 (B, Hpx, Wpx, 3), normalised, sides multiples of the patch.
-          keep: int32 (B, K) visible patches; None for all.
+          images: float32 (B, Hpx, Wpx, 3), standardised; height and width are multiples of
+            patch_px.
+          keep: int32 (B, K), indices of the visible patches; None for all.
 
         Returns:
-          (B, 1 + K, D): class token, then the visible patches in the order of `keep`; and
-          what went into each block, of the same shape, for read_regions.
+          tokens: (B, 1 + K, D), class token, then the visible patches in the order of `keep`.
+          inputs: input of each block, (B, 1 + K, D) each, for read_regions.
         """
         config = self.config
         side = self.image_px // config.patch_px
@@ -82,25 +86,25 @@ class Encoder(nn.Module):
         tokens = jnp.concatenate([first, patches], axis=1)
         if config.pre_norm:
             tokens = self.pre_norm(tokens)
-        # At test time nothing is gained by it, and stacking costs a copy of the parameters.
+        # In training only: at test time a scan gains nothing and copies the parameters.
         tokens, inputs = run_stack(self.blocks, tokens, scan=self.scan and keep is not None)
         return self.post_norm(tokens), inputs
 
     def read_regions(self, inputs: list[Array], assignment: Array) -> Array:
-        """Read regions out as the class token reads out the image.
+        """Return one class token per segment, restricted to the segment's patches.
 
-        One copy of the class token a segment passes through the blocks beside the patches,
-        which it attends to as far as they belong to its segment.
+        A copy of the class token per segment passes through the blocks. It attends to itself and
+        to the patches, weighted by their assignment to the segment.
 
         Args:
-          inputs: what went into each block, (B, 1 + L, D).
+          inputs: input of each block, (B, 1 + L, D) each.
           assignment: float32 (B, S, L).
 
         Returns:
-          (B, S, D), normalised.
+          (B, S, D), after the final LayerNorm.
 
-        Source: own, with the weights of the blocks shared; a copied class token with an
-        attention bias is SAN's (Xu et al., CVPR 2023).
+        Source: own, with the weights of the blocks; the copied class token with an attention
+        bias is from SAN (Xu et al., CVPR 2023).
         """
         segments = assignment.shape[1]
         alone = jnp.where(jnp.eye(segments, dtype=bool), 0.0, jnp.finfo(jnp.float32).min / 2)

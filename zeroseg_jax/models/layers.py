@@ -1,6 +1,6 @@
-"""Transformer parts shared by the student and the teacher.
+"""Transformer layers shared by students and teacher: attention, block, MLP, patches, positions.
 
-Letters: B images, L and M tokens, D width, N heads. Softmax and norms run in float32.
+Letters: B images, L and M tokens, D width, N heads, P patches. Softmax and norms run in float32.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def quick_gelu(x: Array) -> Array:
     return x * jax.nn.sigmoid(1.702 * x)
 
 
-# jax.nn.gelu is the tanh approximation unless told otherwise; torch's default is exact.
+# The default of jax.nn.gelu is the tanh approximation; torch's default is exact.
 ACTIVATIONS = {
     "gelu": functools.partial(jax.nn.gelu, approximate=False),
     "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
@@ -44,7 +44,7 @@ class LayerNorm(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two linear layers along the last axis with an activation between."""
+    """Two linear layers along the last axis with an activation between them."""
 
     hidden: int
     out: int
@@ -70,7 +70,7 @@ class Attention(nn.Module):
         keys: Array | None = None,
         mask: Array | None = None,
         bias: Array | None = None,
-    ):
+    ) -> Array:
         keys = queries if keys is None else keys
         width = queries.shape[-1]
         q = split_heads(_dense(width, self.dtype, "query")(queries), self.heads)
@@ -81,10 +81,10 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """A pre-norm transformer block: x + attention(norm x), then x + mlp(norm x).
+    """Pre-norm transformer block: x + attention(norm x), then x + mlp(norm x).
 
-    With `context` (B, M, D) the tokens attend to it instead of to themselves, through the same
-    norm and weights; `mask` and `bias` are those of attention_weights.
+    With `context` (B, M, D) the tokens attend to it instead of to themselves, with the same norm
+    and weights. `mask` and `bias` are passed to attention_weights.
     """
 
     heads: int
@@ -106,17 +106,20 @@ class Block(nn.Module):
         keys = None if context is None else norm(context)
         attention = Attention(self.heads, self.dtype, name="attention")
         x = x + attention(norm(x), keys, mask, bias)
-        # Rounded: a ratio such as 4304 / 1152 need not come back whole.
+        # Rounded: 1152 * (4304 / 1152) may differ from 4304 in the last bit.
         mlp = Mlp(round(width * self.mlp_ratio), width, self.activation, self.dtype, name="mlp")
         return x + mlp(LayerNorm(self.eps, name="norm2")(x))
 
 
 def remat_block(remat: str, block: type[nn.Module] = Block) -> type[nn.Module]:
-    """Return a kind of block with what its backward pass computes again instead of keeping it.
+    """Wrap a block class in nn.remat, which recomputes activations in the backward pass.
 
     Args:
-      remat: "none"; "dots" keeps only products with weights; "full" keeps only the input.
-      block: what is wrapped.
+      remat: "none"; "dots" stores only products with weights; "full" stores only the input.
+      block: module class to wrap.
+
+    Returns:
+      A module class with the parameters of `block`.
     """
     if remat == "none":
         return block
@@ -125,18 +128,18 @@ def remat_block(remat: str, block: type[nn.Module] = Block) -> type[nn.Module]:
 
 
 def run_stack(blocks: Sequence[nn.Module], x: Array, *, scan: bool) -> tuple[Array, list[Array]]:
-    """Run blocks of one kind and size, one after the other.
+    """Run blocks of one class and size in sequence.
 
     Args:
       blocks: bound modules.
       x: (B, L, D).
-      scan: as a loop over their stacked parameters. A block is compiled once, and XLA cannot fuse
-        the gradient's whole chain of residual sums into each block anew, which on a CPU takes a
-        third of a training step. It costs a copy of the parameters, and on a TPU memory: the
-        compiler keeps all that a loop's backward pass needs.
+      scan: True for one lax.scan over their stacked parameters, which compiles a block once. On a
+        CPU this saves a third of a training step, because XLA no longer fuses the chain of
+        residual sums into the gradient of each block. It costs a copy of the parameters. On a TPU
+        it also costs memory, because the compiler stores all activations of the loop.
 
     Returns:
-      (B, L, D), and what went into each block.
+      (B, L, D), and the input of each block.
     """
     if not scan or len(blocks) < 2 or blocks[0].is_initializing():
         inputs = []
@@ -153,7 +156,7 @@ def run_stack(blocks: Sequence[nn.Module], x: Array, *, scan: bool) -> tuple[Arr
 
 
 class PatchEmbedding(nn.Module):
-    """Cut (B, Hpx, Wpx, 3) into patches and project them: (B, P, D) in row-major order."""
+    """Linear projection of the patches of (B, Hpx, Wpx, 3): (B, P, D), rows before columns."""
 
     width: int
     patch_px: int
@@ -179,14 +182,14 @@ def _dense(features: int, dtype: Any, name: str) -> nn.Dense:
 def split_heads(x: Array, heads: int) -> Array:
     """Reshape (B, L, D) to (B, N, L, D / N).
 
-    Heads stand before tokens, so that the products of attention are plain batches of matrices,
-    which a CPU multiplies faster than strided ones.
+    The head axis comes before the token axis, so that attention multiplies contiguous matrices,
+    which is faster on a CPU.
     """
     return x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads).swapaxes(1, 2)
 
 
 def join_heads(x: Array) -> Array:
-    """Undo :func:`split_heads`: (B, N, L, d) to (B, L, N d)."""
+    """Invert :func:`split_heads`: (B, N, L, d) to (B, L, N d)."""
     b, heads, length, width = x.shape
     return x.swapaxes(1, 2).reshape(b, length, heads * width)
 
@@ -194,16 +197,16 @@ def join_heads(x: Array) -> Array:
 def attention_weights(
     q: Array, k: Array, mask: Array | None = None, bias: Array | None = None
 ) -> Array:
-    """Softmax over keys of scaled dot products.
+    """Return the softmax over keys of scaled dot products.
 
     Args:
       q: (B, N, L, d).
       k: (B, N, M, d).
-      mask: bool, broadcastable to (B, N, L, M); False is not attended to.
+      mask: bool, broadcastable to (B, N, L, M); keys where it is False get no weight.
       bias: float32, broadcastable to (B, N, L, M), added to the scores.
 
     Returns:
-      float32 (B, N, L, M), rows sum to 1.
+      float32 (B, N, L, M), sums to 1 over M.
     """
     scores = jnp.einsum("bnld,bnmd->bnlm", q, k, preferred_element_type=jnp.float32)
     scores = scores * q.shape[-1] ** -0.5
@@ -212,6 +215,11 @@ def attention_weights(
     if mask is not None:
         scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
     return jax.nn.softmax(scores, axis=-1)
+
+
+def gather_patches(x: Array, indices: Array) -> Array:
+    """Select patches of (B, P, D) by their indices int (B, K): (B, K, D)."""
+    return jnp.take_along_axis(x, indices[..., None], axis=1)
 
 
 def to_patches(images: Array, patch_px: int) -> Array:
@@ -223,7 +231,7 @@ def to_patches(images: Array, patch_px: int) -> Array:
 
 
 def from_patches(patches: Array, h: int, w: int) -> Array:
-    """Undo :func:`to_patches` for a grid of h by w patches of three channels."""
+    """Invert :func:`to_patches` for a grid of h x w patches of three channels."""
     b, _, values = patches.shape
     patch_px = int((values // 3) ** 0.5)
     x = patches.reshape(b, h, w, patch_px, patch_px, 3)
@@ -231,19 +239,22 @@ def from_patches(patches: Array, h: int, w: int) -> Array:
 
 
 def sincos_positions(h: int, w: int, width: int) -> np.ndarray:
-    """Build fixed 2-D sine-cosine positions, temperature 10000.
+    """Return fixed 2-D sine-cosine positions, temperature 10000.
 
     Args:
       h, w: patch grid.
-      width: D, a multiple of 4: half for the column, half for the row.
+      width: D, a multiple of 4; half encodes the column, half the row.
 
     Returns:
       float32 (h * w, D): sin and cos of the column, then sin and cos of the row.
 
-    Source: MAE, section 3; facts of its published layout.
+    Raises:
+      ValueError: `width` is not a multiple of 4.
+
+    Source: MAE, section 3; the layout of its published checkpoints.
     """
     if width % 4:
-        raise ValueError(f"width: {width} is not a multiple of 4, which 2-D positions need.")
+        raise ValueError(f"width: {width} is not a multiple of 4; 2-D positions need one.")
     frequencies = 10000.0 ** (-np.arange(width // 4, dtype=np.float64) / (width // 4))
     rows, columns = np.meshgrid(np.arange(h), np.arange(w), indexing="ij")
     parts = []
@@ -254,10 +265,10 @@ def sincos_positions(h: int, w: int, width: int) -> np.ndarray:
 
 
 def resize_positions(positions: Array, h: int, w: int) -> Array:
-    """Resize learned positions (side * side, D) to (h * w, D).
+    """Resize positions of a square grid (side * side, D) to (h * w, D).
 
-    Bicubic as torch's default (a = -0.75, half-pixel centres, no antialiasing), which is
-    what Hugging Face's CLIP does; the identity where the grid is unchanged.
+    Bicubic with torch's defaults (a = -0.75, half-pixel centres, no antialiasing), as in Hugging
+    Face's CLIP. Positions of an unchanged grid are returned as given.
     """
     side = int(round(positions.shape[0] ** 0.5))
     if (h, w) == (side, side):

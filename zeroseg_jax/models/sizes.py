@@ -1,4 +1,4 @@
-"""Named sizes of the student, as overrides of config.ModelConfig."""
+"""Named model sizes (vit_s16, vit_b16, vit_l16, playground) as overrides of ModelConfig."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def _vit(width: int, depth: int, heads: int) -> dict[str, Any]:
 
 SIZES: dict[str, dict[str, Any]] = {
     "vit_s16": _vit(384, 12, 6),
-    "vit_b16": _vit(768, 12, 12),  # the paper's
+    "vit_b16": _vit(768, 12, 12),  # the size in the paper
     "vit_l16": _vit(1024, 24, 16),
-    # The Playground's: 12 x 12 patches and the paper's depths of head and decoder, but narrow.
-    # The encoder has the size of the Playground's CLIP, so that it can start from it.
+    # Playground: 12 x 12 patches, the paper's depths of head and decoder, but narrow. The encoder
+    # has the size of the Playground's CLIP, whose weights can initialise it.
     "playground": {
         "image_px": 96,
         "embed_dim": 128,

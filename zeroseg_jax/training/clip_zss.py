@@ -19,7 +19,7 @@ from zeroseg_jax.data.views import list_windows
 from zeroseg_jax.models.clip_zss import losses as losses_zss
 from zeroseg_jax.models.clip_zss import student as dense
 from zeroseg_jax.models.clip_zss.segformer_weights import start_from_segformer
-from zeroseg_jax.models.zeroseg.losses import cell_weights
+from zeroseg_jax.models.zeroseg.own_terms import cell_weights
 from zeroseg_jax.teacher import Teacher
 from zeroseg_jax.teacher.class_embeddings import cache_directory, embed_classes
 from zeroseg_jax.training.checkpoint import load_params

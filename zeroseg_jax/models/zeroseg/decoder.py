@@ -1,4 +1,4 @@
-"""The pixel decoder that rebuilds masked patches (MAE, section 3; ZeroSeg, section 3.1)."""
+"""Pixel decoder that reconstructs masked patches (MAE, section 3; ZeroSeg, section 3.1)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Array = jax.Array
 
 
 class Decoder(nn.Module):
-    """A narrow transformer over all patches, mask tokens in place of the removed ones."""
+    """Narrow transformer over all patches, with mask tokens at the removed ones."""
 
     config: DecoderConfig
     patch_px: int
@@ -27,14 +27,14 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: Array, restore: Array) -> Array:
-        """Rebuild.
+        """Predict the pixels of every patch.
 
         Args:
-          tokens: (B, 1 + K, D), what the encoder gave.
-          restore: int32 (B, P), see masking.choose_visible; the grid is square.
+          tokens: (B, 1 + K, D), output of the encoder: class token, then visible patches.
+          restore: int32 (B, P), from masking.choose_visible; the patch grid is square.
 
         Returns:
-          float32 (B, P, patch_px * patch_px * 3), predicted patches.
+          float32 (B, P, patch_px * patch_px * 3).
         """
         config = self.config
         side = int(round(restore.shape[1] ** 0.5))

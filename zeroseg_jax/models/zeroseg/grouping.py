@@ -1,27 +1,27 @@
-"""GroupViT-style grouping: segment tokens take patches, or finer segments, into themselves.
+"""Segmentation head: GroupViT-style grouping of patches into segments, features g and z.
 
-Letters: L tokens to be grouped, S segments, D width. Source: GroupViT (Xu et al., CVPR 2022),
-section 3.2; ZeroSeg, section 3.2.
+Letters: B images, L tokens to be grouped, S segments, D width, E teacher width. Source: GroupViT
+(Xu et al., CVPR 2022), section 3.2; ZeroSeg, section 3.2.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from zeroseg_jax.config import HeadConfig
 from zeroseg_jax.models.layers import Attention, LayerNorm, Mlp, remat_block
+from zeroseg_jax.models.zeroseg.own_terms import assign_clusters, average_clusters
 
 Array = jax.Array
-_COUNT_EPS = 1e-6
-_NEVER = -1e9
 
 
 class TokenMixer(nn.Module):
-    """An MLP along the token axis: (B, S, D) to (B, S_out, D)."""
+    """MLP along the token axis: (B, S, D) to (B, S_out, D)."""
 
     hidden: int
     out: int
@@ -34,7 +34,7 @@ class TokenMixer(nn.Module):
 
 
 class GroupingBlock(nn.Module):
-    """Assign each of L tokens to one of S segments and merge them."""
+    """Assignment of L tokens to S segments, and their weighted mean per segment."""
 
     config: HeadConfig
     segments: int
@@ -45,18 +45,19 @@ class GroupingBlock(nn.Module):
     def __call__(
         self, tokens: Array, segment_tokens: Array, gumbel_key: Array | None = None
     ) -> tuple[Array, Array]:
-        """Group.
+        """Group tokens.
 
         Args:
-          tokens: (B, L, D), what is grouped.
+          tokens: (B, L, D), patches or finer segments.
           segment_tokens: (B, S, D).
-          gumbel_key: adds Gumbel(0, 1) noise to the scores; None for none.
+          gumbel_key: random key of Gumbel(0, 1) noise added to the scores; None for no noise.
 
         Returns:
           segments: (B, S, D).
           assignment: float32 (B, S, L), soft and without noise, sums to 1 over S.
         """
-        width = tokens.shape[-1]
+        b, _, width = tokens.shape
+        chex.assert_shape(segment_tokens, (b, self.segments, width))
         segment_tokens = LayerNorm(self.eps, name="segment_norm")(segment_tokens)
         tokens = LayerNorm(self.eps, name="token_norm")(tokens)
         queries = TokenMixer(width // 2, self.segments, self.dtype, name="mixer")(segment_tokens)
@@ -68,8 +69,8 @@ class GroupingBlock(nn.Module):
         return merged + mlp(LayerNorm(self.eps, name="merged_norm")(merged)), assignment
 
     def _cross_attend(self, queries: Array, tokens: Array) -> Array:
-        # Queries and keys are normed already; GroupViT norms again only before the MLP
-        # and at the end.
+        # Queries and keys are normalised already; GroupViT adds norms before the MLP and at the
+        # end only.
         width = tokens.shape[-1]
         attention = Attention(self.config.heads, self.dtype, name="cross_attention")
         queries = queries + attention(queries, tokens)
@@ -77,7 +78,10 @@ class GroupingBlock(nn.Module):
         queries = queries + mlp(LayerNorm(self.eps, name="cross_norm")(queries))
         return LayerNorm(self.eps, name="cross_post_norm")(queries)
 
-    def _assign(self, queries: Array, tokens: Array, gumbel_key: Array | None):
+    def _assign(
+        self, queries: Array, tokens: Array, gumbel_key: Array | None
+    ) -> tuple[Array, Array]:
+        """Softmax over segments, and the mean token of each segment: (B, S, D), (B, S, L)."""
         width = tokens.shape[-1]
 
         def project(name: str, x: Array) -> Array:
@@ -93,8 +97,8 @@ class GroupingBlock(nn.Module):
             assignment = jax.nn.softmax((scores + noise) / self.config.temperature, axis=1)
         if self.config.assignment == "hard":
             assignment = _straight_through(assignment)
-        # The count is offset so that a segment without tokens stays finite (GroupViT's 1.0;
-        # a tiny value blows up the straight-through gradient).
+        # count_eps keeps a segment without tokens finite. GroupViT uses 1.0; a tiny value makes
+        # the straight-through gradient explode.
         share = assignment / (assignment.sum(axis=2, keepdims=True) + self.config.count_eps)
         merged = jnp.einsum("bsl,bld->bsd", share.astype(self.dtype), v)
         return project("out", merged), soft
@@ -105,58 +109,8 @@ def _straight_through(soft: Array) -> Array:
     return hard + soft - jax.lax.stop_gradient(soft)
 
 
-def cluster_patches(
-    features: Array, segments: int, *, level: float, temperature: float, iterations: int
-) -> Array:
-    """Cluster the patches of each image by the cosines of their features.
-
-    The first seed is the patch most like the mean of all; each further one is the patch least
-    like the seeds before it, as long as that cosine is below `level`. Soft spherical k-means
-    follows. Nothing is learned here, and an image may use fewer segments than there are.
-
-    Args:
-      features: float32 (B, L, E), centred.
-      segments: S, the most there can be.
-      level: cosine in [-1, 1].
-      temperature: of the softmax over segments of cosines.
-      iterations: of k-means.
-
-    Returns:
-      float32 (B, S, L): sums to 1 over S; 0 in segments that found no seed.
-
-    Source: own; seeding as in farthest-point sampling (Gonzalez, 1985).
-    """
-    unit = _unit(features)
-    cosines = jnp.einsum("ble,bme->blm", unit, unit)
-    rows = jnp.arange(len(features))
-
-    def add_seed(carry, _):
-        nearest, candidate = carry
-        fresh = (nearest[rows, candidate] < level).astype(jnp.float32)
-        nearest = jnp.maximum(nearest, cosines[rows, candidate])
-        return (nearest, nearest.argmin(axis=1)), (unit[rows, candidate], fresh)
-
-    first = jnp.einsum("ble,be->bl", unit, unit.mean(axis=1)).argmax(axis=1)
-    nothing = jnp.full(unit.shape[:2], -2.0)
-    _, (centres, used) = jax.lax.scan(add_seed, (nothing, first), length=segments)
-    centres, used = centres.swapaxes(0, 1), used.swapaxes(0, 1)[..., None]
-
-    def assign(centres):
-        scores = jnp.einsum("bse,ble->bsl", centres, unit) / temperature
-        return jax.nn.softmax(jnp.where(used > 0, scores, _NEVER), axis=1)
-
-    def update(_, centres):
-        return _unit(jnp.einsum("bsl,ble->bse", assign(centres), unit))
-
-    return assign(jax.lax.fori_loop(0, iterations, update, centres)) * used
-
-
-def _unit(x: Array) -> Array:
-    return x / jnp.sqrt(jnp.square(x).sum(axis=-1, keepdims=True) + _COUNT_EPS)
-
-
 class SegmentationHead(nn.Module):
-    """Five layers with grouping after the second and the fourth, then g and z."""
+    """Transformer stages with a grouping block after all but the last, then g and z."""
 
     config: HeadConfig
     embed_dim: int
@@ -170,18 +124,17 @@ class SegmentationHead(nn.Module):
         levels: list[Array],
         positions: Array,
         gumbel_key: Array | None = None,
-        assignment: Array | None = None,
         appearance: Array | None = None,
     ) -> tuple[Array, Array, Array, Array | None]:
-        """Group patches into segments and embed these in the teacher's space.
+        """Group patches into segments and project them to the teacher's space.
 
         Args:
-          levels: (B, L, D_encoder) each, visible patches without the class token, after one
-            or several of the encoder's blocks.
-          positions: float32 (B or 1, L, D_head), theirs, added where config.add_positions.
-          gumbel_key: noise for training; None for none.
-          appearance: (B, L, D_encoder), what else patches are clustered by at test time; None
-            in training.
+          levels: visible patches (B, L, D_encoder) without the class token, after one or several
+            blocks of the encoder.
+          positions: float32 (B or 1, L, D_head), added where config.add_positions.
+          gumbel_key: random key of the assignment noise in training; None for no noise.
+          appearance: (B, L, D_encoder), further features for clustering at test time; None in
+            training.
 
         Returns:
           segments: float32 (B, S2, E), g.
@@ -190,7 +143,8 @@ class SegmentationHead(nn.Module):
           patch_features: float32 (B, L, E) where grouping is clustered, else None.
         """
         config = self.config
-        if len(levels) > 1:  # what leaves a block in the middle has no norm behind it
+        chex.assert_equal_shape(levels)
+        if len(levels) > 1:  # the output of an inner block is not normalised
             levels = [LayerNorm(self.eps, name=f"level_{i}")(x) for i, x in enumerate(levels)]
         patches = jnp.concatenate(levels, axis=-1)
         x = nn.Dense(config.width, dtype=self.dtype, name="embedding")(patches)
@@ -201,7 +155,7 @@ class SegmentationHead(nn.Module):
             x, assignment, patch_features = self._cluster(x, appearance)
         else:
             x, assignment = self._group(x, gumbel_key)
-        # Where regions are read out of the encoder, the head starts at no correction.
+        # With the region read-out, g is a correction of it, which starts at 0.
         start = nn.initializers.zeros if config.region_readout else nn.linear.default_kernel_init
         segments = nn.Dense(
             self.embed_dim, dtype=self.dtype, kernel_init=start, name="segment_projection"
@@ -209,7 +163,7 @@ class SegmentationHead(nn.Module):
         return segments, self._global_feature(x), assignment, patch_features
 
     def _group(self, x: Array, gumbel_key: Array | None) -> tuple[Array, Array]:
-        """Learned grouping, the paper's: (B, L, D) to (B, S2, D) and (B, S2, L)."""
+        """Learned grouping (the paper): (B, L, D) to (B, S2, D) and (B, S2, L)."""
         config = self.config
         assignment, previous = None, None
         for stage, depth in enumerate(config.stage_depths):
@@ -227,29 +181,15 @@ class SegmentationHead(nn.Module):
         return x, assignment
 
     def _cluster(self, x: Array, appearance: Array | None) -> tuple[Array, Array, Array]:
-        """Own grouping between the first stage of blocks and the last."""
+        """Clustered grouping (own) between the first stage of blocks and the last."""
         config = self.config
         last = len(config.segment_tokens)
         x, _ = self._run_blocks(0, config.stage_depths[0], x, None)
         project = nn.Dense(self.embed_dim, dtype=self.dtype, name="patch_projection")
         features = project(LayerNorm(self.eps, name="patch_norm")(x)).astype(jnp.float32)
         mean = self.param("feature_mean", nn.initializers.zeros, (self.embed_dim,))
-        clues, level = jax.lax.stop_gradient(features - mean), config.cluster_level
-        if appearance is not None:
-            # Centred in the image: only differences within it matter.
-            look = appearance - appearance.mean(axis=1, keepdims=True)
-            look = config.cluster_appearance * _unit(look.astype(jnp.float32))
-            clues = jnp.concatenate([_unit(clues), look], axis=-1)
-            level = 1.0
-        assignment = cluster_patches(
-            clues,
-            config.segment_tokens[-1],
-            level=level,
-            temperature=config.cluster_temperature,
-            iterations=config.cluster_iterations,
-        )
-        share = assignment / (assignment.sum(axis=2, keepdims=True) + _COUNT_EPS)
-        x = jnp.einsum("bsl,bld->bsd", share.astype(x.dtype), x)
+        assignment = assign_clusters(features - mean, appearance, config)
+        x = average_clusters(assignment, x)
         x, _ = self._run_blocks(last, config.stage_depths[last], x, None)
         return x, assignment, features
 
@@ -265,7 +205,10 @@ class SegmentationHead(nn.Module):
         normed = LayerNorm(self.eps, name=f"carry_norm_{stage}")(previous)
         return tokens + TokenMixer(width // 2, count, self.dtype, name=f"carry_{stage}")(normed)
 
-    def _run_blocks(self, stage: int, depth: int, x: Array, tokens: Array | None):
+    def _run_blocks(
+        self, stage: int, depth: int, x: Array, tokens: Array | None
+    ) -> tuple[Array, Array]:
+        """Run the blocks of a stage on tokens and segment tokens together."""
         length = x.shape[1]
         both = x if tokens is None else jnp.concatenate([x, tokens], axis=1)
         block = remat_block(self.remat)

@@ -1,44 +1,46 @@
-"""The losses of ZeroSeg (section 3.3) and the project's own terms.
+"""ZeroSeg losses (section 3.3): reconstruction, distillation, matching, and their weighted sum.
 
-Arrays in, one value an image out, everything in float32.
+Every term takes arrays and returns one float32 value per image; terms of own_terms.py are added.
 Letters: B images, P patches, V views, S segments, E teacher width.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import functools
+from collections.abc import Sequence
 
+import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from zeroseg_jax.config import LossConfig
-
-if TYPE_CHECKING:
-    from zeroseg_jax.models.zeroseg.student import StudentOutputs
+from zeroseg_jax.models.zeroseg import own_terms
+from zeroseg_jax.models.zeroseg.student import StudentOutputs
 
 Array = jax.Array
 _PATCH_EPS = 1e-6
-_NORM_EPS = 1e-6
-_WHOLE, _LARGE = 0.8, 0.2  # see inside_loss; shares of a segment and of a view
+_USED_SHARE = 0.01  # of the visible patches, above which a segment counts as used
 
 
 def reconstruction_loss(
     predicted: Array, target: Array, mask: Array, *, normalise: bool, masked_only: bool
 ) -> Array:
-    """Mean squared error of patches.
+    """Return the mean squared error of patches.
 
     Args:
       predicted, target: float32 (B, P, values).
-      mask: float32 (B, P), 1 removed.
-      normalise: compare with patches of mean 0 and variance 1 (unbiased, eps 1e-6).
-      masked_only: average over removed patches; over all where False or none is removed.
+      mask: float32 (B, P), 1 removed, 0 visible.
+      normalise: True to standardise each target patch (unbiased variance, eps 1e-6).
+      masked_only: True to average over removed patches; an image without any, and every image
+        where False, averages over all patches.
 
     Returns:
       float32 (B,).
 
-    Source: MAE, section 3 (reconstruction target); ZeroSeg's L_rec.
+    Source: MAE, section 3 (reconstruction target); ZeroSeg, L_rec.
     """
+    chex.assert_equal_shape([predicted, target])
+    chex.assert_shape(mask, target.shape[:2])
     if normalise:
         mean = target.mean(axis=-1, keepdims=True)
         variance = target.var(axis=-1, keepdims=True, ddof=1)
@@ -51,8 +53,8 @@ def reconstruction_loss(
     return jnp.where(removed > 0, masked, error.mean(axis=-1))
 
 
-def l1_distance(x: Array, y: Array, channels: str) -> Array:
-    """L1 over the last axis of broadcast arrays, "mean" or "sum" over it."""
+def l1_distance(x: Array, y: Array, channels: str = "mean") -> Array:
+    """Return the L1 distance over the last axis of broadcast arrays, as "mean" or "sum"."""
     distance = jnp.abs(x - y)
     return distance.mean(axis=-1) if channels == "mean" else distance.sum(axis=-1)
 
@@ -60,7 +62,7 @@ def l1_distance(x: Array, y: Array, channels: str) -> Array:
 def distillation_loss(
     global_feature: Array, features: Array, *, channels: str, terms: str
 ) -> Array:
-    """Pull z (B, E) to every view's feature (B, V, E): float32 (B,).
+    """Return the L1 distance of z (B, E) to the feature of every view (B, V, E): float32 (B,).
 
     Source: ZeroSeg, multi-scale feature distillation.
     """
@@ -69,17 +71,17 @@ def distillation_loss(
 
 
 def matching_distances(segments: Array, regions: Array, channels: str) -> Array:
-    """L1 between segments (B, S, E) and region features (B, V - 1, E): (B, S, V - 1)."""
+    """Return L1 of segments (B, S, E) to region features (B, V - 1, E): (B, S, V - 1)."""
     return l1_distance(segments[:, :, None], regions[:, None], channels)
 
 
 def matching_loss(distances: Array, *, mode: str, terms: str) -> Array:
-    """Pull each segment to its nearest region.
+    """Return the distance of each segment to its nearest region.
 
     Args:
       distances: float32 (B, S, V - 1).
-      mode: "nearest" is the paper's equation 1; "coverage" adds, with equal weight, each
-        region's distance to its nearest segment (own), so that no region is left out.
+      mode: "nearest", the paper's equation 1; "coverage" (own) averages it with the distance of
+        each region to its nearest segment, so that every region is matched.
       terms: "mean" or "sum" over segments.
 
     Returns:
@@ -91,151 +93,44 @@ def matching_loss(distances: Array, *, mode: str, terms: str) -> Array:
     return loss
 
 
-def cell_weights(side_patches: int, windows: list[tuple[float, ...]]) -> np.ndarray:
-    """Share of each patch that lies in each view.
-
-    Args:
-      side_patches: patches along a side of the square image.
-      windows: the views, see data/views.py.
-
-    Returns:
-      float32 (V, P): overlap area in patches; a row sums to the view's area.
-    """
-    edges = np.arange(side_patches + 1, dtype=np.float64)
-
-    def overlap(low, high):
-        ends = np.minimum(edges[1:], high * side_patches)
-        return np.clip(ends - np.maximum(edges[:-1], low * side_patches), 0, None)
-
-    rows = [
-        np.outer(overlap(top, bottom), overlap(left, right)).ravel()
-        for top, left, bottom, right in windows
-    ]
-    return np.stack(rows).astype(np.float32)
-
-
-def cell_loss(
-    segments: Array, assignment: Array, features: Array, weights: Array, *, channels: str
-) -> Array:
-    """Pull the mixture of segments inside each cell to the cell's feature.
-
-    The mixture at patch p is sum_i A_ip g_i; a cell's prediction is its mean over the visible
-    patches inside, and the cell's feature is the teacher's view of it. Cells that no visible
-    patch touches are left out.
-
-    Args:
-      segments: float32 (B, S, E).
-      assignment: float32 (B, S, P), 0 at removed patches.
-      features: float32 (B, V, E), in the order of `weights`.
-      weights: float32 (V, P), from cell_weights.
-
-    Returns:
-      float32 (B,), mean over cells.
-
-    Source: own.
-    """
-    mixture = jnp.einsum("bsp,bse->bpe", assignment, segments)
-    return patch_loss(mixture, assignment.sum(axis=1), features, weights, channels=channels)
-
-
-def patch_loss(
-    patches: Array, visible: Array, features: Array, weights: Array, *, channels: str
-) -> Array:
-    """Pull the mean of the visible patches inside each cell to the cell's feature.
-
-    Args:
-      patches: float32 (B, P, E).
-      visible: float32 (B, P), 1 where a patch was seen, 0 where it was removed.
-      features: float32 (B, V, E), in the order of `weights`.
-      weights: float32 (V, P), from cell_weights.
-
-    Returns:
-      float32 (B,), mean over the cells that a visible patch touches.
-
-    Source: own.
-    """
-    share = visible[:, None] * weights
-    area = share.sum(axis=-1, keepdims=True)
-    share = share / jnp.maximum(area, _NORM_EPS)
-    predicted = jnp.einsum("bvp,bpe->bve", share, patches)
-    seen = (area[..., 0] > 0.25).astype(jnp.float32)
-    distance = l1_distance(predicted, features, channels)
-    return (distance * seen).sum(axis=-1) / jnp.maximum(seen.sum(axis=-1), 1)
-
-
-def inside_loss(
-    segments: Array, assignment: Array, features: Array, weights: Array, *, channels: str
-) -> Array:
-    """Pull each segment to the views that show it whole and large.
-
-    A pair of segment and view counts by how much of the segment lies in the view (nothing
-    below _WHOLE) times how much of the view the segment fills (all from _LARGE on). Where
-    the paper asks which view a segment resembles, this asks which view is of it.
-
-    Args:
-      segments: float32 (B, S, E).
-      assignment: float32 (B, S, P), 0 at removed patches.
-      features: float32 (B, V, E), in the order of `weights`.
-      weights: float32 (V, P), from cell_weights.
-
-    Returns:
-      float32 (B,), the weighted mean over pairs, 0 where none counts.
-
-    Source: own.
-    """
-    both = jnp.einsum("bsp,vp->bsv", assignment, weights)
-    area = assignment.sum(axis=2, keepdims=True)
-    view = jnp.einsum("bsp,vp->bv", assignment, weights)[:, None]
-    whole = (both / jnp.maximum(area, _NORM_EPS) - _WHOLE) / (1 - _WHOLE)
-    large = both / jnp.maximum(view, _NORM_EPS) / _LARGE
-    pairs = jnp.clip(whole, 0, 1) * jnp.clip(large, 0, 1) * (area > 1)
-    pairs = jax.lax.stop_gradient(pairs)
-    distance = l1_distance(segments[:, :, None], features[:, None], channels)
-    return (pairs * distance).sum(axis=(1, 2)) / jnp.maximum(pairs.sum(axis=(1, 2)), _NORM_EPS)
-
-
 def total_loss(
     outputs: StudentOutputs,
     target: Array,
     features: Array,
     config: LossConfig,
     *,
-    windows: list[tuple[float, ...]],
+    windows: Sequence[tuple[float, ...]],
 ) -> tuple[Array, dict[str, Array]]:
-    """Add up the weighted terms.
+    """Return the weighted sum of the terms.
 
     Args:
-      outputs: of the student.
-      target: float32 (B, P, values), the image in patches.
-      features: (B, V, E), the teacher's; row 0 is the whole image.
+      outputs: output of the student.
+      target: float32 (B, P, values), patches of the image; the patch grid is square.
+      features: (B, V, E), features of the teacher's views; row 0 is the whole image.
       config: weights and reductions.
-      windows: the views, see data/views.py; the first is the whole image.
+      windows: views, see data/views.py; the first is the whole image.
 
     Returns:
-      The loss, float32 (B,), and its parts and diagnostics by name, each float32 (B,):
-      distinct_matches counts the different regions that the segments chose, segments_used
-      the segments that hold more than 1 % of the visible patches.
+      The loss float32 (B,), and metrics by name, each float32 (B,): the terms, distinct_matches
+      (number of different regions matched) and segments_used (number of segments that hold more
+      than 1 % of the visible patches).
     """
+    chex.assert_shape(target, outputs.pixels.shape)
+    chex.assert_shape(features, (len(target), len(windows), outputs.segments.shape[-1]))
     features = features.astype(jnp.float32)
     segments, global_feature = outputs.segments, outputs.global_feature
     patches = outputs.patch_features
     if config.features == "unit":
-        patches = None if patches is None else _unit(patches)
-        features, segments, global_feature = map(_unit, (features, segments, global_feature))
-    # Where the whole image is the only view, its distances are told in place of the regions'.
+        patches = None if patches is None else own_terms.unit_length(patches)
+        features, segments, global_feature = map(
+            own_terms.unit_length, (features, segments, global_feature)
+        )
+    # With the whole image as the only view, the metrics report the distances to it.
     regions = features[:, 1:] if features.shape[1] > 1 else features
     distances = matching_distances(segments, regions, config.channels)
     side = int(round(target.shape[1] ** 0.5))
     reductions = {"channels": config.channels, "terms": config.terms}
-    followed = features if config.distil_views == "all" else features[:, :1]
-    weights = jnp.asarray(cell_weights(side, windows))
-    segment_terms = {
-        "segments": segments,
-        "assignment": outputs.assignment,
-        "features": features,
-        "weights": weights,
-        "channels": config.channels,
-    }
+    distilled = features if config.distil_views == "all" else features[:, :1]
     terms = {
         "reconstruction": lambda: reconstruction_loss(
             outputs.pixels,
@@ -244,15 +139,19 @@ def total_loss(
             normalise=config.normalise_patches,
             masked_only=config.masked_only,
         ),
-        "distillation": lambda: distillation_loss(global_feature, followed, **reductions),
+        "distillation": lambda: distillation_loss(global_feature, distilled, **reductions),
         "matching": lambda: matching_loss(distances, mode=config.matching_mode, terms=config.terms),
-        "patch": lambda: patch_loss(
-            patches, 1 - outputs.mask, features, weights, channels=config.channels
+        **own_terms.list_terms(
+            segments,
+            outputs.assignment,
+            patches,
+            1 - outputs.mask,
+            features,
+            jnp.asarray(own_terms.cell_weights(side, windows)),
+            functools.partial(l1_distance, channels=config.channels),
         ),
-        "cell": lambda: cell_loss(**segment_terms),
-        "inside": lambda: inside_loss(**segment_terms),
     }
-    # A term of weight 0 costs nothing and is not logged.
+    # Terms of weight 0 are neither computed nor logged.
     parts = {name: term() for name, term in terms.items() if getattr(config, name)}
     loss = sum(getattr(config, name) * value for name, value in parts.items())
     metrics = {f"loss_{name}": value for name, value in parts.items()}
@@ -265,10 +164,6 @@ def _reduce(distance: Array, terms: str) -> Array:
     return distance.mean(axis=-1) if terms == "mean" else distance.sum(axis=-1)
 
 
-def _unit(x: Array) -> Array:
-    return x / jnp.sqrt(jnp.square(x).sum(axis=-1, keepdims=True) + _NORM_EPS)
-
-
 def _count_distinct(choices: Array, regions: int) -> Array:
     chosen = jax.nn.one_hot(choices, regions, dtype=jnp.float32).max(axis=1)
     return chosen.sum(axis=-1)
@@ -278,4 +173,4 @@ def _count_used(assignment: Array) -> Array:
     visible = assignment.sum(axis=(1, 2))[:, None]
     winner = jax.nn.one_hot(assignment.argmax(axis=1), assignment.shape[1], axis=1)
     held = (winner * (assignment.sum(axis=1, keepdims=True) > 0)).sum(axis=2)
-    return (held > 0.01 * visible).sum(axis=-1).astype(jnp.float32)
+    return (held > _USED_SHARE * visible).sum(axis=-1).astype(jnp.float32)

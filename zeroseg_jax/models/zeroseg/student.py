@@ -1,4 +1,7 @@
-"""The ZeroSeg student: encoder, pixel decoder and segmentation head (paper, figure 2)."""
+"""ZeroSeg student: encoder, pixel decoder and segmentation head (paper, figure 2).
+
+Letters: B images, P patches, S2 segments, E teacher width.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,13 @@ import jax.numpy as jnp
 
 from zeroseg_jax.config import ModelConfig
 from zeroseg_jax.models.encoder import Encoder
-from zeroseg_jax.models.layers import resize_positions, sincos_positions
+from zeroseg_jax.models.initialisation import encoder_from_tower
+from zeroseg_jax.models.layers import gather_patches, resize_positions, sincos_positions
 from zeroseg_jax.models.zeroseg.decoder import Decoder
 from zeroseg_jax.models.zeroseg.grouping import SegmentationHead
 from zeroseg_jax.models.zeroseg.masking import (
     choose_visible,
     count_visible,
-    gather_patches,
     scatter_patches,
 )
 
@@ -27,10 +30,10 @@ Params = dict[str, Any]
 
 @flax.struct.dataclass
 class StudentOutputs:
-    """What training reads.
+    """Outputs in training, read by the losses.
 
     Attributes:
-      pixels: float32 (B, P, patch_px * patch_px * 3), predicted patches.
+      pixels: float32 (B, P, patch_px * patch_px * 3), reconstructed patches.
       mask: float32 (B, P), 1 removed, 0 visible.
       segments: float32 (B, S2, E), g.
       global_feature: float32 (B, E), z.
@@ -48,7 +51,13 @@ class StudentOutputs:
 
 @flax.struct.dataclass
 class SegmentOutputs:
-    """What inference reads: segments (B, S2, E), global_feature (B, E), maps (B, h, w, S2)."""
+    """Outputs at inference.
+
+    Attributes:
+      segments: float32 (B, S2, E), g.
+      global_feature: float32 (B, E), z.
+      maps: float32 (B, h, w, S2), assignment of each patch, sums to 1 over S2.
+    """
 
     segments: Array
     global_feature: Array
@@ -56,25 +65,25 @@ class SegmentOutputs:
 
 
 class Student(nn.Module):
-    """ZeroSeg as a linen module; use the functions below."""
+    """ZeroSeg as a linen module; called through apply_train and apply_segment."""
 
     config: ModelConfig
     dtype: Any = jnp.float32
     remat: str = "none"
     scan: bool = False
 
-    def setup(self):
+    def setup(self) -> None:
         config = self.config
         eps = config.encoder.norm_eps
-        how = {"dtype": self.dtype, "remat": self.remat, "scan": self.scan}
-        self.encoder = Encoder(config.encoder, config.image_px, **how)
-        self.decoder = Decoder(config.decoder, config.encoder.patch_px, eps, **how)
+        options = (self.dtype, self.remat, self.scan)
+        self.encoder = Encoder(config.encoder, config.image_px, *options)
+        self.decoder = Decoder(config.decoder, config.encoder.patch_px, eps, *options)
         self.head = SegmentationHead(config.head, config.embed_dim, eps, self.dtype, self.remat)
         if config.head.region_readout:
             self.region_projection = nn.Dense(config.embed_dim, dtype=self.dtype)
 
     def __call__(self, images: Array, noise: Array, gumbel_key: Array | None) -> StudentOutputs:
-        """Encode the visible patches, rebuild the rest, and group; see `apply_train`."""
+        """Encode the visible patches, reconstruct the others, and group; see apply_train."""
         visible = count_visible(noise.shape[1], self.config.mask_ratio)
         keep, restore, mask = choose_visible(noise, visible)
         tokens, inputs = self.encoder(images, keep)
@@ -94,7 +103,7 @@ class Student(nn.Module):
         return StudentOutputs(pixels, mask, segments, global_feature, assignment, features)
 
     def segment(self, images: Array) -> SegmentOutputs:
-        """Group all patches of images (B, Hpx, Wpx, 3); see `apply_segment`."""
+        """Group all patches of images (B, Hpx, Wpx, 3); see apply_segment."""
         patch = self.config.encoder.patch_px
         h, w = images.shape[1] // patch, images.shape[2] // patch
         tokens, inputs = self.encoder(images)
@@ -108,11 +117,12 @@ class Student(nn.Module):
         return SegmentOutputs(segments, global_feature, maps)
 
     def _levels(self, tokens: Array, inputs: list[Array]) -> list[Array]:
-        """Return what the head reads: patches after the last block, or after every block."""
+        """Return the patches after the last block, or after every block (head.all_levels)."""
         levels = [*inputs[1:], tokens] if self.config.head.all_levels else [tokens]
         return [level[:, 1:] for level in levels]
 
     def _add_regions(self, segments: Array, inputs: list[Array], assignment: Array) -> Array:
+        """Add the encoder's read-out of each segment (own, head.region_readout)."""
         if not self.config.head.region_readout:
             return segments
         regions = self.encoder.read_regions(inputs, assignment)
@@ -130,21 +140,21 @@ def build_student(
     """Build the module.
 
     Args:
-      model: sizes.
-      dtype: of the matrix products.
-      remat: see layers.remat_block.
-      scan: whether training loops over the blocks, see layers.run_stack.
+      model: sizes and settings.
+      dtype: dtype of the matrix products.
+      remat: recomputation policy, see layers.remat_block.
+      scan: True to train with one loop over the blocks, see layers.run_stack.
     """
     return Student(model, dtype, remat, scan)
 
 
 def count_patches(model: ModelConfig) -> int:
-    """Return P, the patches of a training image."""
+    """Return P, the number of patches of a training image."""
     return (model.image_px // model.encoder.patch_px) ** 2
 
 
 def init_params(student: Student, key: Array) -> Params:
-    """Draw float32 parameters."""
+    """Return random float32 parameters."""
     model = student.config
     images = jnp.zeros((1, model.image_px, model.image_px, 3))
     noise = jnp.arange(count_patches(model), dtype=jnp.float32)[None]
@@ -155,13 +165,10 @@ def apply_train(student: Student, params: Params, images: Array, *, key: Array) 
     """Run the student on masked images.
 
     Args:
-      student: from build_student.
-      params: its parameters.
-      images: float32 (B, image_px, image_px, 3), normalised.
-      key: random key of the step: masks, and Gumbel noise where the config asks for it.
-
-    Returns:
-      StudentOutputs.
+      student: module from build_student.
+      params: parameters of the student.
+      images: float32 (B, image_px, image_px, 3), standardised by data.mean and data.std.
+      key: random key of the step, for masks and Gumbel noise (head.gumbel).
     """
     mask_key, gumbel_key = jax.random.split(key)
     noise = jax.random.uniform(mask_key, (len(images), count_patches(student.config)))
@@ -170,36 +177,33 @@ def apply_train(student: Student, params: Params, images: Array, *, key: Array) 
 
 
 def apply_segment(student: Student, params: Params, images: Array) -> SegmentOutputs:
-    """Run the student on whole images, nothing masked.
+    """Run the student on images without masking.
 
     Args:
-      student: from build_student.
-      params: its parameters.
-      images: float32 (B, Hpx, Wpx, 3), normalised, sides multiples of the patch.
-
-    Returns:
-      SegmentOutputs.
+      student: module from build_student.
+      params: parameters of the student.
+      images: float32 (B, Hpx, Wpx, 3), standardised; height and width are multiples of patch_px.
     """
     return student.apply({"params": params}, images, method="segment")
 
 
 def init_from_teacher(params: Params, vision_params: Params, model: ModelConfig) -> Params:
-    """Start the encoder, and the read-outs of regions and patches, from a CLIP vision tower.
+    """Initialise the encoder and the region read-out from a CLIP vision tower.
 
     Args:
-      params: the student's.
-      vision_params: the teacher's vision tower, in teacher.clip's names.
-      model: the student's settings, which must match the tower.
+      params: parameters of the student.
+      vision_params: parameters of teacher.clip.VisionTower.
+      model: settings of the student.
 
     Returns:
-      New params; learned positions are resized to the student's grid.
+      New parameters; learned positions are resized to the student's grid.
 
     Raises:
-      ValueError: a field of `model` that does not fit the tower.
+      ValueError: a field of model.encoder differs from the tower.
     """
     params = {
         **params,
-        "encoder": tower_as_encoder(params["encoder"], vision_params, model),
+        "encoder": encoder_from_tower(params["encoder"], vision_params, model),
     }
     kernel = vision_params["projection"]["kernel"]
     projection = {"kernel": kernel, "bias": jnp.zeros(kernel.shape[1])}
@@ -208,66 +212,21 @@ def init_from_teacher(params: Params, vision_params: Params, model: ModelConfig)
     return jax.tree.map(jnp.array, params)
 
 
-def tower_as_encoder(encoder: Params, vision_params: Params, model: ModelConfig) -> Params:
-    """Put a CLIP vision tower in an encoder's names.
-
-    Args:
-      encoder: the encoder's own params.
-      vision_params: the teacher's vision tower, in teacher.clip's names.
-      model: the settings of the encoder, which must match the tower.
-
-    Returns:
-      New params; learned positions are resized to the encoder's grid.
-
-    Raises:
-      ValueError: a field of `model` that does not fit the tower.
-    """
-    config = model.encoder
-    side = model.image_px // config.patch_px
-    blocks = sum(name.startswith("blocks_") for name in vision_params)
-    kernel = vision_params["patch_embedding"]["projection"]["kernel"]
-    for field, mine, theirs in (
-        ("width", config.width, kernel.shape[1]),
-        ("depth", config.depth, blocks),
-        ("patch_px", config.patch_px, int((kernel.shape[0] // 3) ** 0.5)),
-        ("pre_norm", config.pre_norm, True),
-        ("positions", config.positions, "learned"),
-    ):
-        if mine != theirs:
-            raise ValueError(
-                f"model.encoder.{field} is {mine!r} but the teacher's tower has {theirs!r}; "
-                "set it so, or set model.encoder.init='scratch'."
-            )
-    positions = vision_params["positions"]
-    resized = resize_positions(positions[1:], side, side)
-    tower = {
-        **encoder,
-        **{name: value for name, value in vision_params.items() if name.startswith("blocks_")},
-        "class_token": vision_params["class_token"],
-        "positions": jnp.concatenate([positions[:1], resized]),
-        "pre_norm": vision_params["pre_norm"],
-        "post_norm": vision_params["post_norm"],
-    }
-    bias = encoder["patch_embedding"]["projection"]["bias"]
-    tower["patch_embedding"] = {"projection": {"kernel": kernel, "bias": jnp.zeros_like(bias)}}
-    return tower
-
-
 def set_feature_mean(params: Params, mean: Array) -> Params:
-    """Start g and z at the teacher's mean feature, float32 (E,): the centring of an L1 target.
+    """Initialise the last biases of g and z with the teacher's mean feature, float32 (E,).
 
-    L1 distances do not change when the same vector is taken from both sides, so training on
-    centred features and starting the last bias at their mean are one thing.
+    This equals training on centred features, because an L1 distance does not change when the
+    same vector is subtracted from both arguments.
     """
     mean = jnp.asarray(mean, jnp.float32)
 
     def with_bias(layer: Params) -> Params:
-        # A copy each: a step that donates its state may meet no buffer twice.
+        # One copy per layer: a step that donates its state may not receive a buffer twice.
         return {**layer, "bias": jnp.array(mean)}
 
     head = {**params["head"]}
     head["global_mlp"] = {**head["global_mlp"], "fc2": with_bias(head["global_mlp"]["fc2"])}
-    if "feature_mean" in head:  # grouping is clustered
+    if "feature_mean" in head:  # clustered grouping
         head["feature_mean"] = jnp.array(mean)
         head["patch_projection"] = with_bias(head["patch_projection"])
     if "region_projection" in params:

@@ -1,4 +1,4 @@
-"""The project's own grouping and read-out: clusters of patches, class tokens of regions."""
+"""Own terms by hand: cell, patch and inside losses, clustered grouping, region read-out."""
 
 import dataclasses
 
@@ -9,10 +9,26 @@ import pytest
 
 from zeroseg_jax import teacher
 from zeroseg_jax.config import ConfigError, from_mapping
+from zeroseg_jax.data.views import grid_windows
 from zeroseg_jax.models.zeroseg import student as students
-from zeroseg_jax.models.zeroseg.grouping import cluster_patches
+from zeroseg_jax.models.zeroseg.own_terms import (
+    cell_loss,
+    cell_weights,
+    cluster_patches,
+    inside_loss,
+    patch_loss,
+)
 
 SETTINGS = {"level": 0.7, "temperature": 0.05, "iterations": 5}
+WINDOWS = grid_windows((1, 2), False)
+
+
+def draw(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def mean_l1(x, y):
+    return jnp.abs(x - y).mean(axis=-1)
 
 
 def blobs(*directions, each=6, noise=0.05):
@@ -102,3 +118,75 @@ def test_patch_term_needs_clustered_grouping():
         from_mapping({"loss": {"patch": 1.0}})
     config = from_mapping({"loss": {"patch": 1.0}, "model": {"head": {"grouping": "clustered"}}})
     assert dataclasses.asdict(config)["loss"]["patch"] == 1.0
+
+
+@pytest.mark.parametrize("side", [4, 14])
+def test_cell_weights_cover_every_patch_once_a_grid(side):
+    weights = cell_weights(side, grid_windows((1, 2, 3), False))
+    assert weights.shape == (14, side * side)
+    for start, count in ((0, 1), (1, 4), (5, 9)):
+        np.testing.assert_allclose(weights[start : start + count].sum(axis=0), 1, rtol=1e-6)
+        np.testing.assert_allclose(
+            weights[start : start + count].sum(axis=1), side * side / count, rtol=1e-5
+        )
+
+
+def test_cell_loss_is_zero_where_the_mixture_is_the_cells_feature():
+    """Two halves, each its own segment: the four cells of a 2 x 2 grid know which they see."""
+    weights = cell_weights(2, WINDOWS)
+    segments = draw(1, 2, 4)
+    assignment = np.array([[[1, 0, 1, 0], [0, 1, 0, 1]]], np.float32)
+    left, right = segments[0]
+    features = np.stack([(left + right) / 2, left, right, left, right])[None]
+    loss = cell_loss(segments, assignment, features, weights, mean_l1)
+    np.testing.assert_allclose(loss, 0, atol=1e-7)
+    moved = cell_loss(segments, assignment[:, ::-1], features, weights, mean_l1)
+    assert moved[0] > 0.1
+
+
+def test_cells_without_visible_patches_are_left_out():
+    weights = cell_weights(2, WINDOWS)
+    segments = np.ones((1, 1, 3), np.float32)
+    assignment = np.array([[[1, 0, 0, 0]]], np.float32)
+    features = np.full((1, 5, 3), 100.0, np.float32)
+    features[:, :2] = 1.0
+    loss = cell_loss(segments, assignment, features, weights, mean_l1)
+    np.testing.assert_allclose(loss, 0, atol=1e-6)
+
+
+def test_cell_weights_sum_to_the_area():
+    area = cell_weights(5, grid_windows((1, 2, 3, 4), True)).sum(axis=1)
+    np.testing.assert_allclose(area[[0, 1, 10, 35]], [25, 25 / 4, 25 / 9, 25 / 16], rtol=1e-6)
+
+
+def test_patches_alone_meet_their_cells():
+    weights = cell_weights(2, WINDOWS)
+    patches = draw(1, 4, 6)
+    features = np.concatenate([patches.mean(1, keepdims=True), patches], axis=1)
+    visible = np.ones((1, 4), np.float32)
+    loss = patch_loss(patches, visible, features, weights, mean_l1)
+    np.testing.assert_allclose(loss, 0, atol=1e-6)
+    visible[0, 3] = 0  # the last cell has no patch left, the whole view has three
+    features[0, 0] = patches[0, :3].mean(0)
+    features[0, 4] += 9
+    loss = patch_loss(patches, visible, features, weights, mean_l1)
+    np.testing.assert_allclose(loss, 0, atol=1e-6)
+
+
+def test_inside_takes_the_view_that_shows_the_segment_whole_and_large():
+    weights = cell_weights(4, WINDOWS)
+    assignment = np.zeros((1, 2, 16), np.float32)
+    assignment[0, 0, [0, 1, 4, 5]] = 1  # the upper left quarter
+    assignment[0, 1] = 1 - assignment[0, 0]  # the rest: in no cell, most of the whole image
+    segments, features = np.zeros((1, 2, 3), np.float32), np.zeros((1, 5, 3), np.float32)
+    features[0, 1] = 1.0
+    features[0, 0] = 3.0
+    features[0, 2:] = 100.0
+    # The quarter: its own cell (1 * 1) and the whole image (1 * 1, it fills a quarter of it).
+    # The rest: the whole image.
+    loss = inside_loss(segments, assignment, features, weights, mean_l1)
+    np.testing.assert_allclose(loss, [(1 + 3 + 3) / 3], rtol=1e-6)
+    empty = np.zeros_like(assignment)
+    empty[0, 0] = 1 / 16
+    loss = inside_loss(segments, empty, features, weights, mean_l1)
+    np.testing.assert_allclose(loss, [0.0])

@@ -2,7 +2,6 @@
 
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from zeroseg_jax.config import LossConfig
 from zeroseg_jax.data.views import grid_windows
@@ -64,40 +63,6 @@ def test_matching_by_hand():
     np.testing.assert_allclose(coverage, [0.5 * (0.75 + (1 + 4 + 0.5) / 3)])
 
 
-@pytest.mark.parametrize("side", [4, 14])
-def test_cell_weights_cover_every_patch_once_a_grid(side):
-    weights = losses.cell_weights(side, grid_windows((1, 2, 3), False))
-    assert weights.shape == (14, side * side)
-    for start, count in ((0, 1), (1, 4), (5, 9)):
-        np.testing.assert_allclose(weights[start : start + count].sum(axis=0), 1, rtol=1e-6)
-        np.testing.assert_allclose(
-            weights[start : start + count].sum(axis=1), side * side / count, rtol=1e-5
-        )
-
-
-def test_cell_loss_is_zero_where_the_mixture_is_the_cells_feature():
-    """Two halves, each its own segment: the four cells of a 2 x 2 grid know which they see."""
-    weights = losses.cell_weights(2, WINDOWS)
-    segments = draw(1, 2, 4)
-    assignment = np.array([[[1, 0, 1, 0], [0, 1, 0, 1]]], np.float32)
-    left, right = segments[0]
-    features = np.stack([(left + right) / 2, left, right, left, right])[None]
-    loss = losses.cell_loss(segments, assignment, features, weights, channels="mean")
-    np.testing.assert_allclose(loss, 0, atol=1e-7)
-    moved = losses.cell_loss(segments, assignment[:, ::-1], features, weights, channels="mean")
-    assert moved[0] > 0.1
-
-
-def test_cells_without_visible_patches_are_left_out():
-    weights = losses.cell_weights(2, WINDOWS)
-    segments = np.ones((1, 1, 3), np.float32)
-    assignment = np.array([[[1, 0, 0, 0]]], np.float32)
-    features = np.full((1, 5, 3), 100.0, np.float32)
-    features[:, :2] = 1.0
-    loss = losses.cell_loss(segments, assignment, features, weights, channels="mean")
-    np.testing.assert_allclose(loss, 0, atol=1e-6)
-
-
 def outputs(seed=0):
     return StudentOutputs(
         pixels=draw(2, 16, 12, seed=seed),
@@ -145,44 +110,6 @@ def test_diagnostics_count():
     _, parts = losses.total_loss(made, jnp.zeros((1, 16, 12)), features, config, windows=WINDOWS)
     assert parts["distinct_matches"][0] == 2
     assert parts["segments_used"][0] == 2
-
-
-def test_cell_weights_sum_to_the_area():
-    area = losses.cell_weights(5, grid_windows((1, 2, 3, 4), True)).sum(axis=1)
-    np.testing.assert_allclose(area[[0, 1, 10, 35]], [25, 25 / 4, 25 / 9, 25 / 16], rtol=1e-6)
-
-
-def test_patches_alone_meet_their_cells():
-    weights = losses.cell_weights(2, WINDOWS)
-    patches = draw(1, 4, 6)
-    features = np.concatenate([patches.mean(1, keepdims=True), patches], axis=1)
-    visible = np.ones((1, 4), np.float32)
-    loss = losses.patch_loss(patches, visible, features, weights, channels="mean")
-    np.testing.assert_allclose(loss, 0, atol=1e-6)
-    visible[0, 3] = 0  # the last cell has no patch left, the whole view has three
-    features[0, 0] = patches[0, :3].mean(0)
-    features[0, 4] += 9
-    loss = losses.patch_loss(patches, visible, features, weights, channels="mean")
-    np.testing.assert_allclose(loss, 0, atol=1e-6)
-
-
-def test_inside_takes_the_view_that_shows_the_segment_whole_and_large():
-    weights = losses.cell_weights(4, WINDOWS)
-    assignment = np.zeros((1, 2, 16), np.float32)
-    assignment[0, 0, [0, 1, 4, 5]] = 1  # the upper left quarter
-    assignment[0, 1] = 1 - assignment[0, 0]  # the rest: in no cell, most of the whole image
-    segments, features = np.zeros((1, 2, 3), np.float32), np.zeros((1, 5, 3), np.float32)
-    features[0, 1] = 1.0
-    features[0, 0] = 3.0
-    features[0, 2:] = 100.0
-    # The quarter: its own cell (1 * 1) and the whole image (1 * 1, it fills a quarter of it).
-    # The rest: the whole image.
-    loss = losses.inside_loss(segments, assignment, features, weights, channels="mean")
-    np.testing.assert_allclose(loss, [(1 + 3 + 3) / 3], rtol=1e-6)
-    empty = np.zeros_like(assignment)
-    empty[0, 0] = 1 / 16
-    loss = losses.inside_loss(segments, empty, features, weights, channels="mean")
-    np.testing.assert_allclose(loss, [0.0])
 
 
 def _outputs(views):

@@ -1,0 +1,247 @@
+"""Terms that are not in the ZeroSeg paper: cell, patch and inside losses, clustered grouping.
+
+Letters: B images, L tokens, P patches, V views, S segments, E teacher width. All of it is own work
+unless a function names a source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from zeroseg_jax.config import HeadConfig
+
+Array = jax.Array
+Distance = Callable[[Array, Array], Array]
+
+_EPS = 1e-6
+_EXCLUDED = -1e9  # score of a segment without a seed
+# Thresholds of inside_loss: share of the segment in the view, share of the view in the segment.
+_WHOLE, _LARGE = 0.8, 0.2
+_LEAST_AREA = 0.25  # visible patches in a cell, below which the cell is left out
+
+
+def unit_length(x: Array) -> Array:
+    """Scale the last axis to length 1; the gradient at 0 is finite."""
+    return x / jnp.sqrt(jnp.square(x).sum(axis=-1, keepdims=True) + _EPS)
+
+
+def cell_weights(side_patches: int, windows: Sequence[tuple[float, ...]]) -> np.ndarray:
+    """Return the share of each patch that lies in each view.
+
+    Args:
+      side_patches: patches along a side of the square image.
+      windows: views as (top, left, bottom, right) in units of the side; see data/views.py.
+
+    Returns:
+      float32 (V, P): overlap area in patches; a row sums to the area of the view.
+    """
+    edges = np.arange(side_patches + 1, dtype=np.float64)
+
+    def overlap(low: float, high: float) -> np.ndarray:
+        ends = np.minimum(edges[1:], high * side_patches)
+        return np.clip(ends - np.maximum(edges[:-1], low * side_patches), 0, None)
+
+    rows = [
+        np.outer(overlap(top, bottom), overlap(left, right)).ravel()
+        for top, left, bottom, right in windows
+    ]
+    return np.stack(rows).astype(np.float32)
+
+
+def list_terms(
+    segments: Array,
+    assignment: Array,
+    patches: Array | None,
+    visible: Array,
+    features: Array,
+    weights: Array,
+    distance: Distance,
+) -> dict[str, Callable[[], Array]]:
+    """Return the own terms of losses.total_loss by their names in config.LossConfig.
+
+    Args:
+      segments: float32 (B, S, E).
+      assignment: float32 (B, S, P), 0 at removed patches.
+      patches: float32 (B, P, E), or None where grouping is learned.
+      visible: float32 (B, P), 1 visible, 0 removed.
+      features: float32 (B, V, E), features of the teacher's views.
+      weights: float32 (V, P), from cell_weights.
+      distance: distance over the last axis of broadcast arrays.
+
+    Returns:
+      Functions without arguments that return float32 (B,).
+    """
+
+    def patch() -> Array:
+        assert patches is not None, "loss.patch needs model.head.grouping='clustered'"
+        return patch_loss(patches, visible, features, weights, distance)
+
+    return {
+        "patch": patch,
+        "cell": lambda: cell_loss(segments, assignment, features, weights, distance),
+        "inside": lambda: inside_loss(segments, assignment, features, weights, distance),
+    }
+
+
+def cell_loss(
+    segments: Array, assignment: Array, features: Array, weights: Array, distance: Distance
+) -> Array:
+    """Return the distance between the mixture of segments in each cell and the cell's feature.
+
+    The mixture at patch p is sum_i A_ip g_i. The prediction of a cell is the mean of the mixture
+    over its visible patches. Cells without a visible patch are left out.
+
+    Args:
+      segments: float32 (B, S, E).
+      assignment: float32 (B, S, P), 0 at removed patches.
+      features: float32 (B, V, E), in the order of `weights`.
+      weights: float32 (V, P), from cell_weights.
+      distance: distance over the last axis of broadcast arrays.
+
+    Returns:
+      float32 (B,), mean over cells.
+    """
+    mixture = jnp.einsum("bsp,bse->bpe", assignment, segments)
+    return patch_loss(mixture, assignment.sum(axis=1), features, weights, distance)
+
+
+def patch_loss(
+    patches: Array, visible: Array, features: Array, weights: Array, distance: Distance
+) -> Array:
+    """Return the distance between the mean visible patch of each cell and the cell's feature.
+
+    Args:
+      patches: float32 (B, P, E).
+      visible: float32 (B, P), 1 visible, 0 removed.
+      features: float32 (B, V, E), in the order of `weights`.
+      weights: float32 (V, P), from cell_weights.
+      distance: distance over the last axis of broadcast arrays.
+
+    Returns:
+      float32 (B,), mean over the cells with a visible patch.
+    """
+    chex.assert_shape(weights, (features.shape[1], patches.shape[1]))
+    share = visible[:, None] * weights
+    area = share.sum(axis=-1, keepdims=True)
+    share = share / jnp.maximum(area, _EPS)
+    predicted = jnp.einsum("bvp,bpe->bve", share, patches)
+    counted = (area[..., 0] > _LEAST_AREA).astype(jnp.float32)
+    apart = distance(predicted, features)
+    return (apart * counted).sum(axis=-1) / jnp.maximum(counted.sum(axis=-1), 1)
+
+
+def inside_loss(
+    segments: Array, assignment: Array, features: Array, weights: Array, distance: Distance
+) -> Array:
+    """Return the distance between each segment and the views that show it whole and large.
+
+    The weight of a pair of segment and view is the product of two ramps. The first rises with the
+    share of the segment inside the view, from 0 at _WHOLE to 1. The second rises with the share
+    of the view that the segment covers, from 0 to 1 at _LARGE. Matching (the paper) selects a view
+    by similarity of features; this term selects it by position.
+
+    Args:
+      segments: float32 (B, S, E).
+      assignment: float32 (B, S, P), 0 at removed patches.
+      features: float32 (B, V, E), in the order of `weights`.
+      weights: float32 (V, P), from cell_weights.
+      distance: distance over the last axis of broadcast arrays.
+
+    Returns:
+      float32 (B,), weighted mean over pairs; 0 without pairs of positive weight.
+    """
+    chex.assert_shape(weights, (features.shape[1], assignment.shape[2]))
+    both = jnp.einsum("bsp,vp->bsv", assignment, weights)
+    area = assignment.sum(axis=2, keepdims=True)
+    view = jnp.einsum("bsp,vp->bv", assignment, weights)[:, None]
+    whole = (both / jnp.maximum(area, _EPS) - _WHOLE) / (1 - _WHOLE)
+    large = both / jnp.maximum(view, _EPS) / _LARGE
+    pairs = jnp.clip(whole, 0, 1) * jnp.clip(large, 0, 1) * (area > 1)
+    pairs = jax.lax.stop_gradient(pairs)
+    apart = distance(segments[:, :, None], features[:, None])
+    return (pairs * apart).sum(axis=(1, 2)) / jnp.maximum(pairs.sum(axis=(1, 2)), _EPS)
+
+
+def assign_clusters(features: Array, appearance: Array | None, config: HeadConfig) -> Array:
+    """Cluster the patches of each image.
+
+    Args:
+      features: float32 (B, L, E), centred.
+      appearance: (B, L, D), features of an earlier block, used beside `features` at test time;
+        None in training.
+      config: number of segments and settings of the clustering.
+
+    Returns:
+      float32 (B, S, L): sums to 1 over S; 0 in segments without a seed.
+    """
+    cues, level = jax.lax.stop_gradient(features), config.cluster_level
+    if appearance is not None:
+        # Centred per image, because only differences within the image matter.
+        look = appearance - appearance.mean(axis=1, keepdims=True)
+        look = config.cluster_appearance * unit_length(look.astype(jnp.float32))
+        cues = jnp.concatenate([unit_length(cues), look], axis=-1)
+        level = 1.0
+    return cluster_patches(
+        cues,
+        config.segment_tokens[-1],
+        level=level,
+        temperature=config.cluster_temperature,
+        iterations=config.cluster_iterations,
+    )
+
+
+def average_clusters(assignment: Array, tokens: Array) -> Array:
+    """Return the mean token of each cluster: (B, S, L) and (B, L, D) to (B, S, D)."""
+    share = assignment / (assignment.sum(axis=2, keepdims=True) + _EPS)
+    return jnp.einsum("bsl,bld->bsd", share.astype(tokens.dtype), tokens)
+
+
+def cluster_patches(
+    features: Array, segments: int, *, level: float, temperature: float, iterations: int
+) -> Array:
+    """Cluster the patches of each image by soft spherical k-means.
+
+    The first seed is the patch with the largest cosine to the mean of all patches. Each further
+    seed is the patch with the smallest cosine to its nearest seed, as long as that cosine is below
+    `level`. An image may use fewer segments than `segments`. Nothing is learned here.
+
+    Args:
+      features: float32 (B, L, E), centred.
+      segments: S, maximum number of clusters.
+      level: cosine in [-1, 1], above which no further seed is taken.
+      temperature: divisor of the cosines in the softmax over segments.
+      iterations: number of k-means updates.
+
+    Returns:
+      float32 (B, S, L): sums to 1 over S; 0 in segments without a seed.
+
+    Source: own; seeding as in farthest-point sampling (Gonzalez, 1985).
+    """
+    unit = unit_length(features)
+    cosines = jnp.einsum("ble,bme->blm", unit, unit)
+    rows = jnp.arange(len(features))
+
+    def add_seed(carry: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], tuple]:
+        nearest, candidate = carry
+        fresh = (nearest[rows, candidate] < level).astype(jnp.float32)
+        nearest = jnp.maximum(nearest, cosines[rows, candidate])
+        return (nearest, nearest.argmin(axis=1)), (unit[rows, candidate], fresh)
+
+    first = jnp.einsum("ble,be->bl", unit, unit.mean(axis=1)).argmax(axis=1)
+    nothing = jnp.full(unit.shape[:2], -2.0)
+    _, (centres, used) = jax.lax.scan(add_seed, (nothing, first), length=segments)
+    centres, used = centres.swapaxes(0, 1), used.swapaxes(0, 1)[..., None]
+
+    def assign(centres: Array) -> Array:
+        scores = jnp.einsum("bse,ble->bsl", centres, unit) / temperature
+        return jax.nn.softmax(jnp.where(used > 0, scores, _EXCLUDED), axis=1)
+
+    def update(_: int, centres: Array) -> Array:
+        return unit_length(jnp.einsum("bsl,ble->bse", assign(centres), unit))
+
+    return assign(jax.lax.fori_loop(0, iterations, update, centres)) * used
