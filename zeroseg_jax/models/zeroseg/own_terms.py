@@ -31,7 +31,7 @@ def unit_length(x: Array) -> Array:
 
 
 def cell_weights(side_patches: int, windows: Sequence[tuple[float, ...]]) -> np.ndarray:
-    """Return the share of each patch that lies in each view.
+    """Return the share of each patch inside each view.
 
     Args:
       side_patches: patches along a side of the square image.
