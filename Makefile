@@ -50,7 +50,7 @@ lint: setup-dev
 test-slow: setup-dev
 	@PYTHON=$(BIN)/python .ci/slow
 
-PRETRAIN := $(BIN)/python -m zeroseg_jax.teacher.playground.clip
+PRETRAIN := $(BIN)/python -m zeroseg_jax pretrain_clip
 LATER := --rate=1e-3 --easy_share=0
 
 # How the shipped CLIP (hours on two cores) and the shipped student (minutes) were made.

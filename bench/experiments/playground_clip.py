@@ -15,7 +15,7 @@ from zeroseg_jax import teacher
 from zeroseg_jax.commands import flags
 from zeroseg_jax.teacher.checkpoints.config import read_config
 from zeroseg_jax.teacher.checkpoints.tensors import read_params
-from zeroseg_jax.teacher.playground import zero_shot as probe
+from zeroseg_jax.teacher.playground.zero_shot import measure_accuracy
 from zeroseg_jax.teacher.tokenizer import load_tokenizer
 from zeroseg_jax.training.metrics import describe_machine
 
@@ -36,13 +36,13 @@ def main(arguments: list[str]) -> None:
     encode = load_tokenizer(directory, config)
     params = read_params(directory, config)
     scores, held_out = (
-        probe.zero_shot(params, config, encode, count=FLAGS.count, held_out=which)
+        measure_accuracy(params, config, encode, count=FLAGS.count, held_out=which)
         for which in (False, True)
     )
     # How wide a view may be, in diameters of the thing at its centre.
     by_width = {
         str(width): [
-            probe.zero_shot(
+            measure_accuracy(
                 params, config, encode, count=FLAGS.count // 4, held_out=which, width=width
             )["shape"]
             for which in (False, True)

@@ -39,7 +39,7 @@ from zeroseg_jax.data.playground.scenes import build_scene, render
 from zeroseg_jax.data.views import list_windows
 from zeroseg_jax.teacher import encode_bank as encoding
 from zeroseg_jax.teacher.checkpoints.config import read_config
-from zeroseg_jax.teacher.checkpoints.names import build_slots
+from zeroseg_jax.teacher.checkpoints.names import list_tensors
 from zeroseg_jax.teacher.encode_bank import prepare_bank
 from zeroseg_jax.teacher.views import build_encoder
 from zeroseg_jax.training.metrics import describe_machine
@@ -103,9 +103,10 @@ def write_checkpoint(folder: Path, name: str) -> Path:
     (directory / "config.json").write_text(json.dumps(settings))
     rng = np.random.default_rng(0)
     tensors = {}
-    for slot in build_slots(read_config(directory)).values():
-        values = rng.standard_normal(slot.shape, np.float32) * 0.03
-        tensors[slot.name] = values + 1 if "norm" in slot.name and "weight" in slot.name else values
+    for tensor in list_tensors(read_config(directory)).values():
+        values = rng.standard_normal(tensor.shape, np.float32) * 0.03
+        scale = "norm" in tensor.name and "weight" in tensor.name
+        tensors[tensor.name] = values + 1 if scale else values
     save_file(tensors, directory / "model.safetensors")
     return directory
 

@@ -121,7 +121,7 @@ def test_tokenizers_that_do_not_fit(tmp_path):
     with pytest.raises(teacher.CheckpointError, match="spiece.model or tokenizer.json is missing"):
         load_tokenizer(tmp_path, config("siglip", 40))
     for broken, reason in (
-        ("{", "not valid JSON"), ("[]", "holds a list"), ("{}", "no model with a vocabulary"),
+        ("{", "not valid JSON"), ("[]", "holds a JSON list"), ("{}", "no model with a vocabulary"),
         ('{"model": {"vocab": 3}}', "no model with a vocabulary"),
     ):  # fmt: skip
         (tmp_path / "tokenizer.json").write_text(broken)

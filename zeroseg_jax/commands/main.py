@@ -58,6 +58,14 @@ VERBS: dict[str, tuple[str, str]] = {
         "prepare, train and score a student on the Playground",
         "zeroseg demo --workdir=runs/demo",
     ),
+    "convert_teacher": (
+        "convert a CLIP from torch files to safetensors",
+        "zeroseg convert_teacher ViT-B-32.pt --output=clips/openai-b32",
+    ),
+    "pretrain_clip": (
+        "train the Playground's CLIP (for maintainers)",
+        "zeroseg pretrain_clip --output=runs/clip",
+    ),
     "completion": (
         "print shell completion for bash or zsh",
         "zeroseg completion bash > ~/.local/share/bash-completion/completions/zeroseg",

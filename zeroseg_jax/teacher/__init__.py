@@ -1,4 +1,4 @@
-"""What is frozen: a CLIP read from disk, its words, its views and its dense read-outs."""
+"""The frozen teacher: CLIP towers, class embeddings, dense read-outs, the bank and its regions."""
 
 from zeroseg_jax.teacher.checkpoints.config import CheckpointError
 from zeroseg_jax.teacher.load import Teacher, load

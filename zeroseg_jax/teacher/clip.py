@@ -1,8 +1,8 @@
-"""A frozen CLIP or SigLIP in Flax: vision and text towers.
+"""Vision and text towers of CLIP and SigLIP in Flax.
 
-Sources: Radford et al., 2021 (`clip`); Zhai et al., 2023, and Tschannen et al., 2025 (`siglip`:
-no class token, an attention-pooling head in place of the projection, a text tower that looks
-both ways and is read at its last place).
+Sources: Radford et al., 2021 (`clip`); Zhai et al., 2023, and Tschannen et al., 2025 (`siglip`).
+SigLIP has no class token, an attention-pooling head in place of the projection, and a
+bidirectional text tower pooled at the last token.
 
 Letters: B images, P patches, D width, E projected width, T text tokens.
 """
@@ -30,7 +30,7 @@ Array = jax.Array
 
 @dataclasses.dataclass(frozen=True)
 class TowerConfig:
-    """One transformer tower, in the words of Hugging Face's config.json."""
+    """Settings of one transformer tower."""
 
     width: int
     depth: int
@@ -42,7 +42,7 @@ class TowerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ClipConfig:
-    """Both towers. `text` is None where a checkpoint holds only the vision tower."""
+    """Settings of both towers; `text` is None for a checkpoint of the vision tower alone."""
 
     vision: TowerConfig
     text: TowerConfig | None
@@ -56,7 +56,7 @@ class ClipConfig:
 
 
 class PoolingHead(nn.Module):
-    """SigLIP's: a learned probe attends to the tokens, then a residual MLP."""
+    """SigLIP's attention pooling: a learned probe attends to the tokens, then a residual MLP."""
 
     tower: TowerConfig
     dtype: Any = jnp.float32
@@ -78,7 +78,7 @@ class VisionTower(nn.Module):
     config: ClipConfig
     dtype: Any = jnp.float32
 
-    def setup(self):
+    def setup(self) -> None:
         tower = self.config.vision
         side = self.config.image_px // self.config.patch_px
         normal = nn.initializers.normal(tower.width**-0.5)
@@ -99,19 +99,19 @@ class VisionTower(nn.Module):
 
     @property
     def first_patch(self) -> int:
-        """Return where the patches begin among the tokens: behind the class token, if any."""
+        """Index of the first patch token: 1 with a class token, else 0."""
         return 0 if self.config.family == "siglip" else 1
 
     def tokens(self, pixels: Array, depth: int | None = None) -> Array:
-        """Run the first `depth` blocks (all by default) without the final norm.
+        """Return tokens after the first `depth` blocks, before the final norm.
 
         Args:
-          pixels: float (B, Hpx, Wpx, 3), normalised; what does not fill a patch at the right and
-            the bottom is cut off, as a convolution does (SigLIP's 384 px in patches of 14).
-          depth: number of blocks.
+          pixels: normalised pixels, float (B, Hpx, Wpx, 3). Right and bottom pixels that do not
+            fill a patch are cut off, as by a convolution (SigLIP's 384 px in patches of 14).
+          depth: number of blocks; None for all.
 
         Returns:
-          (B, 1 + P, D), the class token first; (B, P, D) in SigLIP.
+          Tokens (B, 1 + P, D), the class token first; (B, P, D) in SigLIP.
         """
         b, height, width, _ = pixels.shape
         side = self.config.patch_px
@@ -127,10 +127,10 @@ class VisionTower(nn.Module):
         return x
 
     def project(self, tokens: Array) -> Array:
-        """Embed tokens each by itself, (B, L, D) to (B, L, E).
+        """Embed each token separately, (B, L, D) to (B, L, E).
 
-        The final norm and the projection; in SigLIP the pooling head shown one token at a
-        time, so that its attention has nothing to choose.
+        Applies the final norm and the projection. SigLIP has a pooling head in place of the
+        projection; it is applied to one token at a time.
         """
         normed = self.post_norm(tokens)
         if self.config.family == "clip":
@@ -147,13 +147,15 @@ class VisionTower(nn.Module):
 
 
 class TextTower(nn.Module):
-    """The text encoder. CLIP's is causal and read at the end token."""
+    """The text encoder. CLIP's is causal and pooled at the end token, SigLIP's at the last."""
 
     config: ClipConfig
     dtype: Any = jnp.float32
 
-    def setup(self):
+    def setup(self) -> None:
         tower = self.config.text
+        if tower is None:
+            raise ValueError("config: the text tower is missing; give a config with both towers.")
         self.token_embedding = nn.Embed(
             self.config.vocabulary, tower.width, embedding_init=nn.initializers.normal(0.02)
         )
@@ -168,7 +170,7 @@ class TextTower(nn.Module):
         self.projection = nn.Dense(self.config.embed_dim, use_bias=siglip, dtype=self.dtype)
 
     def tokens(self, ids: Array, depth: int | None = None) -> Array:
-        """Run the first `depth` blocks on ids int (B, T): (B, T, D), no final norm."""
+        """Return tokens (B, T, D) of ids int (B, T) after `depth` blocks, before the final norm."""
         length = ids.shape[1]
         x = (self.token_embedding(ids) + self.positions[:length]).astype(self.dtype)
         causal = None
@@ -179,11 +181,11 @@ class TextTower(nn.Module):
         return x
 
     def __call__(self, ids: Array) -> Array:
-        """Encode token ids int32 (B, T), padded behind the end token, to (B, E)."""
+        """Encode token ids int32 (B, T), padded after the end token, to (B, E)."""
         x = self.final_norm(self.tokens(ids))
         if self.config.family == "siglip":
             return self.projection(x[:, -1])
-        # OpenAI's exports carry end token 2 by mistake and mean the highest id.
+        # Configs of OpenAI's models say end token 2 by mistake; it is the highest id.
         ends = ids if self.config.end_token == 2 else ids == self.config.end_token
         last = jnp.argmax(ends, axis=1)
         return self.projection(jnp.take_along_axis(x, last[:, None, None], axis=1)[:, 0])

@@ -1,4 +1,4 @@
-"""A frozen CLIP or SigLIP read from a directory, ready to encode images and words."""
+"""The teacher: a frozen CLIP or SigLIP loaded from a directory, to encode images and texts."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import numpy as np
 from zeroseg_jax.teacher.checkpoints.config import (
     OPEN_CLIP,
     CheckpointError,
-    find_layout,
+    find_config_file,
     read_config,
     read_object,
 )
 from zeroseg_jax.teacher.checkpoints.tensors import read_params, weight_files
 from zeroseg_jax.teacher.clip import ClipConfig, TextTower, VisionTower
 from zeroseg_jax.teacher.readouts import read_out
-from zeroseg_jax.teacher.tokenizer import load_tokenizer
+from zeroseg_jax.teacher.tokenizer import Encode, load_tokenizer
 
 SHIPPED = Path(__file__).parent.parent / "assets" / "clip"
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -35,15 +35,16 @@ class Teacher:
     """A frozen CLIP or SigLIP.
 
     Attributes:
-      image_px, patch_px: side of the square input and of a patch.
-      embed_dim: E, width of the projected features.
+      directory: directory of the checkpoint.
+      config: settings of both towers.
+      image_px, patch_px: sides of the square input and of a patch.
+      embed_dim: width E of the projected features.
       mean, std: normalisation of RGB in [0, 1].
       logit_scale: exp of the learned scale.
-      logit_bias: added to scaled cosines before SigLIP's sigmoid; 0 for CLIP, which has none.
-      dtype: of the vision tower's matrix products; words are always read in float32.
+      logit_bias: learned bias of SigLIP's scaled cosines; 0 for CLIP, which has none.
+      dtype: dtype of the vision tower's matrix products; the text tower runs in float32.
       digest: sha256 over the config and the weight files.
-      config: sizes of both towers.
-      vision_params: parameters of the vision tower.
+      vision_params, text_params: parameters of the towers; None for a missing text tower.
     """
 
     def __init__(
@@ -69,18 +70,21 @@ class Teacher:
     def digest(self) -> str:
         """sha256 hex digest over the config and the weight files."""
         digest = hashlib.sha256()
-        for path in (self.directory / find_layout(self.directory), *weight_files(self.directory)):
+        for path in (
+            self.directory / find_config_file(self.directory),
+            *weight_files(self.directory),
+        ):
             with open(path, "rb") as file:
                 while chunk := file.read(1 << 20):
                     digest.update(chunk)
         return digest.hexdigest()
 
     @functools.cached_property
-    def _tokenize(self):
+    def _tokenize(self) -> Encode:
         if self.config.text is None:
             raise CheckpointError(
-                f"{self.directory}: this checkpoint has no text tower, so it cannot read words; "
-                "give a directory with both towers."
+                f"{self.directory}: the checkpoint has no text tower for class names; give a "
+                "directory with both towers."
             )
         return load_tokenizer(self.directory, self.config)
 
@@ -92,13 +96,13 @@ class Teacher:
         """Encode texts to float32 (C, E), projected.
 
         Raises:
-          CheckpointError: the directory has no text tower or no tokenizer files.
+          CheckpointError: the text tower or the tokenizer files are missing.
         """
         ids = self._tokenize(list(texts))
         rows = []
         for start in range(0, len(ids), _TEXT_BATCH):
             part = ids[start : start + _TEXT_BATCH]
-            # One padded shape, so that any number of words compiles once.
+            # Padding to one shape avoids a compilation for each number of texts.
             padded = np.concatenate([part, np.repeat(part[-1:], _TEXT_BATCH - len(part), axis=0)])
             out = self._encode_ids({"params": self.text_params}, padded)
             rows.append(np.asarray(out)[: len(part)])
@@ -110,18 +114,18 @@ class Teacher:
 
 
 def load(directory: str | Path, dtype: Any = None) -> Teacher:
-    """Load a frozen CLIP or SigLIP from a directory in Hugging Face's or OpenCLIP's layout.
+    """Load a frozen CLIP or SigLIP from a directory in Hugging Face's or OpenCLIP's format.
 
     Args:
-      directory: holds config.json and model.safetensors (or shards with their index), or
-        open_clip_config.json and open_clip_model.safetensors, and the tokenizer files if words
-        are to be read; "playground" means the small CLIP that ships with the package. See
+      directory: directory with config.json and model.safetensors (or shards with their index), or
+        with open_clip_config.json and open_clip_model.safetensors, and with the tokenizer files
+        for class names. "playground" is the small CLIP that ships with the package. See
         docs/teachers.md.
-      dtype: of the vision tower's matrix products; None: bfloat16 where jax runs on an
-        accelerator, float32 on a CPU.
+      dtype: dtype of the vision tower's matrix products; None for bfloat16 on an accelerator and
+        float32 on a CPU.
 
     Raises:
-      CheckpointError: what is missing or wrong there, in one sentence.
+      CheckpointError: a file is missing, damaged or not supported.
     """
     path = SHIPPED if str(directory) == "playground" else Path(directory)
     config = read_config(path)
@@ -134,9 +138,9 @@ def _scalar(value: Any) -> float:
     return np.asarray(value).item()
 
 
-def _at_full_precision(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    # An accelerator's default for float32 matrices has a mantissa of 8 or 11 bits.
-    def precise(*args):
+def _at_full_precision(function: Callable[..., Any]) -> Callable[..., Any]:
+    # An accelerator multiplies float32 matrices with a mantissa of 8 or 11 bits by default.
+    def precise(*args: Any) -> Any:
         with jax.default_matmul_precision("highest"):
             return function(*args)
 
@@ -158,11 +162,11 @@ def _read_normalisation(
         raw = read_object(path)
         raw = raw.get("preprocess_cfg", raw)
         if not isinstance(raw, dict):
-            raise CheckpointError(f"{path}: preprocess_cfg is {raw!r}, not a group of settings.")
+            raise CheckpointError(f"{path}: preprocess_cfg is {raw!r}; it must be an object.")
         found = [raw.get(field, usual) for field, usual in zip(fields, (mean, std), strict=True)]
         for field, values in zip(fields, found, strict=True):
             if not _is_colour(values) or (field.endswith("std") and min(values) <= 0):
-                raise CheckpointError(f"{path}: {field} is {values!r}, not three numbers.")
+                raise CheckpointError(f"{path}: {field} is {values!r}; give three numbers.")
         return tuple(found[0]), tuple(found[1])
     return mean, std
 

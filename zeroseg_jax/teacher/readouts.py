@@ -1,18 +1,18 @@
-"""Dense read-outs of a tower's last block: one embedding per patch instead of one per image.
+"""Dense read-outs of the vision tower: an embedding of each patch from the last block.
 
-With q, k and v the last attention's queries, keys and values, and n(.) its softmax over patches
-of scaled products, head by head:
+q, k and v are the queries, keys and values of the last attention. n(.) is its softmax over
+patches of scaled products, for each head:
 
-| name | attention | kept of the block | source |
+| name | attention | part of the block | source |
 |---|---|---|---|
-| raw | n(q k) | all | the tower as it is |
+| raw | n(q k) | all | the unchanged tower |
 | maskclip | the identity | all | Zhou et al., ECCV 2022, 3.2 |
 | sclip | n(q q) + n(k k) | all | Wang et al., ECCV 2024, 3.2 |
-| clearclip | n(q q) | attention alone: no residual, no MLP | Lan et al., ECCV 2024, 3.3 |
-| naclip | n(k k + gaussian around the patch) | attention alone | Hajimiri et al., WACV 2025, 3.2 |
+| clearclip | n(q q) | attention without residual and MLP | Lan et al., ECCV 2024, 3.3 |
+| naclip | n(k k + gaussian around the patch) | the same | Hajimiri et al., WACV 2025, 3.2 |
 
-The class token, where there is one, is attended to as in the tower; under naclip the gaussian
-between it and any patch is 0.
+CLIP's class token is attended to as in the tower; in naclip the gaussian between it and any patch
+is 0.
 """
 
 from __future__ import annotations
@@ -28,36 +28,36 @@ from zeroseg_jax.teacher.clip import VisionTower
 
 Array = jax.Array
 READOUTS = ("raw", "maskclip", "sclip", "clearclip", "naclip")
-_GAUSSIAN_STD_PATCHES = 5.0  # of naclip's window, the authors' value
+_GAUSSIAN_STD_PATCHES = 5.0  # standard deviation in naclip, the authors' value
 
 
 def read_out(tower: VisionTower, params: dict[str, Any], pixels: Array, readout: str) -> Array:
     """Embed every patch.
 
     Args:
-      tower: the vision tower.
-      params: its parameters.
-      pixels: float (B, Hpx, Wpx, 3), normalised, sides multiples of the patch.
-      readout: one of READOUTS.
+      tower: vision tower.
+      params: parameters of the tower.
+      pixels: normalised pixels, float (B, Hpx, Wpx, 3), height and width multiples of the patch.
+      readout: name in READOUTS.
 
     Returns:
       float (B, h, w, E), projected (in SigLIP: pooled one by one), not normalised.
 
     Raises:
-      ValueError: an unknown read-out.
+      ValueError: the read-out is unknown.
     """
     if readout not in READOUTS:
         raise ValueError(f"readout: {readout!r} is not one of {', '.join(READOUTS)}.")
-    variables = {"params": params}
+    bound = tower.bind({"params": params})
     depth = tower.config.vision.depth
     b, height, width, _ = pixels.shape
     grid = (height // tower.config.patch_px, width // tower.config.patch_px)
     if readout == "raw":
-        tokens = tower.apply(variables, pixels, method="tokens")
+        tokens = bound.tokens(pixels)
     else:
-        before = tower.apply(variables, pixels, depth - 1, method="tokens")
+        before = bound.tokens(pixels, depth - 1)
         tokens = _last_block(tower, params[f"blocks_{depth - 1}"], before, readout, grid)
-    patches = tower.apply(variables, tokens[:, tower.first_patch :], method="project")
+    patches = bound.project(tokens[:, tower.first_patch :])
     return patches.reshape(b, *grid, -1)
 
 
@@ -66,10 +66,10 @@ def _last_block(
 ) -> Array:
     part = tower.config.vision
     dense, norm = nn.Dense(part.width, dtype=tower.dtype), LayerNorm(part.eps)
-    normed = norm.apply({"params": block["norm1"]}, tokens)
+    normed = norm.bind({"params": block["norm1"]})(tokens)
 
     def project(name: str, x: Array) -> Array:
-        return dense.apply({"params": block["attention"][name]}, x)
+        return dense.bind({"params": block["attention"][name]})(x)
 
     value = project("value", normed)
     if readout == "maskclip":
@@ -89,8 +89,8 @@ def _last_block(
         return attended
     tokens = tokens + attended
     mlp = Mlp(part.mlp_width, part.width, part.activation, tower.dtype)
-    after = norm.apply({"params": block["norm2"]}, tokens)
-    return tokens + mlp.apply({"params": block["mlp"]}, after)
+    after = norm.bind({"params": block["norm2"]})(tokens)
+    return tokens + mlp.bind({"params": block["mlp"]})(after)
 
 
 def _gaussian(h: int, w: int) -> Array:

@@ -183,9 +183,8 @@ class _Worker:
     def _dense(self, squares: np.ndarray) -> np.ndarray:
         missing = _BATCH - len(squares)  # one compiled shape
         padded = np.concatenate([squares, np.repeat(squares[-1:], missing, axis=0)])
-        pixels = (padded.astype(np.float32) / 255 - np.float32(self.clip.mean)) / np.float32(
-            self.clip.std
-        )
+        mean, std = np.array(self.clip.mean, np.float32), np.array(self.clip.std, np.float32)
+        pixels = (padded.astype(np.float32) / 255 - mean) / std
         tokens = self.clip.dense(pixels, self.settings.readout)
         return np.asarray(tokens, np.float32)[: len(squares)]
 

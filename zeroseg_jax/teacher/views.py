@@ -1,9 +1,10 @@
-"""Grid views of images to a bank of teacher features (ZeroSeg, section 3.2)."""
+"""Encoding of batches of grid views with the teacher (ZeroSeg, section 3.2)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,16 +14,18 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from zeroseg_jax.teacher.clip import VisionTower
 from zeroseg_jax.teacher.load import Teacher
 
-EncodeViews = Callable[[np.ndarray], jax.Array]
+Array = jax.Array
+EncodeViews = Callable[[np.ndarray], Array]
 
 
 def build_encoder(teacher: Teacher, devices: Sequence[jax.Device] | None = None) -> EncodeViews:
-    """Build what encodes every view of a batch in one forward pass, across devices.
+    """Build a function that encodes all views of a batch in one forward pass on all devices.
 
     Args:
-      teacher: the frozen CLIP.
-      devices: of this host; None for its first. Views are split among as many of them as
-        divide their number; each holds the parameters.
+      teacher: teacher that encodes the views.
+      devices: devices of this host; None for the first one. Parameters are replicated. Views are
+        split over the largest number of devices that divides both their number and that of the
+        devices.
 
     Returns:
       A function from views uint8 (B, V, px, px, 3), px the teacher's input side, to float32
@@ -30,13 +33,14 @@ def build_encoder(teacher: Teacher, devices: Sequence[jax.Device] | None = None)
     """
     devices = list(devices or jax.local_devices()[:1])
     tower = VisionTower(teacher.config, teacher.dtype)
-    mean, std = np.float32(teacher.mean), np.float32(teacher.std)
+    mean, std = np.array(teacher.mean, np.float32), np.array(teacher.std, np.float32)
     placed: dict[int, tuple[NamedSharding, dict]] = {}
 
-    # Bytes go to the device and become floats there: a quarter of the traffic.
+    # Pixels are transferred as bytes and normalised on the device: a quarter of the traffic.
     @jax.jit
-    def encode(params, views):
-        features = tower.apply({"params": params}, (views.astype(jnp.float32) / 255 - mean) / std)
+    def encode(params: dict[str, Any], views: Array) -> Array:
+        bound = tower.bind({"params": params})
+        features = bound((views.astype(jnp.float32) / 255 - mean) / std)
         return features.astype(jnp.float32)
 
     def place(count: int) -> tuple[NamedSharding, dict]:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import TypeVar
 
 import numpy as np
 
+Choice = TypeVar("Choice")
 SHAPES = (
     "circle", "square", "triangle", "star", "ring", "cross",
     "heart", "moon", "arrow", "flower", "pill", "hourglass",
@@ -114,9 +116,9 @@ def build_scene(seed: int, index: int, *, held_out: bool = False) -> Scene:
     )
 
 
-def pick(rng: np.random.Generator, words: tuple[str, ...]) -> str:
-    """Choose one of `words`; much cheaper than rng.choice."""
-    return words[int(rng.integers(len(words)))]
+def pick(rng: np.random.Generator, choices: tuple[Choice, ...]) -> Choice:
+    """Choose one of `choices`; much cheaper than rng.choice."""
+    return choices[int(rng.integers(len(choices)))]
 
 
 def pick_fill(rng: np.random.Generator) -> str:

@@ -1,16 +1,16 @@
-"""A teacher's settings on disk: config.json of CLIP and SigLIP, or open_clip_config.json.
+"""Teacher settings from config.json of CLIP and SigLIP, or from open_clip_config.json.
 
-Fields and their defaults are those of Hugging Face's CLIPConfig and SiglipConfig, and of
-OpenCLIP's model_cfg.
+Fields and defaults are those of Hugging Face's CLIPConfig and SiglipConfig, and of OpenCLIP's
+model_cfg.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
+from zeroseg_jax.data import files
 from zeroseg_jax.teacher.clip import ClipConfig, TowerConfig
 
 HUGGING_FACE, OPEN_CLIP = "config.json", "open_clip_config.json"
@@ -21,20 +21,19 @@ class CheckpointError(ValueError):
     """A teacher directory that cannot be read; the message is one sentence."""
 
 
-def find_layout(directory: Path) -> str:
-    """Return the name of the config file there, which tells the layout.
+def find_config_file(directory: Path) -> str:
+    """Return the name of the config file, HUGGING_FACE or OPEN_CLIP.
 
-    Where both layouts lie side by side, as in many published directories, it is the one whose
-    weights are there too.
+    Many published directories hold both; then it is the one whose weights are there too.
 
     Raises:
-      CheckpointError: there is none.
+      CheckpointError: there is no config file.
     """
     found = [name for name in WEIGHTS if (directory / name).is_file()]
     if not found:
         raise CheckpointError(
             f"{directory}: no config.json or open_clip_config.json there; give a directory in "
-            "Hugging Face's layout or OpenCLIP's."
+            "Hugging Face's or OpenCLIP's format."
         )
     for name in found:
         weights = directory / WEIGHTS[name]
@@ -43,22 +42,22 @@ def find_layout(directory: Path) -> str:
     return found[0]
 
 
-def read_config(directory: Path, layout: str | None = None) -> ClipConfig:
-    """Read the sizes of both towers, or of one where only the vision tower was exported.
+def read_config(directory: Path, config_file: str | None = None) -> ClipConfig:
+    """Read the settings of both towers, or of a vision tower that was exported alone.
 
     Args:
-      directory: of the checkpoint.
-      layout: HUGGING_FACE or OPEN_CLIP; None for what find_layout says.
+      directory: directory of the checkpoint.
+      config_file: HUGGING_FACE or OPEN_CLIP; None for the one that find_config_file returns.
 
     Raises:
-      CheckpointError: no config, not JSON, another model type, a field that is missing, of
-        another type or not supported.
+      CheckpointError: the config is missing or not JSON, or a field is missing, of another type
+        or not supported.
     """
-    layout = layout or find_layout(directory)
-    path = directory / layout
+    config_file = config_file or find_config_file(directory)
+    path = directory / config_file
     raw = read_object(path)
     try:
-        config = _from_open_clip(raw) if layout == OPEN_CLIP else _from_hugging_face(raw)
+        config = _from_open_clip(raw) if config_file == OPEN_CLIP else _from_hugging_face(raw)
         _check_numbers(config)
     except KeyError as error:
         raise CheckpointError(f"{path}: the field {error.args[0]!r} is missing.") from error
@@ -71,25 +70,23 @@ def read_object(path: Path) -> dict[str, Any]:
     """Read a file that holds one JSON object.
 
     Raises:
-      CheckpointError: not JSON, or not an object.
+      CheckpointError: the file is not JSON, or not an object.
     """
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not valid JSON ({error}); fetch the file again.") from error
-    if not isinstance(raw, dict):
-        raise CheckpointError(f"{path}: holds a {type(raw).__name__}, not settings.")
-    return raw
+        return files.read_json(path, remedy="fetch the file again")
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def _group(raw: dict[str, Any], name: str) -> dict[str, Any]:
     part = raw.get(name)
     if part is not None and not isinstance(part, dict):
-        raise CheckpointError(f"{name} is {part!r}, not a group of settings.")
+        raise CheckpointError(f"{name} is {part!r}; it must be an object.")
     return part or {}
 
 
-# What Hugging Face's config classes assume for fields that a config.json leaves out.
+# Defaults of Hugging Face's config classes, for fields that a config.json leaves out. A new family
+# needs an entry here and in _MODEL_TYPES.
 _TOWER = {
     "hidden_size": 768,
     "intermediate_size": 3072,
@@ -129,32 +126,29 @@ _DEFAULTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # vision, text
         },
     ),
 }
-_MODEL_TYPES = ("clip", "clip_vision_model", "siglip", "siglip_vision_model")
+# model_type -> family, and whether the text tower is there.
+_MODEL_TYPES = {
+    "clip": ("clip", True),
+    "clip_vision_model": ("clip", False),
+    "siglip": ("siglip", True),
+    "siglip_vision_model": ("siglip", False),
+}
 _ACTIVATIONS = {"gelu": "gelu", "quick_gelu": "quick_gelu", "gelu_pytorch_tanh": "gelu_tanh"}
 
 
 def _from_hugging_face(raw: dict[str, Any]) -> ClipConfig:
     kind = raw.get("model_type")
-    if kind not in _MODEL_TYPES:
-        # Of SigLIP 2 the models of fixed size say "siglip".
-        hint = " NaFlex is not read; take a SigLIP 2 of fixed size." if kind == "siglip2" else ""
+    if not isinstance(kind, str) or kind not in _MODEL_TYPES:
+        # SigLIP 2 models of fixed size have model_type "siglip".
+        hint = "; use a SigLIP 2 of fixed size, not NaFlex" if kind == "siglip2" else ""
         raise CheckpointError(
-            f"model_type is {kind!r}, but only {', '.join(_MODEL_TYPES)} are read.{hint}"
+            f"model_type is {kind!r}, not one of {', '.join(_MODEL_TYPES)}{hint}."
         )
-    family = kind.split("_")[0]
-    both = kind == family
+    family, both = _MODEL_TYPES[kind]
     vision = _merge(raw, "vision_config", family) if both else {**_DEFAULTS[family][0], **raw}
     text = _merge(raw, "text_config", family) if both else None
     if family == "siglip":
-        # Pooling gives the vision tower's own width; the text tower projects to it.
-        embed_dim = vision["hidden_size"]
-        if text is not None and text.get("projection_size", text["hidden_size"]) != embed_dim:
-            raise CheckpointError(
-                f"the text tower projects to {text.get('projection_size', text['hidden_size'])}, "
-                f"but images are {embed_dim} wide."
-            )
-        if not vision.get("vision_use_head", True):
-            raise CheckpointError("vision_use_head is false: without its head no image is pooled.")
+        embed_dim = _siglip_width(vision, text)
     else:
         embed_dim = raw.get("projection_dim", vision.get("projection_dim", 512))
     return ClipConfig(
@@ -170,11 +164,26 @@ def _from_hugging_face(raw: dict[str, Any]) -> ClipConfig:
     )
 
 
+def _siglip_width(vision: dict[str, Any], text: dict[str, Any] | None) -> Any:
+    """Return E: the vision tower's own width, to which the text tower projects."""
+    width = vision["hidden_size"]
+    if text is not None:
+        projected = text.get("projection_size", text["hidden_size"])
+        if projected != width:
+            raise CheckpointError(
+                f"projection_size of the text tower is {projected}, but the vision tower's "
+                f"hidden_size is {width}; they must be equal."
+            )
+    if not vision.get("vision_use_head", True):
+        raise CheckpointError("vision_use_head is false; only towers with a pooling head are read.")
+    return width
+
+
 def _merge(raw: dict[str, Any], name: str, family: str) -> dict[str, Any]:
-    """Lay the settings of a tower over the defaults, the older spelling NAME_dict last."""
+    """Return a tower's settings over the defaults; the older spelling NAME_dict comes last."""
     defaults = _DEFAULTS[family][name == "text_config"]
     older = _group(raw, f"{name}_dict")
-    # As in transformers: the older spelling counts as a whole, with the defaults it leaves out.
+    # As in transformers, the older spelling brings its own defaults and overrides everything.
     return {**defaults, **_group(raw, name), **({**defaults, **older} if older else {})}
 
 
@@ -193,7 +202,7 @@ def _tower(raw: dict[str, Any]) -> TowerConfig:
     )
 
 
-# OpenCLIP's defaults of what is read.
+# OpenCLIP's defaults of the fields that are read.
 _OPEN_CLIP_DEFAULTS: dict[str, dict[str, Any]] = {
     "model_cfg": {"quick_gelu": False},
     "vision_cfg": {
@@ -205,8 +214,8 @@ _OPEN_CLIP_DEFAULTS: dict[str, dict[str, Any]] = {
         "mlp_ratio": 4.0,
     },
 }  # fmt: skip
-# What says nothing about the towers as they run here, or is the other fields' name for "as usual".
-_NO_MATTER: dict[str, Any] = {
+# Settings that do not affect inference (...), and accepted values of the others.
+_ACCEPTED: dict[str, Any] = {
     "patch_dropout": ..., "hf_tokenizer_name": ..., "tokenizer_kwargs": ..., "text_mask": ...,
     "attn_pooler_queries": ..., "attn_pooler_heads": ..., "n_queries": ..., "pad_id": ...,
     "eos_id": ..., "init_logit_scale": ..., "cast_dtype": ..., "output_dict": ...,
@@ -216,19 +225,21 @@ _NO_MATTER: dict[str, Any] = {
 
 
 def _read_part(raw: dict[str, Any], name: str) -> dict[str, Any]:
-    """Lay one group of OpenCLIP's settings over the defaults; refuse what is not built."""
+    """Return a group of OpenCLIP's settings over the defaults; refuse unsupported settings."""
     part = _group(raw, name)
     if part.get("timm_model_name") or part.get("hf_model_name"):
         other = part.get("timm_model_name") or part.get("hf_model_name")
         raise CheckpointError(
-            f"{name} names {other!r}, a tower of another library, which is not read in OpenCLIP's "
-            "layout; take the model in Hugging Face's (SigLIP: google/siglip-...)."
+            f"{name} uses {other!r}, a tower of another library; use the model in Hugging Face's "
+            "format (SigLIP: google/siglip-...)."
         )
     for field, value in part.items():
-        known = _NO_MATTER.get(field, ())
+        known = _ACCEPTED.get(field, ())
         if field in _OPEN_CLIP_DEFAULTS[name] or known is ... or value in (None, False, {}, *known):
             continue
-        raise CheckpointError(f"{name}.{field} is {value!r}, which changes the towers: not read.")
+        raise CheckpointError(
+            f"{name}.{field} is {value!r}, which changes the towers and is not supported."
+        )
     return {**_OPEN_CLIP_DEFAULTS[name], **part}
 
 
@@ -236,13 +247,13 @@ def _from_open_clip(raw: dict[str, Any]) -> ClipConfig:
     model = _read_part(raw, "model_cfg")
     vision, text = (_read_part(model, name) for name in ("vision_cfg", "text_cfg"))
     if isinstance(vision["layers"], list):
-        raise CheckpointError("vision_cfg.layers is a list: a ResNet, and only ViTs are read.")
+        raise CheckpointError("vision_cfg.layers is a list: this is a ResNet, use a ViT.")
     if not isinstance(model["quick_gelu"], bool):
         raise CheckpointError(f"quick_gelu is {model['quick_gelu']!r}; it must be true or false.")
     activation = "quick_gelu" if model["quick_gelu"] else "gelu"
 
     def tower(part: dict[str, Any], heads: Any) -> TowerConfig:
-        # Cut as OpenCLIP does: bigG's 1664 * 4.9231 is 8192.04.
+        # Truncated as OpenCLIP does: bigG's 1664 * 4.9231 is 8192.04.
         wide = int(_positive(part, "width") * _positive(part, "mlp_ratio", float))
         return TowerConfig(part["width"], part["layers"], heads, wide, activation, 1e-5)
 
@@ -272,7 +283,7 @@ def _check_numbers(config: ClipConfig) -> None:
     if config.text is not None:
         towers.append(("text", config.text))
         sizes |= {"vocab_size": config.vocabulary, "context length": config.context_tokens}
-        if config.family == "clip":  # SigLIP reads the last place, whatever stands there
+        if config.family == "clip":  # SigLIP is pooled at the last token, whatever it is
             sizes["eos_token_id"] = config.end_token
     for name, tower in towers:
         fields = dataclasses.asdict(tower)
@@ -288,42 +299,5 @@ def _check_numbers(config: ClipConfig) -> None:
             )
     if config.image_px < config.patch_px:
         raise CheckpointError(
-            f"a patch of {config.patch_px} px does not fit an image of {config.image_px}."
+            f"patch_size {config.patch_px} is larger than image_size {config.image_px}."
         )
-
-
-def write_config(config: ClipConfig) -> dict[str, Any]:
-    """Return the config.json of a CLIP model as a plain dict."""
-
-    def tower(part: TowerConfig) -> dict[str, Any]:
-        return {
-            "hidden_size": part.width,
-            "intermediate_size": part.mlp_width,
-            "num_hidden_layers": part.depth,
-            "num_attention_heads": part.heads,
-            "hidden_act": part.activation,
-            "layer_norm_eps": part.eps,
-            "projection_dim": config.embed_dim,
-        }
-
-    return {
-        "architectures": ["CLIPModel"],
-        "model_type": "clip",
-        "projection_dim": config.embed_dim,
-        "logit_scale_init_value": 2.6592,
-        "vision_config": {
-            **tower(config.vision),
-            "model_type": "clip_vision_model",
-            "image_size": config.image_px,
-            "patch_size": config.patch_px,
-        },
-        "text_config": {
-            **tower(config.text),
-            "model_type": "clip_text_model",
-            "vocab_size": config.vocabulary,
-            "max_position_embeddings": config.context_tokens,
-            "bos_token_id": config.end_token - 1,
-            "eos_token_id": config.end_token,
-            "pad_token_id": config.end_token,
-        },
-    }

@@ -1,27 +1,25 @@
-"""Train the Playground's CLIP on its captions and write it in Hugging Face's layout.
+"""Training of the Playground's CLIP on captions, written in Hugging Face's layout.
 
-    python -m zeroseg_jax.teacher.playground.clip --output=DIR
-
-The recipe is in the constants below; pretrain.json beside the weights keeps the log and the
-zero-shot accuracy. The shipped checkpoint was made by exactly this command.
+The recipe is in the constants below. pretrain.json beside the weights holds the settings, the log
+and the zero-shot accuracy. `make playground-clip` runs the four stages of the shipped CLIP.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl import flags as absl_flags
-from absl.flags import FLAGS
-from safetensors.numpy import save_file
 
-from zeroseg_jax.commands import flags
+from zeroseg_jax.data import files
 from zeroseg_jax.data.playground.captions import describe
 from zeroseg_jax.data.playground.scenes import (
     COLOURS,
@@ -31,39 +29,47 @@ from zeroseg_jax.data.playground.scenes import (
     TRAIN_SEED,
     build_scene,
 )
-from zeroseg_jax.teacher.checkpoints.config import write_config
-from zeroseg_jax.teacher.checkpoints.names import to_hf
+from zeroseg_jax.data.progress import render_duration
+from zeroseg_jax.teacher.checkpoints import hugging_face
+from zeroseg_jax.teacher.checkpoints.config import read_object
 from zeroseg_jax.teacher.checkpoints.tensors import read_params
 from zeroseg_jax.teacher.clip import ClipConfig, TextTower, TowerConfig, VisionTower
-from zeroseg_jax.teacher.playground import training_pictures as diet
-from zeroseg_jax.teacher.playground import zero_shot as probe
-from zeroseg_jax.teacher.tokenizer import load_tokenizer
+from zeroseg_jax.teacher.load import CLIP_MEAN, CLIP_STD
+from zeroseg_jax.teacher.playground import training_pictures, zero_shot
+from zeroseg_jax.teacher.tokenizer import Encode, load_tokenizer
 
-GROUPS, VIEWS = 6, 24  # pictures a step: 6 groups of 12 shapes and 24 views
+GROUPS, VIEWS = 6, 24  # images of a step: 6 groups of 12 shapes, and 24 views
+_AHEAD = 3  # batches that are built in the background
 CONTEXT_TOKENS = 32
 WEIGHT_DECAY = 0.05
 WARMUP_STEPS = 300
-MEAN = (0.48145466, 0.4578275, 0.40821073)  # CLIP's own
-STD = (0.26862954, 0.26130258, 0.27577711)
 
 
-def define_flags() -> None:
-    """Define the command line."""
-    absl_flags.DEFINE_string("output", "runs/playground-clip", "directory for the checkpoint")
-    absl_flags.DEFINE_integer("steps", 7_000, "training steps", lower_bound=1)
-    absl_flags.DEFINE_string("init", "", "directory of an earlier stage to go on from")
-    absl_flags.DEFINE_integer("stop", 0, "stop after so many steps of the schedule; 0: all")
-    absl_flags.DEFINE_float(
-        "easy_share", 0.3,
-        "share of the steps in which things grow from large and upright to any pose",
-    )  # fmt: skip
-    absl_flags.DEFINE_integer("stream", 7, "seed of the pictures; another one for a later stage")
-    absl_flags.DEFINE_float("rate", 1.5e-3, "peak learning rate")
-    absl_flags.DEFINE_integer("log_every_steps", 250, "steps between log lines", lower_bound=1)
+@dataclasses.dataclass(frozen=True)
+class PretrainOptions:
+    """One stage of training.
+
+    Attributes:
+      steps: length of the learning rate schedule in steps.
+      stop: number of steps to run; 0 for all.
+      rate: peak learning rate.
+      easy_share: fraction of the steps over which poses grow from large and upright to any.
+      stream: seed of the images; a later stage needs another one.
+      log_every_steps: steps between log lines, zero-shot tests and saves.
+      init: directory of the stage before, or None.
+    """
+
+    steps: int
+    stop: int
+    rate: float
+    easy_share: float
+    stream: int
+    log_every_steps: int
+    init: Path | None
 
 
 def build_tokenizer(directory: Path) -> int:
-    """Train CLIP's byte-pair tokenizer on captions, write its files, return the vocabulary size."""
+    """Train CLIP's byte-pair tokenizer on captions and write its files; return its size."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
     from transformers import CLIPTokenizer
 
@@ -96,7 +102,7 @@ def build_tokenizer(directory: Path) -> int:
 
 
 def build_config(vocabulary: int) -> ClipConfig:
-    """Return the size of the Playground's CLIP."""
+    """Return the settings of the Playground's CLIP."""
     vision = TowerConfig(128, 4, 2, 512, "quick_gelu", 1e-5)
     text = TowerConfig(128, 2, 2, 512, "quick_gelu", 1e-5)
     return ClipConfig(
@@ -111,23 +117,23 @@ def build_config(vocabulary: int) -> ClipConfig:
     )
 
 
-def build_step(config: ClipConfig, optimizer: optax.GradientTransformation):
-    """Return the jitted step (params, state, images uint8, ids) -> (params, state, metrics)."""
+def build_step(config: ClipConfig, optimizer: optax.GradientTransformation) -> Callable[..., Any]:
+    """Build the jitted step (params, state, images uint8, ids) -> (params, state, metrics)."""
     vision, text = VisionTower(config), TextTower(config)
 
     def loss_fn(params, images, ids):
-        pixels = (images.astype(jnp.float32) / 255 - jnp.array(MEAN)) / jnp.array(STD)
+        pixels = (images.astype(jnp.float32) / 255 - jnp.array(CLIP_MEAN)) / jnp.array(CLIP_STD)
         image = vision.apply({"params": params["vision"]}, pixels)
-        words = text.apply({"params": params["text"]}, ids)
+        texts = text.apply({"params": params["text"]}, ids)
         image = image / jnp.linalg.norm(image, axis=-1, keepdims=True)
-        words = words / jnp.linalg.norm(words, axis=-1, keepdims=True)
+        texts = texts / jnp.linalg.norm(texts, axis=-1, keepdims=True)
         scale = jnp.exp(jnp.minimum(params["logit_scale"], jnp.log(100.0)))
-        logits = scale * image @ words.T
+        logits = scale * image @ texts.T
         diagonal = jnp.arange(len(images))
         by_image = optax.softmax_cross_entropy_with_integer_labels(logits, diagonal)
         by_text = optax.softmax_cross_entropy_with_integer_labels(logits.T, diagonal)
-        right = (logits.argmax(axis=1) == diagonal).mean()
-        return (by_image.mean() + by_text.mean()) / 2, {"matched": right, "scale": scale}
+        matched = (logits.argmax(axis=1) == diagonal).mean()
+        return (by_image.mean() + by_text.mean()) / 2, {"matched": matched, "scale": scale}
 
     @jax.jit
     def step(params, state, images, ids):
@@ -139,7 +145,7 @@ def build_step(config: ClipConfig, optimizer: optax.GradientTransformation):
 
 
 def build_optimizer(peak: float, steps: int) -> optax.GradientTransformation:
-    """Return clipped AdamW with a warm-up and a half cosine; only matrices decay."""
+    """Return AdamW with clipped gradients, warm-up and cosine decay; only matrices decay."""
     rate = optax.warmup_cosine_decay_schedule(0, peak, min(WARMUP_STEPS, steps // 4), steps)
     decayed = optax.adamw(
         rate, b2=0.98, weight_decay=WEIGHT_DECAY, mask=lambda p: jax.tree.map(_is_matrix, p)
@@ -147,8 +153,8 @@ def build_optimizer(peak: float, steps: int) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(1.0), decayed)
 
 
-def init_params(config: ClipConfig, key: jax.Array):
-    """Initialise both towers and the logit scale (1 / 0.07, CLIP's)."""
+def init_params(config: ClipConfig, key: jax.Array) -> dict[str, Any]:
+    """Initialise both towers, and the logit scale to CLIP's 1 / 0.07."""
     first, second = jax.random.split(key)
     pixels = jnp.zeros((1, config.image_px, config.image_px, 3))
     ids = jnp.zeros((1, config.context_tokens), jnp.int32)
@@ -159,11 +165,10 @@ def init_params(config: ClipConfig, key: jax.Array):
     }
 
 
-def save(directory: Path, params, config: ClipConfig, record: dict) -> None:
-    """Write weights, configs and the record; each file is written aside and renamed."""
-    tensors = to_hf(jax.device_get(params), config)
-    save_file(tensors, directory / "model.safetensors.part", metadata={"format": "pt"})
-    (directory / "model.safetensors.part").rename(directory / "model.safetensors")
+def save(
+    directory: Path, params: dict[str, Any], config: ClipConfig, record: dict[str, Any]
+) -> None:
+    """Write the weights, config.json, preprocessor_config.json and pretrain.json."""
     size = config.image_px
     preprocessor = {
         "image_processor_type": "CLIPImageProcessor",
@@ -174,94 +179,105 @@ def save(directory: Path, params, config: ClipConfig, record: dict) -> None:
         "crop_size": {"height": size, "width": size},
         "do_rescale": True,
         "do_normalize": True,
-        "image_mean": MEAN,
-        "image_std": STD,
+        "image_mean": list(CLIP_MEAN),
+        "image_std": list(CLIP_STD),
     }
-    for name, content in (
-        ("config.json", write_config(config)),
-        ("preprocessor_config.json", preprocessor),
-        ("pretrain.json", record),
-    ):
-        part = directory / f"{name}.part"
-        part.write_text(json.dumps(content, indent=1) + "\n")
-        part.rename(directory / name)
+    tensors = hugging_face.to_tensors(jax.device_get(params), config)
+    hugging_face.write_checkpoint(directory, hugging_face.to_config(config), tensors)
+    files.write_json(directory / "preprocessor_config.json", preprocessor)
+    files.write_json(directory / "pretrain.json", record)
 
 
-def main(argv: list[str]) -> None:
-    """Train, probe and save."""
-    del argv
-    directory = Path(FLAGS.output)
+def pretrain(directory: Path, options: PretrainOptions, log: Callable[[str], None] = print) -> None:
+    """Train a stage, test it zero-shot and write the checkpoint.
+
+    Args:
+      directory: directory of the checkpoint to write.
+      options: length, learning rate and seed of the stage.
+      log: receiver of a line of JSON every options.log_every_steps.
+
+    Raises:
+      ValueError: the stage before has another tokenizer.
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    first = Path(FLAGS.init) if FLAGS.init else None
     config = build_config(build_tokenizer(directory))
-    if (
-        first
-        and (first / "tokenizer.json").read_bytes() != (directory / "tokenizer.json").read_bytes()
-    ):
-        raise ValueError(f"--init: {first} has another tokenizer than this version makes.")
+    _check_tokenizers(options.init, directory)
     encode = load_tokenizer(directory, config)
-    optimizer = build_optimizer(FLAGS.rate, FLAGS.steps)
-    params = init_params(config, jax.random.key(0))
-    # Words far apart from the start: with CLIP's 0.02 the texts of a group begin as one
-    # point, and the towers wait for each other to tell shapes apart.
-    params["text"]["token_embedding"]["embedding"] *= 10.0
-    if first:
-        params = read_params(first, config)
+    optimizer = build_optimizer(options.rate, options.steps)
+    params = _start(config, options.init)
     state = optimizer.init(params)
     step_fn = build_step(config, optimizer)
-
-    def feed(step: int):
-        rng = np.random.default_rng((FLAGS.stream, step))
-        images, captions = diet.build_batch(
-            rng,
-            config.image_px,
-            groups=GROUPS,
-            views=VIEWS,
-            seed=TRAIN_SEED,
-            difficulty=min(1.0, step / max(1.0, FLAGS.easy_share * FLAGS.steps)),
-        )
-        return images, _trim(encode(captions), config.end_token)
-
-    last = FLAGS.stop or FLAGS.steps
-    log, begin = [], time.time()
-    recipe = {
-        "steps": FLAGS.steps,
-        "stop": last,
-        "rate": FLAGS.rate,
-        "easy_share": FLAGS.easy_share,
-        "stream": FLAGS.stream,
-        "earlier": json.loads((first / "pretrain.json").read_text()) if first else None,
-    }
+    last = options.stop or options.steps
+    entries: list[dict[str, Any]] = []
+    begin = time.time()
+    recipe = _describe(options, last)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        ahead = [pool.submit(feed, step) for step in range(3)]
+        ahead = [pool.submit(_feed, options, config, encode, step) for step in range(_AHEAD)]
         for step in range(last):
             images, ids = ahead.pop(0).result()
-            ahead.append(pool.submit(feed, step + 3))
+            ahead.append(pool.submit(_feed, options, config, encode, step + _AHEAD))
             params, state, metrics = step_fn(params, state, images, ids)
-            if (step + 1) % FLAGS.log_every_steps and step + 1 != last:
+            if (step + 1) % options.log_every_steps and step + 1 != last:
                 continue
             seconds = time.time() - begin
             entry = {"step": step + 1, "images": (step + 1) * len(images), "seconds": seconds}
             entry |= {name: float(value) for name, value in metrics.items()}
-            entry |= probe.zero_shot(params, config, encode, count=240)
-            log.append({k: round(v, 4) for k, v in entry.items()})
-            left = seconds / (step + 1) * (last - step - 1)
-            print(json.dumps(log[-1]), f"eta {left / 60:.0f} min", flush=True)
-            save(directory, params, config, {**recipe, "log": log})
-    final = probe.zero_shot(params, config, encode, count=2400)
-    save(directory, params, config, {**recipe, "zero_shot": final, "log": log})
-    print("zero-shot accuracy on unseen single-thing crops:", final)
+            entry |= zero_shot.measure_accuracy(params, config, encode, count=240)
+            entries.append({k: round(v, 4) for k, v in entry.items()})
+            left = render_duration(seconds / (step + 1) * (last - step - 1))
+            log(f"{json.dumps(entries[-1])} {left} left")
+            save(directory, params, config, {**recipe, "log": entries})
+    final = zero_shot.measure_accuracy(params, config, encode, count=2400)
+    save(directory, params, config, {**recipe, "zero_shot": final, "log": entries})
+    log(f"zero-shot accuracy on unseen crops of one thing: {final}")
+
+
+def _check_tokenizers(before: Path | None, directory: Path) -> None:
+    if before is None:
+        return
+    files = [path / "tokenizer.json" for path in (before, directory)]
+    if files[0].read_bytes() != files[1].read_bytes():
+        raise ValueError(f"--init: the tokenizer of {before} differs from the one of this version.")
+
+
+def _start(config: ClipConfig, before: Path | None) -> dict[str, Any]:
+    if before is not None:
+        return read_params(before, config)
+    params = init_params(config, jax.random.key(0))
+    # Embeddings far apart from the start. With CLIP's 0.02 all texts of a group begin as one
+    # point, and neither tower learns shapes before the other does.
+    params["text"]["token_embedding"]["embedding"] *= 10.0
+    return params
+
+
+def _describe(options: PretrainOptions, last: int) -> dict[str, Any]:
+    record = dataclasses.asdict(options)
+    before = record.pop("init")
+    del record["log_every_steps"]
+    record["stop"] = last
+    record["earlier"] = read_object(before / "pretrain.json") if before else None
+    return record
+
+
+def _feed(
+    options: PretrainOptions, config: ClipConfig, encode: Encode, step: int
+) -> tuple[np.ndarray, np.ndarray]:
+    images, captions = training_pictures.build_batch(
+        np.random.default_rng((options.stream, step)),
+        config.image_px,
+        groups=GROUPS,
+        views=VIEWS,
+        seed=TRAIN_SEED,
+        difficulty=min(1.0, step / max(1.0, options.easy_share * options.steps)),
+    )
+    return images, _trim(encode(captions), config.end_token)
 
 
 def _trim(ids: np.ndarray, end_token: int) -> np.ndarray:
-    """Drop columns of padding that no text of the batch needs, in steps of eight."""
+    """Cut columns that are padding in every text of the batch, in steps of eight."""
     longest = int((ids != end_token).sum(axis=1).max()) + 1
     return ids[:, : -(-longest // 8) * 8]
 
 
-def _is_matrix(leaf) -> bool:
+def _is_matrix(leaf: jax.Array) -> bool:
     return leaf.ndim > 1
-
-
-if __name__ == "__main__":
-    flags.run(main, define_flags)

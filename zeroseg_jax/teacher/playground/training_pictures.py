@@ -1,8 +1,7 @@
-"""What the Playground's CLIP is fed: views of scenes with captions.
+"""Training images and captions of the Playground's CLIP.
 
-Shapes are slow to learn and colours fast, so most of a batch is groups of pictures that
-differ in nothing but the shape; the rest are views of whole scenes, like those that a
-student's grid of views will ask about. Source: own.
+Shapes are learned slowly and colours fast. Most of a batch is therefore groups of images that
+differ only in shape. The rest are views of scenes, as in a student's grids. Source: own.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import dataclasses
 import math
 
 import numpy as np
-from PIL import Image
 
 from zeroseg_jax.data.playground.captions import describe
 from zeroseg_jax.data.playground.scenes import (
@@ -26,10 +24,11 @@ from zeroseg_jax.data.playground.scenes import (
     pick_fill,
     render,
 )
+from zeroseg_jax.data.transforms import resize
 
-_VISIBLE_THING = 0.35  # of a thing's disc in view, for it to be named
-_VISIBLE_STUFF = 0.15  # of the view
-_VIEW_SIDES = (1.0, 0.5, 1 / 3, 1 / 3, 0.25)  # those of a student's grids
+_VISIBLE_THING = 0.35  # minimum fraction of a thing's bounding square in view to be in the caption
+_VISIBLE_STUFF = 0.15  # minimum fraction of the view
+_VIEW_SIDES = (1.0, 0.5, 1 / 3, 1 / 3, 0.25)  # sides of the views of a student's grids
 
 
 def build_batch(
@@ -44,22 +43,22 @@ def build_batch(
     """Draw one training batch.
 
     Args:
-      rng: every choice comes from here.
-      image_px: side of a picture.
-      groups: groups of pictures that differ in shape only (one picture a shape).
-      views: views of scenes of split `seed`, some without things.
+      rng: generator of all random choices.
+      image_px: side of an image.
+      groups: number of groups of images that differ only in shape, with one image a shape.
+      views: number of views of scenes, a quarter of them without things.
       seed: split of the scenes.
-      difficulty: in [0, 1], how far the groups' things turn, shrink and move.
+      difficulty: range of rotation, size and position in the groups, in [0, 1].
 
     Returns:
       Images uint8 (n, image_px, image_px, 3) and n captions.
     """
-    pictures = []
+    pairs = []
     for _ in range(groups):
-        pictures += _draw_group(rng, image_px, difficulty)
+        pairs += _draw_group(rng, image_px, difficulty)
     for i in range(views):
-        pictures.append(_draw_view(rng, image_px, seed, empty=i % 4 == 0))
-    images, captions = zip(*pictures, strict=True)
+        pairs.append(_draw_view(rng, image_px, seed, empty=i % 4 == 0))
+    images, captions = zip(*pairs, strict=True)
     return np.stack(images), list(captions)
 
 
@@ -73,13 +72,14 @@ def build_portrait(
     difficulty: float = 1.0,
     widest: float = 2.0,
 ) -> tuple[Scene, tuple[float, float, float, float]]:
-    """Build a scene of one thing, and a window that it fills for the most part.
+    """Build a scene of one thing, and a window that the thing mostly fills.
 
     Args:
-      rng: every choice comes from here.
-      shape, colour, stuff, fill: what is drawn.
-      difficulty: in [0, 1]; 0 is upright, centred and large, 1 is as varied as scenes are.
-      widest: the largest window, in diameters of the thing.
+      rng: generator of all random choices.
+      shape, colour, stuff, fill: names of the thing's shape and colour, the background and the
+        texture.
+      difficulty: variety in [0, 1]; 0 is upright, centred and large, 1 is as varied as scenes.
+      widest: largest side of the window, in diameters of the thing.
 
     Returns:
       The scene and a window (left, top, right, bottom).
@@ -102,30 +102,29 @@ def build_portrait(
 
 
 def draw(scene: Scene, image_px: int, window: tuple[float, float, float, float]) -> np.ndarray:
-    """Render a view with a little supersampling: uint8 (image_px, image_px, 3)."""
+    """Render a view with 1.25 times supersampling: uint8 (image_px, image_px, 3)."""
     image, _ = render(scene, image_px * 5 // 4, window)
-    resized = Image.fromarray(image).resize((image_px, image_px), Image.Resampling.BICUBIC)
-    return np.asarray(resized)
+    return resize(image, image_px, image_px)
 
 
 def _draw_group(
     rng: np.random.Generator, image_px: int, difficulty: float
 ) -> list[tuple[np.ndarray, str]]:
     colour, stuff, fill = pick(rng, COLOURS), pick(rng, STUFF), pick_fill(rng)
-    # The same generator state gives the pictures of a group one pose and one background,
-    # and their captions one form: only the shape is left to tell them apart.
-    pose, words = (int(n) for n in rng.integers(2**32, size=2))
-    pictures = []
+    # The same generator state gives the images of a group one pose and one background, and their
+    # captions one form, so that they differ only in shape.
+    pose, form = (int(n) for n in rng.integers(2**32, size=2))
+    pairs = []
     for shape in SHAPES:
-        mine = colour
-        while (shape, mine) in HELD_OUT:
-            mine = pick(rng, COLOURS)
+        other = colour
+        while (shape, other) in HELD_OUT:
+            other = pick(rng, COLOURS)
         scene, window = build_portrait(
-            np.random.default_rng(pose), shape, mine, stuff=stuff, fill=fill, difficulty=difficulty
+            np.random.default_rng(pose), shape, other, stuff=stuff, fill=fill, difficulty=difficulty
         )
-        caption = describe(scene, np.random.default_rng(words), keep=0.8, vague=0.0)
-        pictures.append((draw(scene, image_px, window), caption))
-    return pictures
+        caption = describe(scene, np.random.default_rng(form), keep=0.8, vague=0.0)
+        pairs.append((draw(scene, image_px, window), caption))
+    return pairs
 
 
 def _draw_view(

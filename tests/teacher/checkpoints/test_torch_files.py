@@ -1,20 +1,18 @@
-"""Torch files to safetensors: the restricted reader alone, and the same model at the end."""
+"""Torch files to safetensors: the same model, and files that are refused."""
 
 import hashlib
 import json
 import os
 import pickle
-import sys
 
 import numpy as np
 import pytest
+from small_clips import pixels, same, save, to_open_clip
 
 from zeroseg_jax import teacher
-from zeroseg_jax.teacher.checkpoints import torch_files as convert
+from zeroseg_jax.teacher.checkpoints import torch_files
 
 torch = pytest.importorskip("torch", reason="converting needs torch: pip install .[convert]")
-sys.path.insert(0, os.path.dirname(__file__))
-from test_checkpoints import pixels, same, save, tensors, to_open_clip  # noqa: E402, F401
 
 
 class Loaded(torch.nn.Module):
@@ -37,16 +35,16 @@ class Loaded(torch.nn.Module):
 
 def run(path, output, **settings):
     options = {"activation": "quick_gelu", "heads": 0, "config": "", **settings}
-    state, scripted = convert.read_torch(path, trusted=True)
-    convert.write(output, *convert.convert(state, origin=path, **options))
+    state, scripted = torch_files.read_torch(path, trusted=True)
+    torch_files.write_new(output, *torch_files.convert(state, origin=path, **options))
     return scripted
 
 
-def test_torchscript_becomes_the_same_model(tensors, tmp_path):  # noqa: F811
+def test_torchscript_becomes_the_same_model(tensors, tmp_path):
     path = tmp_path / "ViT-tiny.pt"
     torch.jit.script(Loaded(to_open_clip(tensors))).save(str(path))
-    with pytest.raises(ValueError, match="TorchScript is a program and its sha256 is none of"):
-        convert.read_torch(path)
+    with pytest.raises(ValueError, match="TorchScript can run code, and its sha256 is not"):
+        torch_files.read_torch(path)
     assert run(path, tmp_path / "out")
     expected = teacher.load(save(tmp_path / "hf", tensors))
     found = teacher.load(tmp_path / "out")
@@ -55,7 +53,7 @@ def test_torchscript_becomes_the_same_model(tensors, tmp_path):  # noqa: F811
     np.testing.assert_array_equal(found.encode_images(pixels()), expected.encode_images(pixels()))
 
 
-def test_state_dicts_of_either_names(tensors, tmp_path):  # noqa: F811
+def test_state_dicts_of_either_names(tensors, tmp_path):
     expected = teacher.load(save(tmp_path / "hf", tensors))
     state = {f"module.{k}": torch.from_numpy(v) for k, v in to_open_clip(tensors).items()}
     torch.save({"state_dict": state, "epoch": 3}, tmp_path / "open_clip.pt")
@@ -76,42 +74,42 @@ def test_pickles_that_would_run_code_are_refused(tmp_path):
             return os.mkdir, (str(marker),)
 
     torch.save({"state_dict": {"visual.conv1.weight": torch.zeros(1)}, "x": Touch()}, path)
-    with pytest.raises(ValueError, match="restricted reader refuses"):
-        convert.read_torch(path)
+    with pytest.raises(ValueError, match="restricted unpickler refuses"):
+        torch_files.read_torch(path)
     plain = tmp_path / "plain.pt"
     plain.write_bytes(pickle.dumps(Touch()))
-    with pytest.raises(ValueError, match="restricted reader refuses"):
-        convert.read_torch(plain)
+    with pytest.raises(ValueError, match="restricted unpickler refuses"):
+        torch_files.read_torch(plain)
     assert not marker.exists()
 
 
-def test_files_that_cannot_be_converted(tensors, tmp_path):  # noqa: F811
+def test_files_that_cannot_be_converted(tensors, tmp_path):
     path = tmp_path / "a.pt"
     options = {"activation": "gelu", "heads": 0, "config": "", "origin": path}
     for content, sentence in (([1, 2], "no tensors by name"), ({"a": 1}, "no tensors by name")):
         torch.save(content, path)
         with pytest.raises(ValueError, match=sentence):
-            convert.read_torch(path)
+            torch_files.read_torch(path)
     path.write_bytes(b"nothing")
-    with pytest.raises(ValueError, match="restricted reader refuses"):
-        convert.read_torch(path)
-    with pytest.raises(ValueError, match="it is no CLIP with a ViT"):
-        convert.convert({"conv1.weight": np.zeros(3)}, **options)
-    with pytest.raises(ValueError, match="does not tell its activation"):
-        convert.convert(to_open_clip(tensors), **{**options, "activation": ""})
+    with pytest.raises(ValueError, match="restricted unpickler refuses"):
+        torch_files.read_torch(path)
+    with pytest.raises(ValueError, match="this is not a CLIP with a ViT"):
+        torch_files.convert({"conv1.weight": np.zeros(3)}, **options)
+    with pytest.raises(ValueError, match="does not contain its activation"):
+        torch_files.convert(to_open_clip(tensors), **{**options, "activation": ""})
     with pytest.raises(ValueError, match="give its config.json"):
-        convert.convert(tensors, **options)
+        torch_files.convert(tensors, **options)
     broken = to_open_clip(tensors)
     del broken["ln_final.bias"]
     broken["more"] = np.zeros(3, np.float32)
     with pytest.raises(ValueError, match="missing ln_final.bias; unused more"):
-        convert.convert(broken, **options)
-    with pytest.raises(ValueError, match="--heads: 7 do not divide .* width 64"):
-        convert.convert(to_open_clip(tensors), **{**options, "heads": 7})
+        torch_files.convert(broken, **options)
+    with pytest.raises(ValueError, match="--heads: 7 does not divide .* width 64"):
+        torch_files.convert(to_open_clip(tensors), **{**options, "heads": 7})
     folder = save(tmp_path / "hf", tensors)
     options["config"] = str(folder / "config.json")
     with pytest.raises(ValueError, match="unused more"):
-        convert.convert({**tensors, "more": np.zeros(3, np.float32)}, **options)
+        torch_files.convert({**tensors, "more": np.zeros(3, np.float32)}, **options)
 
 
 @pytest.mark.parametrize(("width", "heads"), [(768, 12), (1024, 16), (1280, 16), (1664, 16)])
@@ -126,7 +124,7 @@ def test_heads_that_no_state_dict_tells(width, heads):
         "visual.transformer.resblocks.0.mlp.c_fc.weight": np.zeros((8, width), np.float32),
         "transformer.resblocks.0.mlp.c_fc.weight": np.zeros((8, 512), np.float32),
     }
-    sizes = convert._infer_sizes(state, "gelu", 0, "x.pt")
+    sizes = torch_files._infer_sizes(state, "gelu", 0, "x.pt")
     assert (sizes.vision.heads, sizes.text.heads) == (heads, 8)
 
 
@@ -148,17 +146,19 @@ def test_siglip_in_torch_files(tmp_path):
     same(teacher.load(tmp_path / "out"), teacher.load(tmp_path / "hf"))
 
 
-def test_digest_and_output_are_checked(tensors, tmp_path):  # noqa: F811
+def test_digest_and_output_are_checked(tensors, tmp_path):
     path = tmp_path / "a.pt"
     path.write_bytes(b"abc")
     right = hashlib.sha256(b"abc").hexdigest()
-    assert convert.check_digest(path, right.upper()) == convert.check_digest(path, "") == right
+    assert (
+        torch_files.check_digest(path, right.upper()) == torch_files.check_digest(path, "") == right
+    )
     with pytest.raises(ValueError, match="sha256 is ba7816"):
-        convert.check_digest(path, "0" * 64)
+        torch_files.check_digest(path, "0" * 64)
     with pytest.raises(ValueError, match="no such file"):
-        convert.check_digest(tmp_path / "b.pt", "")
+        torch_files.check_digest(tmp_path / "b.pt", "")
     folder = save(tmp_path / "hf", tensors)
     before = json.loads((folder / "config.json").read_text())
-    with pytest.raises(ValueError, match="is there already"):
-        convert.write(folder, {}, tensors)
+    with pytest.raises(ValueError, match="exists; give another"):
+        torch_files.write_new(folder, {}, tensors)
     assert json.loads((folder / "config.json").read_text()) == before

@@ -1,0 +1,34 @@
+"""The teacher: normalisation, the digest and the shipped files."""
+
+import hashlib
+import json
+
+import pytest
+from small_clips import save
+
+from zeroseg_jax import teacher
+from zeroseg_jax.teacher.load import SHIPPED
+
+
+@pytest.mark.parametrize("odd", [None, 1, "x", [], [1, 2], [1, 1, 0], [1, 1, "x"], {}])
+def test_odd_normalisations_are_one_sentence(tensors, tmp_path, odd):
+    folder = save(tmp_path / "hf", tensors)
+    path = folder / "preprocessor_config.json"
+    path.write_text(json.dumps({"image_std": odd}))
+    with pytest.raises(teacher.CheckpointError, match="image_std is .*; give three numbers"):
+        teacher.load(folder)
+    path.write_text(json.dumps(odd))
+    if not isinstance(odd, dict):
+        with pytest.raises(teacher.CheckpointError, match="preprocessor_config.json: holds a JSON"):
+            teacher.load(folder)
+
+
+def test_the_digest_covers_the_config_and_the_weights():
+    content = b"".join(
+        (SHIPPED / name).read_bytes() for name in ("config.json", "model.safetensors")
+    )
+    assert teacher.load("playground").digest == hashlib.sha256(content).hexdigest()
+
+
+def test_shipped_files_are_small():
+    assert sum(file.stat().st_size for file in SHIPPED.iterdir()) < 20e6
