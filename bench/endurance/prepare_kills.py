@@ -1,14 +1,13 @@
-"""Kill prepare at random moments, again and again, and compare the bank with an undisturbed one.
+"""Kill test of prepare: a bank written under random SIGKILLs against an undisturbed one.
 
     python -m bench.endurance.prepare_kills --kills=50
 
-Two processes share the work as two hosts would and are started again whenever they end; every
-kill is SIGKILL, at a moment drawn evenly over the time that an undisturbed run takes.
+Two processes share the work like two hosts and are restarted whenever they end. The moment of a
+kill is uniform over the duration of an undisturbed run.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import subprocess
@@ -22,9 +21,9 @@ import numpy as np
 from absl import flags as absl_flags
 from absl.flags import FLAGS
 
+from bench import record
 from zeroseg_jax.commands import flags
 from zeroseg_jax.data import bank
-from zeroseg_jax.training.metrics import describe_machine
 
 HOST = """
 import sys
@@ -42,10 +41,10 @@ prepare_bank(config, Path(sys.argv[1]), teacher.load("playground"),
 
 
 def define_flags() -> None:
-    """Define the command line."""
-    absl_flags.DEFINE_integer("kills", 50, "how many", lower_bound=1)
-    absl_flags.DEFINE_integer("images", 400, "scenes in the bank", lower_bound=8)
-    absl_flags.DEFINE_string("output", "docs/results/prepare_kills.json", "raw results")
+    """Define the flags."""
+    absl_flags.DEFINE_integer("kills", 50, "number of kills", lower_bound=1)
+    absl_flags.DEFINE_integer("images", 400, "number of scenes in the bank", lower_bound=8)
+    record.define_output("prepare_kills")
 
 
 def main(arguments: list[str]) -> None:
@@ -67,14 +66,11 @@ def main(arguments: list[str]) -> None:
             banks.append({**found, "records_equal": _compare(whole, killed)})
             print(banks[-1], flush=True)
     results = {
-        "command": "python -m bench.endurance.prepare_kills "
-        f"--kills={FLAGS.kills} --images={FLAGS.images}",
         "kills": sum(len(bank["shards_at_kill"]) for bank in banks),
         "undisturbed_seconds": round(usual, 1),
         "banks": banks,
-        **describe_machine(),
     }
-    Path(FLAGS.output).write_text(json.dumps(results, indent=1) + "\n")
+    record.write(results)
     print(f"{results['kills']} kills, {len(banks)} banks: every record equal")
 
 

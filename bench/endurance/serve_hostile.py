@@ -1,4 +1,4 @@
-"""A thousand hostile requests: does the page still answer, and what does its memory do?
+"""Hostile requests to the page of `serve`: answers and memory over a thousand of them.
 
 python -m bench.endurance.serve_hostile --requests=1000
 """
@@ -26,21 +26,29 @@ from absl import flags as absl_flags
 from absl.flags import FLAGS
 from PIL import Image
 
+from bench import record
 from zeroseg_jax.commands import flags
-from zeroseg_jax.training.metrics import describe_machine
 
 Request = tuple[str, str, bytes, dict[str, str]]  # method, path, body, headers
 _JSON = {"Content-Type": "application/json"}
 
 
 def define_flags() -> None:
-    """Define the command line."""
-    absl_flags.DEFINE_integer("requests", 1000, "how many", 10)
-    absl_flags.DEFINE_string("output", "docs/results/serve_hostile.json", "raw results")
+    """Define the flags."""
+    absl_flags.DEFINE_integer("requests", 1000, "number of requests", 10)
+    record.define_output("serve_hostile")
 
 
 def draw_hostile(rng: random.Random, picture: str) -> tuple[str, Request]:
-    """Draw one hostile request, with its kind; `picture` is one that the server holds."""
+    """Draw one hostile request.
+
+    Args:
+      rng: source of randomness.
+      picture: token of an upload that the server has.
+
+    Returns:
+      The kind of request, and the request.
+    """
     words = {"picture": picture, "words": "star; grass"}
     uploads = {
         "huge": lambda: b"\xff\xd8" + rng.randbytes(17_000_000),
@@ -88,7 +96,7 @@ def draw_hostile(rng: random.Random, picture: str) -> tuple[str, Request]:
 
 
 def send(port: int, request: Request) -> tuple[int, bytes]:
-    """Send one request on a connection of its own; status 0 where the server hung up."""
+    """Send one request on a new connection; return status and body, (0, b"") if it was closed."""
     method, path, body, headers = request
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
     try:
@@ -146,13 +154,13 @@ def _read_memory(pid: int) -> float:
 
 
 def main(arguments: list[str]) -> None:
-    """Send them, and look at memory and answers on the way."""
+    """Send the requests; record the memory of the server and the kinds of answers."""
     del arguments
     rng = random.Random(0)
     memory, kinds, statuses = [], Counter(), Counter()
     begin = time.time()
     with _run_server() as (port, pid):
-        # The first picture compiles, which a slow machine may not do in the time of one request.
+        # The first image compiles, which may exceed the time limit of one request.
         while send(port, ("POST", "/pictures", _png(96, 96), {}))[0] == 504:
             pass
         for number in range(FLAGS.requests):
@@ -164,7 +172,7 @@ def main(arguments: list[str]) -> None:
             status, answer = send(port, request)
             kinds[kind] += 1
             statuses[f"{kind}: {status or 'hung up'}"] += 1
-            # 503 and 504 are refusals in good order; 500 is a fault.
+            # 503 and 504 are orderly refusals, 500 is a bug.
             assert status != 500, (kind, answer[:300])
             if number % max(1, FLAGS.requests // 20) == 0 or number == FLAGS.requests - 1:
                 memory.append({"requests": number + 1, "rss_mb": round(_read_memory(pid), 1)})
@@ -172,16 +180,11 @@ def main(arguments: list[str]) -> None:
         good = send(port, ("POST", "/pictures", _png(96, 96), {}))
         assert good[0] == 200, good
     content = {
-        "command": f"python -m bench.endurance.serve_hostile --requests={FLAGS.requests}",
         "seconds": round(time.time() - begin, 1),
         "memory": memory,
         "answers": dict(sorted(statuses.items())),
-        **describe_machine(),
     }
-    path = Path(FLAGS.output)
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(part, path)
+    record.write(content)
     print(f"serve_hostile: {FLAGS.requests} requests of {len(kinds)} kinds, still answering")
 
 

@@ -23,17 +23,17 @@ import numpy as np
 from absl import flags as absl_flags
 from absl.flags import FLAGS
 
+from bench import record
 from zeroseg_jax.commands import flags
 from zeroseg_jax.training import trees as paths
 from zeroseg_jax.training.checkpoint import load_params
-from zeroseg_jax.training.metrics import describe_machine
 
 
 def define_flags() -> None:
-    """Define the command line."""
+    """Define the flags."""
     absl_flags.DEFINE_integer("kills", 20, "how many, at least", lower_bound=1)
     absl_flags.DEFINE_integer("steps", 60, "of the run", lower_bound=2)
-    absl_flags.DEFINE_string("output", "docs/results/train_kills.json", "raw results")
+    record.define_output("train_kills")
 
 
 def main(arguments: list[str]) -> None:
@@ -69,19 +69,14 @@ def main(arguments: list[str]) -> None:
                 raise RuntimeError(f"start {starts} failed with {process.returncode}")
         leaves = _compare(whole, killed)
     results = {
-        "command": "python -m bench.endurance.train_kills "
-        f"--kills={FLAGS.kills} --steps={FLAGS.steps}",
         "kills": kills,
         "kills_that_left_an_unfinished_save": during_save,
         "starts": starts,
         "steps": FLAGS.steps,
         "parameter_arrays_compared": leaves,
         "equal": True,
-        **describe_machine(),
     }
-    part = Path(FLAGS.output + ".part")
-    part.write_text(json.dumps(results, indent=1) + "\n")
-    os.replace(part, FLAGS.output)
+    record.write(results)
     print(f"{kills} kills over {starts} starts, {during_save} in a save: equal bit for bit")
 
 

@@ -1,18 +1,16 @@
-"""What GLM, PLM and the local term of CLIP-ZSS bring on playground/zss, over seeds.
+"""Ablation of CLIP-ZSS on playground/zss: GLM, PLM and the local term, over seeds.
 
     python -m bench.experiments.clip_zss                 writes docs/results/clip_zss.json
     python -m bench.experiments.clip_zss --sensitivity --steps=300 --seeds=1 \
         --output=docs/results/clip_zss_sensitivity.json  varies one constant at a time
 
-Every method trains the same encoder from the same start on the same pictures for the same steps;
-scores are on scenes of EVALUATION_SEED, those of --sensitivity on TUNE_SEED. A seed moves the
-parameters drawn and the order of the pictures. Runs that the output holds already are not made
-again.
+Every method trains the same encoder for the same steps on the same images. Scores are on scenes of
+EVALUATION_SEED, with --sensitivity on TUNE_SEED. A seed changes the initial parameters and the
+order of the images. Runs that --output already has are skipped.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 
@@ -20,6 +18,7 @@ import numpy as np
 from absl import flags as absl_flags
 from absl.flags import FLAGS
 
+from bench import record
 from configs import clip_zss
 from zeroseg_jax import teacher
 from zeroseg_jax.commands import flags
@@ -28,7 +27,6 @@ from zeroseg_jax.config import Config, from_mapping
 from zeroseg_jax.data.bank import bank_directory
 from zeroseg_jax.data.benchmarks import get_benchmark
 from zeroseg_jax.data.benchmarks.splits import get_split
-from zeroseg_jax.data.files import write_json
 from zeroseg_jax.data.playground.scenes import EVALUATION_SEED, TUNE_SEED
 from zeroseg_jax.evaluation.confusion import Confusion
 from zeroseg_jax.evaluation.runner import segment_image
@@ -39,7 +37,6 @@ from zeroseg_jax.teacher.encode_bank import prepare_bank
 from zeroseg_jax.teacher.region_labels import prepare_regions
 from zeroseg_jax.training.checkpoint import load_params
 from zeroseg_jax.training.loop import Options, train
-from zeroseg_jax.training.metrics import describe_machine
 
 _NO_PLM = {
     "clip_zss.loss.latent": False,
@@ -76,24 +73,23 @@ SENSITIVITY = {
 
 
 def define_flags() -> None:
-    """Define the command line."""
-    absl_flags.DEFINE_string("workdir", "runs/clip_zss", "holds bank and runs")
-    absl_flags.DEFINE_string("output", "docs/results/clip_zss.json", "raw results")
-    absl_flags.DEFINE_integer("steps", 0, "of each run; 0: the recipe's")
-    absl_flags.DEFINE_integer("seeds", 3, "runs a method")
-    absl_flags.DEFINE_integer("images", 100, "scenes a score is over")
-    absl_flags.DEFINE_bool("sensitivity", False, "vary the constants, in place of the methods")
-    absl_flags.DEFINE_list("methods", [], "which; none: all")
+    """Define the flags."""
+    absl_flags.DEFINE_string("workdir", "runs/clip_zss", "directory of bank and runs")
+    record.define_output("clip_zss")
+    absl_flags.DEFINE_integer("steps", 0, "training steps of a run; 0: those of the recipe")
+    absl_flags.DEFINE_integer("seeds", 3, "number of runs of each method")
+    absl_flags.DEFINE_integer("images", 100, "number of evaluation scenes")
+    absl_flags.DEFINE_bool("sensitivity", False, "vary constants instead of methods")
+    absl_flags.DEFINE_list("methods", [], "methods to run; empty: all")
 
 
 def main(arguments: list[str]) -> None:
     """Train and score every method with every seed, seed by seed."""
     del arguments
     use_compilation_cache()
-    path = Path(FLAGS.output)
     clip = teacher.load("playground")
-    results = _open_results(path)
-    # Views of the grids and of the regions lie in the bank; who does not want them leaves them.
+    results = _open_results()
+    # One bank has the views of all methods; a method reads those that it needs.
     config = _configure({"clip_zss.loss.local_weight": 1.0, **_VIEWS}, 0)
     directory = bank_directory(config, FLAGS.workdir)
     prepare_bank(config, directory, clip)
@@ -107,12 +103,12 @@ def main(arguments: list[str]) -> None:
             runs.append(_run(_configure(methods[name], seed), clip, name, seed))
             print(name, {k: v for k, v in runs[-1].items() if k != "per_class_iou"}, flush=True)
             results["summary"] = _summarise(results["methods"])
-            write_json(path, results)
-    print(write_table(results["summary"]))
+            record.write(results)
+    print(render_table(results["summary"]))
 
 
-def _open_results(path: Path) -> dict:
-    """Return what is recorded so far; settings of another run are refused."""
+def _open_results() -> dict:
+    """Read the recorded results; refuse results of other settings."""
     recipe = _configure({}, 0)
     settings = {
         "steps": recipe.optim.steps,
@@ -122,16 +118,13 @@ def _open_results(path: Path) -> dict:
         "images": FLAGS.images,
         "scene_seed": _scene_seed(),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_file():
-        before = json.loads(path.read_text())
+    if before := record.read_earlier():
         if before["settings"] != settings:
-            raise ValueError(f"{path}: made with {before['settings']}; give another --output.")
+            raise ValueError(
+                f"--output: {FLAGS.output} has other settings ({before['settings']}); give another."
+            )
         return before
-    command = "python -m bench.experiments.clip_zss"
-    if FLAGS.sensitivity:
-        command += f" --sensitivity --steps={FLAGS.steps} --seeds={FLAGS.seeds}"
-    return {"command": command, "settings": settings, **describe_machine(), "methods": {}}
+    return {"settings": settings, "methods": {}}
 
 
 def _scene_seed() -> int:
@@ -155,7 +148,7 @@ def _run(config: Config, clip: teacher.Teacher, name: str, seed: int) -> dict:
     workdir = Path(FLAGS.workdir) / f"{slug}-{config.optim.steps}-{seed}"
     done = train(config, workdir, teacher=clip, options=Options(log=lambda line: None))
     if not done["finished"]:
-        raise ValueError(f"{workdir}: stopped at step {done['step']}; run again to go on.")
+        raise ValueError(f"{workdir}: stopped at step {done['step']}; run again to resume.")
     trained = {"seed": seed, "seconds": round(time.time() - begin, 1)}
     trained["cpu_seconds"] = round(time.process_time() - cpu, 1)
     trained["last_losses"] = {k: v for k, v in done["record"].items() if k.startswith("loss")}
@@ -184,8 +177,8 @@ def score(params, config: Config, clip: teacher.Teacher, images: int) -> dict:
     }
 
 
-def write_table(summary: dict) -> str:
-    """Write means and standard deviations as a Markdown table."""
+def render_table(summary: dict) -> str:
+    """Render means and standard deviations as a Markdown table."""
     keys = ("seen", "unseen", "harmonic", "pixel_accuracy")
     lines = ["| | seen | unseen | harmonic | pixel accuracy |", "|---|---:|---:|---:|---:|"]
     for name, row in summary.items():

@@ -1,4 +1,4 @@
-"""How well CLIP-ZSS's regions fit the truth, by what the paper leaves open.
+"""Fit of CLIP-ZSS's regions to the truth, for settings that the paper does not give.
 
 python -m bench.experiments.clip_zss_regions
 
@@ -12,25 +12,24 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from pathlib import Path
 
 import numpy as np
 from absl import flags as absl_flags
 from absl.flags import FLAGS
 
+from bench import record
+from bench.tokens import dense_tokens
 from configs import zeroseg_regions
 from zeroseg_jax import teacher
 from zeroseg_jax.commands import flags
 from zeroseg_jax.config import RegionsConfig, from_mapping
 from zeroseg_jax.data.benchmarks.splits import get_split
-from zeroseg_jax.data.files import write_json
 from zeroseg_jax.data.playground.scenes import SHAPES, STUFF, TUNE_SEED, build_scene, render
 from zeroseg_jax.data.seen_labels import SeenLabels, encode_scene
 from zeroseg_jax.teacher.class_embeddings import embed_classes
 from zeroseg_jax.teacher.clustering import find_regions
 from zeroseg_jax.teacher.region_labels import best_overlaps, region_threads, view_region
 from zeroseg_jax.teacher.views import build_encoder
-from zeroseg_jax.training.metrics import describe_machine
 
 _SIDE_PX = 96
 READOUTS = ("clearclip", "maskclip", "raw")
@@ -39,9 +38,9 @@ LAMBDAS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
 
 def define_flags() -> None:
-    """Define the command line."""
-    absl_flags.DEFINE_integer("images", 96, "scenes", lower_bound=1)
-    absl_flags.DEFINE_string("output", "docs/results/clip_zss_regions.json", "raw results")
+    """Define the flags."""
+    absl_flags.DEFINE_integer("images", 96, "number of scenes", lower_bound=1)
+    record.define_output("clip_zss_regions")
 
 
 def main(arguments: list[str]) -> None:
@@ -57,11 +56,10 @@ def main(arguments: list[str]) -> None:
             split, unseen=tuple(range(len(SHAPES), len(SHAPES) + len(STUFF)))
         ),
     }
-    images = np.stack([image for image, _ in scenes]).astype(np.float32) / 255
-    pixels = (images - np.float32(clip.mean)) / np.float32(clip.std)
+    images = [image for image, _ in scenes]
     rows = []
     for readout in READOUTS:
-        tokens = np.concatenate([clip.dense(p[None], readout) for p in pixels]).astype(np.float32)
+        tokens = dense_tokens(clip, images, readout)
         free = np.ones(tokens.shape[1:3], bool)
         for windows, merge_above in itertools.product(WINDOWS, LAMBDAS):
             settings = RegionsConfig(seed_windows=windows, merge_cosine=merge_above)
@@ -86,9 +84,7 @@ def main(arguments: list[str]) -> None:
             print(rows[-1], flush=True)
     named = name_views(clip, scenes, truths)
     print(named)
-    command = f"python -m bench.experiments.clip_zss_regions --images={FLAGS.images}"
-    results = {"command": command, "rows": rows, "named_right": named, **describe_machine()}
-    write_json(Path(FLAGS.output), results)
+    record.write({"rows": rows, "named_right": named})
 
 
 def enlarge(ids: np.ndarray, side: int) -> np.ndarray:
@@ -98,12 +94,11 @@ def enlarge(ids: np.ndarray, side: int) -> np.ndarray:
 
 
 def name_views(clip: teacher.Teacher, scenes: list, truths: list[np.ndarray]) -> dict[str, dict]:
-    """Tell how often the teacher names regions by their commonest class, by pixels of regions."""
+    """Return the teacher's accuracy on regions, weighted by area, by kind of view."""
     settings = from_mapping(zeroseg_regions.get_config("playground").to_dict()).clip_zss.regions
     masks, images, wanted = [], [], []
     for (image, _), truth in zip(scenes, truths, strict=True):
-        pixels = (image.astype(np.float32) / 255 - np.float32(clip.mean)) / np.float32(clip.std)
-        tokens = np.asarray(clip.dense(pixels[None], settings.readout), np.float32)[0]
+        tokens = dense_tokens(clip, [image], settings.readout)[0]
         found = find_regions(tokens, np.ones(tokens.shape[:2], bool), settings)
         enlarged = enlarge(found.ids, len(truth))
         for region in range(found.count):

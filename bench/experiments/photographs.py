@@ -1,9 +1,9 @@
-"""What does not need semantics, on real photographs: reconstruction, segments, losses, speed.
+"""Training on real photographs: reconstruction, segments, losses and speed, without semantics.
 
     python -m bench.experiments.photographs --directory=FOLDER
 
-Any folder of photographs. The numbers and a plot of the losses go into docs/, the pictures into
-the work directory alone: each row is a photograph, the patches left of it, the decoder's guess and
+FOLDER is any folder of photographs. Numbers and a plot of the losses are written to docs/, drawings
+only to the work directory: each row is a photograph, its visible patches, the reconstruction and
 the segments.
 """
 
@@ -20,31 +20,32 @@ from absl import flags as absl_flags
 from absl.flags import FLAGS
 from PIL import Image
 
+from bench import record
 from zeroseg_jax.commands import flags
 from zeroseg_jax.config import from_mapping
 from zeroseg_jax.data import files
 from zeroseg_jax.data.bank import BankSource
-from zeroseg_jax.data.files import write_json
 from zeroseg_jax.training.checkpoint import load_params
-from zeroseg_jax.training.metrics import describe_machine
 from zeroseg_jax.training.previews import build_painter
 
 _SCALE = 3
 
 
 def define_flags() -> None:
-    """Define the command line."""
-    absl_flags.DEFINE_string("directory", None, "of photographs", required=True)
-    absl_flags.DEFINE_string("workdir", "runs/photographs", "holds bank, run and pictures.png")
-    absl_flags.DEFINE_integer("steps", 300, "of training, 32 photographs each", lower_bound=1)
-    absl_flags.DEFINE_string("output", "docs/results/photographs.json", "raw results")
+    """Define the flags."""
+    absl_flags.DEFINE_string("directory", None, "folder of photographs", required=True)
+    absl_flags.DEFINE_string(
+        "workdir", "runs/photographs", "directory of bank, run and pictures.png"
+    )
+    absl_flags.DEFINE_integer("steps", 300, "training steps of 32 photographs", lower_bound=1)
+    record.define_output("photographs")
     absl_flags.DEFINE_string("plot", "docs/images/photographs-losses.png", "plot of the losses")
 
 
 def main(arguments: list[str]) -> None:
     """Prepare, train, and tell."""
     del arguments
-    seconds = {module: run(module) for module in ("prepare", "train")}
+    seconds = {command: run(command) for command in ("prepare", "train")}
     lines = (Path(FLAGS.workdir) / "metrics.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
     names = [name for name in records[0] if name.startswith("loss")]
@@ -52,32 +53,29 @@ def main(arguments: list[str]) -> None:
     curve = [{name: record[name] for name in kept} for record in records]
     bank = BankSource(Path(FLAGS.workdir) / "bank")
     results = {
-        "command": "python -m bench.experiments.photographs "
-        f"--directory=FOLDER --steps={FLAGS.steps}",
         "photographs": len(bank),
         "seconds": seconds,
         "images_per_second": float(np.median([r["images_per_second"] for r in records[1:]])),
         "first": curve[0],
         "last": curve[-1],
         "curve": curve,
-        **describe_machine(),
     }
-    write_json(Path(FLAGS.output), results)
+    record.write(results)
     plot(curve, names)
     paint(bank)
     print({"first": curve[0], "last": curve[-1], "seconds": seconds})
 
 
-def run(module: str) -> float:
+def run(command: str) -> float:
     """Run a command of the package on the photographs; return its seconds."""
     begin = time.time()
-    command = [
-        sys.executable, "-m", f"zeroseg_jax.{module}", "--config=configs/photos.py:small",
+    line = [
+        sys.executable, "-m", "zeroseg_jax", command, "--config=configs/photos.py:small",
         f"--workdir={FLAGS.workdir}", f"--config.data.directory={FLAGS.directory}",
     ]  # fmt: skip
-    if module == "train":
-        command += [f"--config.optim.steps={FLAGS.steps}", "--config.run.log_every_steps=10"]
-    subprocess.run(command, check=True)
+    if command == "train":
+        line += [f"--config.optim.steps={FLAGS.steps}", "--config.run.log_every_steps=10"]
+    subprocess.run(line, check=True)
     return round(time.time() - begin, 1)
 
 

@@ -1,4 +1,4 @@
-"""Zero-shot accuracy of the CLIP that ships, on crops of things in unseen scenes.
+"""Zero-shot accuracy of the shipped CLIP on crops of things in unseen scenes.
 
 python -m bench.experiments.playground_clip
 """
@@ -11,25 +11,25 @@ from pathlib import Path
 from absl import flags as absl_flags
 from absl.flags import FLAGS
 
+from bench import record
 from zeroseg_jax import teacher
 from zeroseg_jax.commands import flags
 from zeroseg_jax.teacher.checkpoints.config import read_config
 from zeroseg_jax.teacher.checkpoints.tensors import read_params
 from zeroseg_jax.teacher.playground.zero_shot import measure_accuracy
 from zeroseg_jax.teacher.tokenizer import load_tokenizer
-from zeroseg_jax.training.metrics import describe_machine
 
 WIDTHS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
 
 
 def define_flags() -> None:
-    """Define the command line."""
-    absl_flags.DEFINE_string("output", "docs/results/playground_clip.json", "raw results")
-    absl_flags.DEFINE_integer("count", 4800, "crops")
+    """Define the flags."""
+    record.define_output("playground_clip")
+    absl_flags.DEFINE_integer("count", 4800, "number of crops")
 
 
 def main(arguments: list[str]) -> None:
-    """Ask for shape, colour and stuff of every crop."""
+    """Classify shape, colour and stuff of every crop."""
     del arguments
     directory = Path(teacher.load("playground").directory)
     config = read_config(directory)
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> None:
         measure_accuracy(params, config, encode, count=FLAGS.count, held_out=which)
         for which in (False, True)
     )
-    # How wide a view may be, in diameters of the thing at its centre.
+    # Width of the view in diameters of the thing at its centre.
     by_width = {
         str(width): [
             measure_accuracy(
@@ -56,17 +56,13 @@ def main(arguments: list[str]) -> None:
         images += stage["log"][-1]["images"]
         stage = stage["earlier"]
     results = {
-        "command": "python -m bench.experiments.playground_clip",
         "crops": FLAGS.count,
         "accuracy": scores,
         "accuracy_held_out": held_out,
         "shape_accuracy_by_width": by_width,
         "captions_trained_on": images,
-        **describe_machine(),
     }
-    path = Path(FLAGS.output)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(results, indent=1) + "\n")
+    record.write(results)
     print(json.dumps({"ordinary": scores, "held out": held_out}), f"after {images} captions")
 
 

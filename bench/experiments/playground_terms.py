@@ -1,20 +1,17 @@
-"""What each own term of the Playground's recipe brings, over seeds.
+"""Ablation of the Playground recipe: each own term, over seeds.
 
     python -m bench.experiments.playground_terms --workdir=runs/terms
 
-Every variant trains on the same bank for the same steps; scores are on scenes of TUNE_SEED,
-which nothing trains on and no headline number is reported on, without refinement: what the
-student alone is worth. A seed moves the parameters drawn and the order of the images. An
-interrupted run goes on behind the last variant that its output holds; the table of
-docs/playground.md is what it prints at the end.
+Every variant trains on the same bank for the same steps. Scores are on scenes of TUNE_SEED, which
+are used neither for training nor for headline numbers, and without PAMR, to measure the student
+alone. A seed changes the initial parameters and the order of the images. An interrupted run
+resumes after the last variant in --output. The printed table is that of docs/playground.md.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
-import os
 import statistics
 import tempfile
 import time
@@ -24,6 +21,7 @@ import jax
 from absl import flags as absl_flags
 from absl.flags import FLAGS
 
+from bench import record
 from configs import playground
 from zeroseg_jax import teacher
 from zeroseg_jax.commands import flags
@@ -38,7 +36,6 @@ from zeroseg_jax.inference.presets import get_preset
 from zeroseg_jax.inference.segmenters import StudentSegmenter
 from zeroseg_jax.teacher.encode_bank import prepare_bank
 from zeroseg_jax.training import inputs, sharding
-from zeroseg_jax.training.metrics import describe_machine
 from zeroseg_jax.training.objective import build_objective
 from zeroseg_jax.training.optimizer import build_optimizer
 from zeroseg_jax.training.state import init_state
@@ -62,14 +59,14 @@ VARIANTS = {
 
 
 def define_flags() -> None:
-    """Define the command line."""
-    absl_flags.DEFINE_string("workdir", "runs/terms", "holds the bank")
-    absl_flags.DEFINE_string("output", "docs/results/playground_terms.json", "raw results")
-    absl_flags.DEFINE_integer("steps", 80, "of each run")
+    """Define the flags."""
+    absl_flags.DEFINE_string("workdir", "runs/terms", "directory of the bank")
+    record.define_output("playground_terms")
+    absl_flags.DEFINE_integer("steps", 80, "training steps of a run")
     absl_flags.DEFINE_integer("batch", 16, "images a step")
-    absl_flags.DEFINE_integer("seeds", 3, "runs a variant")
-    absl_flags.DEFINE_integer("bank_images", 768, "scenes in the bank")
-    absl_flags.DEFINE_integer("images", 48, "scenes of TUNE_SEED a score is over")
+    absl_flags.DEFINE_integer("seeds", 3, "number of runs of each variant")
+    absl_flags.DEFINE_integer("bank_images", 768, "number of scenes in the bank")
+    absl_flags.DEFINE_integer("images", 48, "number of evaluation scenes")
 
 
 def main(arguments: list[str]) -> None:
@@ -78,13 +75,10 @@ def main(arguments: list[str]) -> None:
     use_compilation_cache()
     names = ("steps", "batch", "seeds", "bank_images", "images")
     settings = {name: FLAGS[name].value for name in names}
-    command = "python -m bench.experiments.playground_terms"
-    results = {"command": command, **settings, **describe_machine(), "variants": {}}
-    path = Path(FLAGS.output)
-    if path.is_file():
-        before = json.loads(path.read_text())
+    results = {**settings, "variants": {}}
+    if before := record.read_earlier():
         if any(before[name] != settings[name] for name in names):
-            raise ValueError(f"--output: {path} holds results of other settings; move it away.")
+            raise ValueError(f"--output: {FLAGS.output} has other settings; give another.")
         results["variants"] = before["variants"]
     clip = teacher.load("playground")
     for name, (recipe, overrides) in VARIANTS.items():
@@ -93,15 +87,12 @@ def main(arguments: list[str]) -> None:
         config = _configure(recipe, overrides)
         prepare_bank(config, bank_directory(config, FLAGS.workdir), clip)
         results["variants"][name] = _run_variant(config, clip, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
-        part.write_text(json.dumps(results, indent=1) + "\n")
-        os.replace(part, path)
-    print(write_table(results["variants"]))
+        record.write(results)
+    print(render_table(results["variants"]))
 
 
-def write_table(variants: dict[str, list[dict]]) -> str:
-    """Write mean and half the range over seeds as a Markdown table."""
+def render_table(variants: dict[str, list[dict]]) -> str:
+    """Render mean and half the range over seeds as a Markdown table."""
     columns = ("things", "full", "things_oracle_naming", "segments_used")
     lines = ["| recipe | things | full | things, named by truth | segments used |"]
     lines.append("|---|---:|---:|---:|---:|")

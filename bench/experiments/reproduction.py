@@ -1,13 +1,13 @@
-"""The paper's Tables 3 to 6 in small, and what lies beyond: runs, raw results, page and plots.
+"""Reproduction of the paper's Tables 3 to 6 in small: runs, results, page and plots.
 
     python -m bench.experiments.reproduction                     every run; hours on 2 cores
     python -m bench.experiments.reproduction --workdir=runs/short --short         in minutes
     python -m bench.experiments.reproduction --write_only        the page from recorded runs
 
-Runs are those of python -m zeroseg_jax sweep over configs/reproduction.py; what is finished is not
-run again. Tables 3 to 6 are scored on scenes of TUNE_SEED without refinement: what a student alone
-is worth; the table beyond on the evaluation scenes under the preset as it is. The page is
-docs/reproduction.md up to the line that ends what is written here; what stands below it is kept.
+`zeroseg sweep` runs configs/reproduction.py and skips finished points. Tables 3 to 6 are scored on
+scenes of TUNE_SEED without PAMR, to measure the student alone. The table beyond the paper is scored
+on the evaluation scenes under the unchanged preset. docs/reproduction.md is rewritten down to the
+line END; the text below it is kept.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import jax
 from absl import flags as absl_flags
 from absl.flags import FLAGS
 
+from bench import record
 from configs import reproduction
 from zeroseg_jax.commands import flags
 from zeroseg_jax.config import from_mapping
@@ -31,7 +32,6 @@ from zeroseg_jax.data.files import write_json
 from zeroseg_jax.data.playground.scenes import TUNE_SEED
 from zeroseg_jax.evaluation.attribution import CAUSES
 from zeroseg_jax.training.inputs import describe_batch
-from zeroseg_jax.training.metrics import describe_machine
 from zeroseg_jax.training.objective import build_abstract
 from zeroseg_jax.training.plan.costs import count_flops
 
@@ -74,30 +74,30 @@ TITLES = {
 
 
 def define_flags() -> None:
-    """Define the command line."""
-    absl_flags.DEFINE_string("workdir", "runs/reproduction", "holds the runs")
-    absl_flags.DEFINE_string("output", "docs/results/reproduction.json", "raw results")
-    absl_flags.DEFINE_list("variants", list(reproduction.VARIANTS), "which, in this order")
-    absl_flags.DEFINE_integer("jobs", 1, "runs at a time", lower_bound=1)
-    absl_flags.DEFINE_bool("short", False, "four steps and four scenes a run; writes no page")
-    absl_flags.DEFINE_bool("write_only", False, "run nothing")
+    """Define the flags."""
+    absl_flags.DEFINE_string("workdir", "runs/reproduction", "directory of the runs")
+    record.define_output("reproduction")
+    absl_flags.DEFINE_list(
+        "variants", list(reproduction.VARIANTS), "variants to run, in this order"
+    )
+    absl_flags.DEFINE_integer("jobs", 1, "number of runs at a time", lower_bound=1)
+    absl_flags.DEFINE_bool("short", False, "run four steps and four scenes, write no page")
+    absl_flags.DEFINE_bool("write_only", False, "write the page from recorded results, run nothing")
 
 
 def main(arguments: list[str]) -> None:
     """Run what is not finished, record it, write the page."""
     del arguments
     output = Path(FLAGS.workdir) / "short.json" if FLAGS.short else Path(FLAGS.output)
-    results = json.loads(output.read_text()) if output.is_file() else {}
+    results = record.read_earlier(output)
     if not FLAGS.write_only:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        results |= {"command": "python -m bench.experiments.reproduction", **describe_machine()}
         for variant in FLAGS.variants:
             _run(variant)
             results[_key(variant)] = results.get(_key(variant), {}) | {variant: _collect(variant)}
-            write_json(output, results)
+            results = record.write(results, output)
         if set(FLAGS.variants) & PLUS.keys():
             results["plus"] |= {name: _score_readout(name) for name in READOUTS}
-            write_json(output, results)
+            results = record.write(results, output)
     if not FLAGS.short:
         add_operations(results)
         write_json(output, results)
@@ -105,7 +105,7 @@ def main(arguments: list[str]) -> None:
 
 
 def add_operations(results: dict) -> None:
-    """Say what Table 5 is about: operations of a training image, which the clock only blurs."""
+    """Add the GFLOP of a training image to Table 5: exact, unlike its timings."""
     key = jax.random.key(0)
     for point in results.get("table5", {}).get("table5", []):
         config = reproduction.get_config("table5")
@@ -128,7 +128,7 @@ def _key(variant: str) -> str:
 def _run(variant: str) -> None:
     place, recipe = Path(FLAGS.workdir) / variant, f"--config=configs/reproduction.py:{variant}"
     given = ["--config.optim.steps=4"] if FLAGS.short else []
-    # One bank, of every grid and image, serves all points of all tables.
+    # One bank with every grid and image serves all points of all tables.
     bank = Path(FLAGS.workdir) / (f"bank-{variant}" if variant in PLUS else "bank")
     given.append(f"--config.data.bank={bank}")
     base = recipe if variant in PLUS else "--config=configs/reproduction.py:table4"
@@ -200,14 +200,14 @@ def write_page(results: dict) -> None:
     parts = [_HEAD]
     for table, title in TITLES.items():
         for variant, points in results.get(table, {}).items():
-            parts.append(_write_table(title, variant, points))
+            parts.append(_render_table(title, variant, points))
     if "plus" in results:
-        parts += [_write_plus(results["plus"]), _write_attribution(results["plus"])]
+        parts += [_render_plus(results["plus"]), _render_attribution(results["plus"])]
     below = PAGE.read_text().split(END, 1)[1] if PAGE.is_file() else "\n"
     files.write_text(PAGE, "\n\n".join(parts) + f"\n\n{END}" + below)
 
 
-def _write_table(title: str, variant: str, points: list[dict]) -> str:
+def _render_table(title: str, variant: str, points: list[dict]) -> str:
     table = variant.removesuffix("_faithful")
     base = "the paper's grouping from scratch" if variant != table else "the Playground's grouping"
     lines = [
@@ -245,12 +245,12 @@ def _compare_order(table: str, points: list[dict]) -> str:
 
 
 def correlate_ranks(first: list[float], second: list[float]) -> float:
-    """Spearman's rank correlation; no ties."""
+    """Return Spearman's rank correlation of values without ties."""
     ranks = [[sorted(values).index(value) for value in values] for values in (first, second)]
     return statistics.correlation(*ranks)
 
 
-def _write_plus(plus: dict) -> str:
+def _render_plus(plus: dict) -> str:
     lines = [
         "## Beyond the paper\n",
         "| 160 steps of 32 from 1,024 scenes | things | full | held-out |",
@@ -264,8 +264,8 @@ def _write_plus(plus: dict) -> str:
     return "\n".join(lines)
 
 
-def _write_attribution(plus: dict) -> str:
-    """Say where zeroseg_plus and faithful lose: bounds, cuts and wrong pixels by cause."""
+def _render_attribution(plus: dict) -> str:
+    """Render bounds, purity and wrong pixels by cause of zeroseg_plus and faithful."""
     lines = [
         "## Where it is lost\n",
         "Bounds: mIoU with the truth's names for the model's segments, and with the model's "
@@ -301,7 +301,7 @@ def _plot(path: Path, labels: tuple[str, ...], points: list[dict]) -> None:
     for name in ("things", "full"):
         values = [point["miou"][name] for point in points]
         means = [statistics.fmean(v) for v in values]
-        # A mean of equal numbers may be off by a rounding.
+        # The mean of equal numbers may differ from them by rounding.
         reach = [
             (max(m - min(v), 0), max(max(v) - m, 0)) for m, v in zip(means, values, strict=True)
         ]

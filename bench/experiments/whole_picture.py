@@ -1,26 +1,23 @@
-"""What seeing a wide picture whole is worth, against square windows laid over it.
+"""Wide images in one window against square sliding windows: mIoU on the Playground.
 
 python -m bench.experiments.whole_picture
 
-The shipped student on tune scenes of the Playground, cut to 4:3, 3:4 and 16:9; all 18 words, with
-refinement; mIoU in percent.
+The shipped student on tune scenes cropped to 4:3, 3:4 and 16:9; all 18 class names, with PAMR;
+percent.
 """
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 from absl import flags as absl_flags
 from absl.flags import FLAGS
 
+from bench import record
 from zeroseg_jax.commands import flags
-from zeroseg_jax.data.files import write_json
 from zeroseg_jax.data.playground.scenes import SHAPES, STUFF, TUNE_SEED, build_scene, render
 from zeroseg_jax.data.seen_labels import encode_scene
 from zeroseg_jax.evaluation.confusion import Confusion
 from zeroseg_jax.inference.predictor import Predictor
-from zeroseg_jax.training.metrics import describe_machine
 
 _SIDE_PX = 320
 _WORDS = [*SHAPES, *STUFF]
@@ -32,13 +29,13 @@ CUTS = {
 
 
 def define_flags() -> None:
-    """Define the command line."""
-    absl_flags.DEFINE_integer("images", 60, "scenes", lower_bound=1)
-    absl_flags.DEFINE_string("output", "docs/results/whole_picture.json", "raw results")
+    """Define the flags."""
+    absl_flags.DEFINE_integer("images", 60, "number of scenes", lower_bound=1)
+    record.define_output("whole_picture")
 
 
 def score(predictor: Predictor, cut: tuple) -> float:
-    """Score a predictor on cut scenes: mIoU in percent."""
+    """Return the mIoU of a predictor on cropped scenes, in percent."""
     confusion = Confusion(len(_WORDS))
     for index in range(FLAGS.images):
         image, labels = render(build_scene(TUNE_SEED, index), _SIDE_PX)
@@ -49,7 +46,7 @@ def score(predictor: Predictor, cut: tuple) -> float:
 
 
 def main(arguments: list[str]) -> None:
-    """Score both ways on every cut."""
+    """Score both layouts of windows on every crop."""
     del arguments
     ways = {
         "whole": Predictor.from_pretrained(),
@@ -59,9 +56,7 @@ def main(arguments: list[str]) -> None:
         name: {way: score(predictor, cut) for way, predictor in ways.items()}
         for name, cut in CUTS.items()
     }
-    command = f"python -m bench.experiments.whole_picture --images={FLAGS.images}"
-    results = {"command": command, "miou": found, **describe_machine()}
-    write_json(Path(FLAGS.output), results)
+    record.write({"miou": found})
     print(found)
 
 

@@ -1,4 +1,4 @@
-"""Speed of CLIP-ZSS's own parts: regions on the host, and the train step against cross-entropy.
+"""Speed of CLIP-ZSS: regions on the host, and the train step against cross-entropy alone.
 
     python -m bench.speed.clip_zss_speed
 
@@ -12,16 +12,17 @@ moves them less than wall time.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-import time
-from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 from absl import flags as absl_flags
 from absl.flags import FLAGS
 
+from bench import record
+from bench.speed.timing import least_seconds
+from bench.tokens import dense_tokens
 from configs import clip_zss
 from zeroseg_jax import teacher
 from zeroseg_jax.commands import flags
@@ -33,16 +34,15 @@ from zeroseg_jax.data.transforms import square_crop
 from zeroseg_jax.teacher.clustering import find_regions
 from zeroseg_jax.teacher.region_labels import region_threads
 from zeroseg_jax.training import clip_zss as objective_zss
-from zeroseg_jax.training.metrics import describe_machine
 
 _WIDTH, _SIDE, _IMAGES = 512, 256, 32
 
 
 def define_flags() -> None:
-    """Define the command line."""
-    absl_flags.DEFINE_string("output", "docs/results/clip_zss_speed.json", "raw results")
-    absl_flags.DEFINE_list("parts", ["regions", "step"], "what to measure")
-    absl_flags.DEFINE_integer("repeats", 3, "of each measurement; the best counts")
+    """Define the flags."""
+    record.define_output("clip_zss_speed")
+    absl_flags.DEFINE_list("parts", ["regions", "step"], "parts to measure")
+    absl_flags.DEFINE_integer("repeats", 3, "number of timed calls; the best counts")
 
 
 def main(arguments: list[str]) -> None:
@@ -50,16 +50,12 @@ def main(arguments: list[str]) -> None:
     del arguments
     use_compilation_cache()
     clip = teacher.load("playground")
-    command = f"python -m bench.speed.clip_zss_speed --parts={','.join(FLAGS.parts)}"
-    results = {"command": command, **describe_machine()}
-    results["load_at_start"] = os.getloadavg()
+    results: dict[str, Any] = {"load_at_start": os.getloadavg()}
     for name, measure in (("regions", time_regions), ("step", time_step)):
         if name in FLAGS.parts:
             results[name] = measure(clip)
             print(results[name], flush=True)
-    path = Path(FLAGS.output)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(results, indent=1) + "\n")
+    record.write(results)
 
 
 def time_regions(clip: teacher.Teacher) -> dict:
@@ -69,32 +65,30 @@ def time_regions(clip: teacher.Teacher) -> dict:
     settings = RegionsConfig()
     counts = [find_regions(t, free, settings).count for t in tokens]
     workers = os.cpu_count() or 1
-    wall, cpu = [], []
-    for _ in range(FLAGS.repeats):
-        begin, used = time.perf_counter(), time.process_time()
+
+    def run() -> None:
         with region_threads() as pool:
             list(pool.map(lambda t: find_regions(t, free, settings), tokens))
-        wall.append(time.perf_counter() - begin)
-        cpu.append(time.process_time() - used)
+
+    wall, cpu = least_seconds(run, FLAGS.repeats)
     return {
         "grid": list(free.shape),
         "width": _WIDTH,
         "seeds": 58,
         "threads": workers,
         "regions_per_image": round(float(np.mean(counts)), 2),
-        "wall_images_per_second": round(len(tokens) / min(wall), 1),
-        "cpu_ms_per_image": round(1000 * min(cpu) / len(tokens), 2),
-        "images_per_second_of_these_cores_alone": round(workers * len(tokens) / min(cpu), 1),
+        "wall_images_per_second": round(len(tokens) / wall, 1),
+        "cpu_ms_per_image": round(1000 * cpu / len(tokens), 2),
+        "images_per_second_of_these_cores_alone": round(workers * len(tokens) / cpu, 1),
     }
 
 
 def _draw_tokens(clip: teacher.Teacher) -> np.ndarray:
     source = PlaygroundSource(1, _IMAGES)
-    images = np.stack([square_crop(source[i]["image"], _SIDE) for i in range(_IMAGES)])
-    pixels = (images.astype(np.float32) / 255 - np.float32(clip.mean)) / np.float32(clip.std)
-    tokens = np.concatenate([np.asarray(clip.dense(p[None], "maskclip")) for p in pixels])
-    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(_WIDTH, tokens.shape[-1])))[0]
-    return (tokens @ turn.T).astype(np.float32)
+    images = [square_crop(source[i]["image"], _SIDE) for i in range(_IMAGES)]
+    tokens = dense_tokens(clip, images, "maskclip")
+    rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(_WIDTH, tokens.shape[-1])))[0]
+    return (tokens @ rotation.T).astype(np.float32)
 
 
 def time_step(clip: teacher.Teacher) -> dict:
@@ -128,14 +122,10 @@ def _time_gradients(config: Config, clip: teacher.Teacher) -> dict:
     params = jax.jit(parts.init_params)(jax.random.key(0))
     memory, key = parts.init_memory(), jax.random.key(1)
     step = jax.jit(jax.value_and_grad(parts.loss_fn, has_aux=True))
-    jax.block_until_ready(step(params, batch, key, memory))
-    wall, cpu = [], []
-    for _ in range(FLAGS.repeats):
-        begin, used = time.perf_counter(), time.process_time()
-        jax.block_until_ready(step(params, batch, key, memory))
-        wall.append(1000 * (time.perf_counter() - begin))
-        cpu.append(1000 * (time.process_time() - used))
-    return {"cpu_ms": round(min(cpu), 1), "wall_ms": round(min(wall), 1)}
+    wall, cpu = least_seconds(
+        lambda: jax.block_until_ready(step(params, batch, key, memory)), FLAGS.repeats
+    )
+    return {"cpu_ms": round(1000 * cpu, 1), "wall_ms": round(1000 * wall, 1)}
 
 
 if __name__ == "__main__":

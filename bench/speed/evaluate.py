@@ -1,10 +1,9 @@
-"""Speed of evaluation, beside the vision tower of transformers' torch GroupViT.
+"""Speed of evaluation against the vision tower of transformers' GroupViT in torch.
 
     python -m bench.speed.evaluate
 
-Everything alternates in one process, round by round, and medians are told, so that whatever else
-the machine does falls on all alike. Weights are random: speed does not depend on them. Two
-minutes on two idle cores.
+All parts alternate in one process and medians over rounds are recorded. Weights are random: speed
+does not depend on them. Two minutes on two idle cores.
 """
 
 from __future__ import annotations
@@ -13,9 +12,7 @@ import json
 import os
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -25,6 +22,8 @@ from absl.flags import FLAGS
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import GroupViTVisionConfig, GroupViTVisionModel
 
+from bench import record
+from bench.speed.timing import Rounds, median_seconds, ratios, time_in_turns
 from configs import imagenet
 from zeroseg_jax.commands import flags
 from zeroseg_jax.config import from_mapping
@@ -36,7 +35,6 @@ from zeroseg_jax.inference import windows
 from zeroseg_jax.inference.presets import get_preset
 from zeroseg_jax.inference.segmenters import StudentSegmenter
 from zeroseg_jax.models.zeroseg.student import build_student, init_params
-from zeroseg_jax.training.metrics import describe_machine
 from zeroseg_jax.training.plan.costs import count_flops
 
 _WINDOW_PX = 448
@@ -45,7 +43,7 @@ _WINDOWS = 3  # of each model in a round
 
 
 class Photos:
-    """Smooth random pictures of VOC's usual size, with masks of rectangles."""
+    """Benchmark of smooth random images of VOC's usual size, with masks of rectangles."""
 
     name, has_background = "bench", True
     class_names = ("background", *(f"class {i}" for i in range(1, _CLASSES)))
@@ -68,10 +66,10 @@ class Photos:
 
 
 def define_flags() -> None:
-    """Define the command line."""
-    absl_flags.DEFINE_integer("rounds", 5, "of everything", lower_bound=1)
-    absl_flags.DEFINE_integer("images", 4, "an evaluation a round", lower_bound=1)
-    absl_flags.DEFINE_string("output", "docs/results/evaluate_speed.json", "raw results")
+    """Define the flags."""
+    absl_flags.DEFINE_integer("rounds", 5, "number of rounds", lower_bound=1)
+    absl_flags.DEFINE_integer("images", 4, "number of images of a round", lower_bound=1)
+    record.define_output("evaluate_speed")
 
 
 def main(arguments: list[str]) -> None:
@@ -82,21 +80,10 @@ def main(arguments: list[str]) -> None:
     photos = Photos(FLAGS.images)
     tower = GroupViTVisionModel(GroupViTVisionConfig(image_size=_WINDOW_PX)).eval()
     parts = _list_parts(segmenter, tower, photos, preset)
-    for run in parts.values():  # compile, and touch every page once
-        run()
-    seconds: dict[str, list[float]] = {name: [] for name in parts}
-    for _ in range(FLAGS.rounds):
-        for name, run in parts.items():
-            begin = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - begin)
-    result = {**_summarise(seconds), "gflop_a_window": _count_work(segmenter, tower)}
-    path = Path(FLAGS.output)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n")
-    print(
-        json.dumps({k: v for k, v in result.items() if k not in ("seconds", "packages")}, indent=1)
-    )
+    rounds = time_in_turns(parts, FLAGS.rounds)
+    result = {**_summarise(rounds), "gflop_a_window": _count_work(segmenter, tower)}
+    record.write(result)
+    print(json.dumps({k: v for k, v in result.items() if k != "seconds"}, indent=1))
 
 
 def _build_student(preset) -> StudentSegmenter:
@@ -108,7 +95,7 @@ def _build_student(preset) -> StudentSegmenter:
 
 
 def _list_parts(segmenter, tower, photos: Photos, preset) -> dict[str, Callable[[], object]]:
-    """Name what is timed; each runs over all photos, or _WINDOWS windows one by one."""
+    """Return the timed calls by name; each takes all photos, or _WINDOWS windows one by one."""
     items = [photos[i] for i in range(len(photos))]
     cuts = [stream.cut_picture(item["image"], preset, segmenter) for item in items]
     shape = (1, _WINDOW_PX, _WINDOW_PX, 3)
@@ -159,7 +146,7 @@ def _list_parts(segmenter, tower, photos: Photos, preset) -> dict[str, Callable[
 
 
 def _count_work(segmenter: StudentSegmenter, tower) -> dict[str, float]:
-    """Count products and additions of matrix products: speed is this over the machine's rate."""
+    """Count GFLOP of one window, multiplications and additions of matrix products."""
     shape = (1, _WINDOW_PX, _WINDOW_PX, 3)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         tower(pixel_values=torch.zeros(1, 3, _WINDOW_PX, _WINDOW_PX))
@@ -169,17 +156,12 @@ def _count_work(segmenter: StudentSegmenter, tower) -> dict[str, float]:
     }
 
 
-def _summarise(seconds: dict[str, list[float]]) -> dict:
-    median = {name: statistics.median(values) for name, values in seconds.items()}
-    # Ratios are taken within a round: both sides then met the same machine.
-    faster = [
-        a / b
-        for a, b in zip(seconds["torch_groupvit_windows"], seconds["student_windows"], strict=True)
-    ]
-    share = [a / b for a, b in zip(seconds["forward"], seconds["whole"], strict=True)]
+def _summarise(rounds: Rounds) -> dict:
+    median = {name: median_seconds(rounds, name) for name in rounds[0]}
+    faster = ratios(rounds, "torch_groupvit_windows", "student_windows")
+    share = ratios(rounds, "forward", "whole")
     split = ("forward", "resize", "paste", "metric")
     return {
-        "command": "python -m bench.speed.evaluate",
         "window_px": _WINDOW_PX,
         "images_a_round": FLAGS.images,
         "windows_an_image": 2,
@@ -196,8 +178,7 @@ def _summarise(seconds: dict[str, list[float]]) -> dict:
         "milliseconds_an_image": {
             name: round(1000 * median[name] / FLAGS.images, 1) for name in (*split, "whole")
         },
-        "seconds": {name: [round(v, 4) for v in values] for name, values in seconds.items()},
-        **describe_machine(),
+        "seconds": {name: [round(row[name]["wall"], 4) for row in rounds] for name in rounds[0]},
     }
 
 

@@ -1,16 +1,12 @@
-"""What zeroseg_plus costs at test time, against the paper's own wiring: operations and seconds.
+"""Inference cost of zeroseg_plus against the paper's architecture: FLOP and seconds.
 
 python -m bench.speed.inference_cost
 
-One window through the student at batch 1, float32, weights drawn; both students in turn, several
-rounds, so that both see the same machine.
+One window at batch 1, float32, random weights; the students alternate.
 """
 
 from __future__ import annotations
 
-import statistics
-import time
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,12 +14,12 @@ import jax.numpy as jnp
 from absl import flags as absl_flags
 from absl.flags import FLAGS
 
+from bench import record
+from bench.speed.timing import median_seconds, time_in_turns
 from configs import imagenet, playground, zeroseg_plus
 from zeroseg_jax.commands import flags
 from zeroseg_jax.config import from_mapping
-from zeroseg_jax.data.files import write_json
 from zeroseg_jax.models.zeroseg import student as students
-from zeroseg_jax.training.metrics import describe_machine
 from zeroseg_jax.training.plan.costs import count_flops
 
 RECIPES = {
@@ -39,13 +35,13 @@ RECIPES = {
 
 
 def define_flags() -> None:
-    """Define the command line."""
-    absl_flags.DEFINE_integer("rounds", 15, "timed calls of each; the median counts", 3)
-    absl_flags.DEFINE_string("output", "docs/results/inference_cost.json", "raw results")
+    """Define the flags."""
+    absl_flags.DEFINE_integer("rounds", 15, "number of timed calls; the median counts", 3)
+    record.define_output("inference_cost")
 
 
 def build(raw: Any) -> tuple[int, Any]:
-    """Return the operations of one window, and a call that segments one."""
+    """Return the FLOP of one window, and a call that segments one."""
     config = from_mapping(raw.to_dict())
     student = students.build_student(config.model)
     params = jax.jit(lambda key: students.init_params(student, key))(jax.random.key(0))
@@ -67,14 +63,8 @@ def main(arguments: list[str]) -> None:
     found = {}
     for name, recipes in RECIPES.items():
         built = {kind: build(make()) for kind, make in recipes.items()}
-        seconds: dict[str, list[float]] = {kind: [] for kind in built}
-        for number in range(FLAGS.rounds + 1):
-            for kind, (_, call) in built.items():
-                begin = time.perf_counter()
-                call()
-                if number:  # the first compiles
-                    seconds[kind].append(time.perf_counter() - begin)
-        median = {kind: statistics.median(values) for kind, values in seconds.items()}
+        rounds = time_in_turns({kind: call for kind, (_, call) in built.items()}, FLAGS.rounds)
+        median = {kind: median_seconds(rounds, kind) for kind in built}
         flops = {kind: count for kind, (count, _) in built.items()}
         found[name] = {
             "gflop": {kind: round(count / 1e9, 3) for kind, count in flops.items()},
@@ -85,8 +75,7 @@ def main(arguments: list[str]) -> None:
             },
         }
         print(name, found[name], flush=True)
-    results = {"command": "python -m bench.speed.inference_cost", **found, **describe_machine()}
-    write_json(Path(FLAGS.output), results)
+    record.write(found)
 
 
 if __name__ == "__main__":

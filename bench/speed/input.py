@@ -1,21 +1,18 @@
-"""What it costs to feed the student: images a second and core from each source.
+"""Input speed: images per second and core from each source.
 
     python -m bench.speed.input --images=512 --output=docs/results/input.json
 
-Seconds are those of the processor, all threads added up (time.process_time), so that other work
-on the machine does not count: images per such second is images a second and core. Beside it
-the same JPEGs decoded by Pillow alone, which no source that decodes can beat.
+Seconds are CPU seconds of all threads (time.process_time), so other load does not count: images per
+CPU second are images per second and core. The upper bound of every source that decodes is Pillow
+alone on the same JPEGs.
 """
 
 from __future__ import annotations
 
 import io
 import itertools
-import json
-import os
 import tarfile
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +21,8 @@ from absl import flags as absl_flags
 from absl.flags import FLAGS
 from PIL import Image
 
+from bench import record
+from bench.speed.timing import least_seconds
 from zeroseg_jax.commands import flags
 from zeroseg_jax.data import bank, sources
 from zeroseg_jax.data import packed_sources as archives
@@ -31,21 +30,24 @@ from zeroseg_jax.data.pipeline import build_train_iterator
 from zeroseg_jax.data.playground import scenes
 from zeroseg_jax.data.records import encode_record
 from zeroseg_jax.data.transforms import square_crop
-from zeroseg_jax.training.metrics import describe_machine
 
 _SIDE_PX, _VIEWS, _WIDTH = 224, 30, 768  # the paper's recipe with CLIP ViT-L/14
 _BATCH = 64
 
 
 def define_flags() -> None:
-    """Define the command line."""
-    absl_flags.DEFINE_integer("images", 512, "in each source", lower_bound=2 * _BATCH)
-    absl_flags.DEFINE_integer("rounds", 3, "of each; the fastest counts", lower_bound=1)
-    absl_flags.DEFINE_string("output", "docs/results/input.json", "raw results")
+    """Define the flags."""
+    absl_flags.DEFINE_integer(
+        "images", 512, "number of images in each source", lower_bound=2 * _BATCH
+    )
+    absl_flags.DEFINE_integer(
+        "rounds", 3, "number of timed calls; the fastest counts", lower_bound=1
+    )
+    record.define_output("input")
 
 
 def main(arguments: list[str]) -> None:
-    """Write every source, read it, and tell the rates."""
+    """Write every source, read it, record the rates."""
     del arguments
     rates = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -61,31 +63,18 @@ def main(arguments: list[str]) -> None:
             "bank, through the training pipeline": lambda: _read_bank(root / "bank"),
         }
         for name, measure in measures.items():
-            rates[name] = round(FLAGS.images / _time(measure), 1)
+            rates[name] = round(FLAGS.images / least_seconds(measure, FLAGS.rounds)[1], 1)
             print(f"{name:36s} {rates[name]:10.1f} images/s and core", flush=True)
     limit = rates["decode alone (Pillow)"]
     results = {
-        "command": f"python -m bench.speed.input --images={FLAGS.images} --rounds={FLAGS.rounds}",
         "jpeg_px": [500, 375],
         "images_per_second_and_core": rates,
         "share_of_decode_limit": {n: round(r / limit, 3) for n, r in rates.items()},
         "cores_for_5000_images_per_second_from_the_bank": round(
             5000 / rates["bank, through the training pipeline"], 2
         ),
-        **describe_machine(),
     }
-    part = Path(FLAGS.output + ".part")
-    part.write_text(json.dumps(results, indent=1) + "\n")
-    os.replace(part, FLAGS.output)
-
-
-def _time(measure: Callable[[], None]) -> float:
-    best = float("inf")
-    for _ in range(FLAGS.rounds):
-        begin = time.process_time()
-        measure()
-        best = min(best, time.process_time() - begin)
-    return best
+    record.write(results)
 
 
 def _write_sources(root: Path) -> list[Path]:

@@ -1,12 +1,11 @@
-"""What the paper's recipe takes on slices of TPUs, from 4 to 256 chips.
+"""Plans of the paper's recipe on TPU slices, from 4 to 256 chips.
 
     pip install "zeroseg_jax[plan]"
     python -m bench.speed.plans
 
-Each slice is planned by python -m zeroseg_jax plan, one after the other: nothing is run on a
-chip. The batch of 4096 goes through in as many pieces as leave a device ROWS of a piece at most.
-An interrupted run goes on behind the last slice that its output holds; the table of
-docs/scaling.md is what it prints at the end.
+`zeroseg plan` compiles for each slice; nothing runs on a chip. The batch of 4096 is accumulated
+over as many pieces as leave a device at most ROWS images of a piece. An interrupted run resumes
+after the last slice in --output. The printed table is that of docs/scaling.md.
 """
 
 from __future__ import annotations
@@ -20,9 +19,8 @@ from pathlib import Path
 from absl import flags as absl_flags
 from absl.flags import FLAGS
 
+from bench import record
 from zeroseg_jax.commands import flags
-from zeroseg_jax.data.files import write_json
-from zeroseg_jax.training.metrics import describe_machine
 from zeroseg_jax.training.plan.chips import parse_topology
 
 SLICES = (
@@ -36,25 +34,21 @@ BATCH, ROWS = 4096, 64
 
 
 def define_flags() -> None:
-    """Define the command line."""
-    absl_flags.DEFINE_string("output", "docs/results/plans.json", "raw results")
-    absl_flags.DEFINE_list("plans", PLANS, "which, as RECIPE TOPOLOGY")
+    """Define the flags."""
+    record.define_output("plans")
+    absl_flags.DEFINE_list("plans", PLANS, "plans to make, each as RECIPE TOPOLOGY")
 
 
 def main(arguments: list[str]) -> None:
     """Plan every slice; results are written after each."""
     del arguments
-    path = Path(FLAGS.output)
-    results = {"command": "python -m bench.speed.plans", **describe_machine(), "plans": {}}
-    if path.is_file():
-        results["plans"] = json.loads(path.read_text())["plans"]
+    results = {"plans": record.read_earlier().get("plans", {})}
     for name in FLAGS.plans:
         if name in results["plans"]:
             continue
         results["plans"][name] = _plan(*name.split())
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, results)
-    print(write_table(results["plans"]))
+        record.write(results)
+    print(render_table(results["plans"]))
 
 
 def _plan(recipe: str, topology: str) -> dict:
@@ -71,8 +65,8 @@ def _plan(recipe: str, topology: str) -> dict:
         return json.loads(output.read_text())
 
 
-def write_table(plans: dict[str, dict]) -> str:
-    """Write the plans as a Markdown table."""
+def render_table(plans: dict[str, dict]) -> str:
+    """Render the plans as a Markdown table."""
     lines = [
         "| slice | chips | pieces | GB a chip | bound | MB sent | step s | images/s | chip-hours |",
         "|---|---:|---:|---:|---|---:|---:|---:|---:|",

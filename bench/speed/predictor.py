@@ -1,11 +1,11 @@
-"""Seconds of a picture: Predictor against transformers' torch GroupViT, in one run, on one input.
+"""Seconds per image: Predictor against transformers' GroupViT in torch.
 
 python -m bench.speed.predictor
 
-The input is a picture of 640 x 480 px and 10 words; weights are random on both sides, threads
-the same. GroupViT as published is a ViT-S; the ViT-B student is also compared with a GroupViT as
-wide as itself, and a ViT-S student with the published size. `forward` is one pass of the vision
-side over one 224-px square; `end to end` is from the decoded picture to a mask of its own size.
+The input is an image of 640 x 480 px and 10 class names, with random weights and equal threads on
+both sides. The published GroupViT is a ViT-S; a ViT-S student is compared with it, and the ViT-B
+student also with a GroupViT of its own width. `forward` is one pass of the vision part over a
+square of 224 px; `end to end` is from the decoded image to a mask of its size.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -26,6 +25,7 @@ import numpy as np
 from absl import flags as absl_flags
 from absl.flags import FLAGS
 
+from bench import record
 from zeroseg_jax import teacher
 from zeroseg_jax.commands import flags
 from zeroseg_jax.config import from_mapping
@@ -34,7 +34,6 @@ from zeroseg_jax.inference.model import TrainedStudent
 from zeroseg_jax.inference.predictor import Predictor, build_preset
 from zeroseg_jax.models.sizes import SIZES
 from zeroseg_jax.models.zeroseg import student as students
-from zeroseg_jax.training.metrics import describe_machine
 
 WORDS = ["cat", "dog", "grass", "sky", "tree", "road", "car", "person", "water", "house"]
 _COMMAND = ("-m", "zeroseg_jax", "segment", "docs/images/scene.png",
@@ -42,9 +41,9 @@ _COMMAND = ("-m", "zeroseg_jax", "segment", "docs/images/scene.png",
 
 
 def define_flags() -> None:
-    """Define the command line."""
-    absl_flags.DEFINE_integer("repeats", 5, "timed calls of each; the median counts", 3)
-    absl_flags.DEFINE_string("output", "docs/results/predictor_speed.json", "raw results")
+    """Define the flags."""
+    absl_flags.DEFINE_integer("repeats", 5, "number of timed calls; the median counts", 3)
+    record.define_output("predictor_speed")
 
 
 def build_predictor(size: str) -> Predictor:
@@ -180,18 +179,13 @@ def main(arguments: list[str]) -> None:
             ),
         }
     content = {
-        "command": "python -m bench.speed.predictor",
         "input": f"{picture.shape[1]} x {picture.shape[0]} px, {len(WORDS)} words",
         "torch": torch.__version__,
         "times_as_fast": ratios,
         **found,
         "load_at_the_end": os.getloadavg()[0],
-        **describe_machine(),
     }
-    path = Path(FLAGS.output)
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(part, path)
+    record.write(content)
     print(json.dumps({"times_as_fast": ratios, "command_line": found["command_line"]}, indent=1))
 
 

@@ -1,12 +1,12 @@
-"""Images per second of the teacher, against transformers' torch, and of prepare end to end.
+"""Speed of the teacher against transformers' torch, and of prepare end to end.
 
     python -m bench.speed.teacher --parts=forward
     python -m bench.speed.teacher --parts=prepare --output=docs/results/prepare_speed.json
     python -m bench.speed.teacher --parts=forward --dtype=bfloat16 --batch=256 --peak_tflops=989
 
-The forward of full-size vision towers with random weights, both sides on the same file, batch and
-threads, in alternating rounds; the ratio is the median over rounds. On an accelerator torch is
-left out and MFU is reported where its peak is given.
+The forward pass of full-size vision towers with random weights; both sides use the same file,
+batch and threads and alternate; the ratio is the median over rounds. On an accelerator torch is
+left out, and MFU is reported if --peak_tflops is given.
 
 FLOP of one image, matrix products alone, a multiplication and an addition as two: with T tokens,
 P patches of p pixels, width D, MLP width M, output width E and L blocks,
@@ -19,7 +19,6 @@ import json
 import os
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,8 @@ from absl.flags import FLAGS
 from PIL import Image
 from safetensors.numpy import save_file
 
+from bench import record
+from bench.speed.timing import median_seconds, ratios, time_in_turns
 from zeroseg_jax import teacher
 from zeroseg_jax.commands import flags
 from zeroseg_jax.config import from_mapping
@@ -42,7 +43,6 @@ from zeroseg_jax.teacher.checkpoints.config import read_config
 from zeroseg_jax.teacher.checkpoints.names import list_tensors
 from zeroseg_jax.teacher.encode_bank import prepare_bank
 from zeroseg_jax.teacher.views import build_encoder
-from zeroseg_jax.training.metrics import describe_machine
 
 # width, blocks, heads, patch, output width; the MLP is four times as wide.
 SIZES = {
@@ -54,29 +54,30 @@ IMAGE_PX = 224
 
 
 def define_flags() -> None:
-    """Define the command line."""
-    absl_flags.DEFINE_list("models", list(SIZES), "of " + ", ".join(SIZES))
-    absl_flags.DEFINE_list("parts", ["forward"], "of forward, prepare")
-    absl_flags.DEFINE_integer("batch", 8, "images at once in the forward", lower_bound=1)
-    absl_flags.DEFINE_integer("rounds", 7, "alternating rounds", lower_bound=1)
-    absl_flags.DEFINE_integer("calls", 1, "forwards a round; more on an accelerator", lower_bound=1)
-    absl_flags.DEFINE_enum("dtype", "", ["", "float32", "bfloat16"], "empty: by the device")
-    absl_flags.DEFINE_float("peak_tflops", 0.0, "of one device at --dtype, for MFU")
-    absl_flags.DEFINE_integer("images", 10, "in the bank of prepare", lower_bound=4)
-    absl_flags.DEFINE_string("output", "docs/results/teacher_forward.json", "raw results")
+    """Define the flags."""
+    absl_flags.DEFINE_list("models", list(SIZES), "models to measure: " + ", ".join(SIZES))
+    absl_flags.DEFINE_list("parts", ["forward"], "parts to measure: forward, prepare")
+    absl_flags.DEFINE_integer("batch", 8, "batch size of the forward pass", lower_bound=1)
+    absl_flags.DEFINE_integer("rounds", 7, "number of alternating rounds", lower_bound=1)
+    absl_flags.DEFINE_integer(
+        "calls", 1, "forward passes of a round; more on an accelerator", lower_bound=1
+    )
+    absl_flags.DEFINE_enum(
+        "dtype", "", ["", "float32", "bfloat16"], "compute type; empty: by the device"
+    )
+    absl_flags.DEFINE_float("peak_tflops", 0.0, "peak TFLOP/s of one device at --dtype, for MFU")
+    absl_flags.DEFINE_integer("images", 10, "number of images in the bank", lower_bound=4)
+    record.define_output("teacher_forward")
 
 
 def main(arguments: list[str]) -> None:
     """Measure and write raw results after every model."""
     del arguments
     results: dict[str, Any] = {
-        "command": f"python -m bench.speed.teacher --parts={','.join(FLAGS.parts)} "
-        f"--models={','.join(FLAGS.models)} --batch={FLAGS.batch} --rounds={FLAGS.rounds}",
-        **describe_machine(),
         "threads": len(os.sched_getaffinity(0)),
     }
     with tempfile.TemporaryDirectory() as folder:
-        # So that prepare's second start finds its program compiled, as a long run's does.
+        # The second start of prepare then finds its program compiled.
         jax.config.update("jax_compilation_cache_dir", f"{folder}/cache")
         for name in FLAGS.models:
             directory = write_checkpoint(Path(folder), name)
@@ -87,7 +88,7 @@ def main(arguments: list[str]) -> None:
                 shown = {k: v for k, v in found.items() if k != "rounds"}
                 print(name, part, json.dumps(shown), flush=True)
                 results["load_average"] = os.getloadavg()
-                Path(FLAGS.output).write_text(json.dumps(results, indent=1) + "\n")
+                record.write(results)
 
 
 def write_checkpoint(folder: Path, name: str) -> Path:
@@ -112,7 +113,7 @@ def write_checkpoint(folder: Path, name: str) -> Path:
 
 
 def count_flop(name: str) -> float:
-    """Return the floating point operations of one image; the formula stands above."""
+    """Return the FLOP of one image; the formula is in the module docstring."""
     width, depth, _, patch, out = SIZES[name]
     patches = (IMAGE_PX // patch) ** 2
     tokens = patches + 1
@@ -121,7 +122,7 @@ def count_flop(name: str) -> float:
 
 
 def measure_forward(directory: Path, name: str) -> dict[str, Any]:
-    """Time our forward and torch's in turns; on an accelerator ours alone."""
+    """Time our forward pass and torch's; on an accelerator only ours."""
     clip = teacher.load(directory, FLAGS.dtype or None)
     pixels = np.random.default_rng(1).standard_normal((FLAGS.batch, IMAGE_PX, IMAGE_PX, 3))
     pixels = pixels.astype(np.float32)
@@ -137,15 +138,15 @@ def measure_forward(directory: Path, name: str) -> dict[str, Any]:
     if jax.default_backend() == "cpu" and clip.dtype == jnp.float32:
         sides["torch"] = build_torch(directory, pixels)
         found["largest_difference"] = float(np.abs(ours() - sides["torch"]()).max())
-    rounds = time_in_turns(sides)
+    rounds = time_in_turns(sides, FLAGS.rounds)
     images = FLAGS.batch * FLAGS.calls
     for side in sides:
-        seconds = statistics.median(row[side]["wall"] for row in rounds)
+        seconds = median_seconds(rounds, side)
         found[f"{side}_images_per_second"] = round(images / seconds, 3)
     if "torch" in sides:
         for clock in ("wall", "cpu"):
-            ratios = [row["torch"][clock] / row["ours"][clock] for row in rounds]
-            found[f"times_torch_{clock}"] = round(statistics.median(ratios), 3)
+            faster = ratios(rounds, "torch", "ours", clock)
+            found[f"times_torch_{clock}"] = round(statistics.median(faster), 3)
     gflop = count_flop(name) / 1e9
     found["gflop_per_image"] = round(gflop, 2)
     found["gflop_per_second"] = round(gflop * found["ours_images_per_second"], 1)
@@ -170,21 +171,6 @@ def build_torch(directory: Path, pixels: np.ndarray) -> Callable[[], np.ndarray]
         return out.numpy()
 
     return theirs
-
-
-def time_in_turns(sides: dict[str, Callable[[], Any]]) -> list[dict[str, dict[str, float]]]:
-    """Return wall and CPU seconds of every side and round; who goes first alternates."""
-    for run in sides.values():
-        run()
-    rounds = []
-    for i in range(FLAGS.rounds):
-        row = {}
-        for side in list(sides)[:: 1 if i % 2 else -1]:
-            wall, cpu = time.perf_counter(), time.process_time()
-            sides[side]()
-            row[side] = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
-        rounds.append(row)
-    return rounds
 
 
 def measure_prepare(directory: Path, name: str) -> dict[str, Any]:
@@ -214,21 +200,21 @@ def measure_prepare(directory: Path, name: str) -> dict[str, Any]:
         bank = directory / f"bank-{next(starts)}"
         prepare_bank(config, bank, clip, lambda line: None)
 
-    rounds = time_in_turns({"forward": forward, "prepare": prepare})
+    rounds = time_in_turns({"forward": forward, "prepare": prepare}, FLAGS.rounds)
     found: dict[str, Any] = {
         "dtype": clip.dtype.name, "images": FLAGS.images, "views": views,
         "images_at_once": at_once,
     }  # fmt: skip
     for clock in ("wall", "cpu"):
-        ratios = [row["forward"][clock] / row["prepare"][clock] for row in rounds]
-        found[f"of_forward_{clock}"] = round(statistics.median(ratios), 3)
-    seconds = statistics.median(row["prepare"]["wall"] for row in rounds)
+        share = ratios(rounds, "forward", "prepare", clock)
+        found[f"of_forward_{clock}"] = round(statistics.median(share), 3)
+    seconds = median_seconds(rounds, "prepare")
     found["views_per_second"] = round(FLAGS.images * views / seconds, 2)
     return {**found, "rounds": rounds}
 
 
 def _write_photos(folder: Path) -> None:
-    """JPEG files of a usual size, so that decoding and resizing cost what they do."""
+    """Write JPEG files of a usual size, for a realistic cost of decoding and resizing."""
     if folder.is_dir():
         return
     folder.mkdir()

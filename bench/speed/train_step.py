@@ -1,33 +1,28 @@
-"""A training step of the paper's student against the same arithmetic in torch, in one run.
+"""Speed of a training step of the paper's student against the same arithmetic in torch.
 
     python -m bench.speed.train_step --output=docs/results/train_step.json
 
-The torch side is put together from transformers: ViTMAE's encoder and decoder, GroupViT's
-stages, and the losses written out. Both take forward, backward and an AdamW update of ViT-B/16
-at 224 px, mask ratio 0.6, float32, on the CPU. The sides take turns, so that other work on the
-machine falls on both alike, and the median of the rounds counts.
+The torch side combines modules of transformers (ViTMAE's encoder and decoder, GroupViT's stages)
+with the losses. Both sides take a forward pass, a backward pass and an AdamW update of ViT-B/16 at
+224 px, mask ratio 0.6, float32, on the CPU. They alternate, and the median over rounds counts.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-import statistics
-import time
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 import numpy as np
 from absl import flags as absl_flags
 from absl.flags import FLAGS
 
+from bench import record
+from bench.speed.timing import median_seconds, time_in_turns
 from configs import imagenet
 from zeroseg_jax.commands import flags
 from zeroseg_jax.config import Config, ModelConfig, from_mapping
 from zeroseg_jax.training import sharding
-from zeroseg_jax.training.metrics import describe_machine
 from zeroseg_jax.training.objective import build_zeroseg
 from zeroseg_jax.training.optimizer import build_optimizer
 from zeroseg_jax.training.plan import costs
@@ -36,10 +31,10 @@ from zeroseg_jax.training.step import build_step
 
 
 def define_flags() -> None:
-    """Define the command line."""
-    absl_flags.DEFINE_integer("batch", 8, "images a step", lower_bound=1)
-    absl_flags.DEFINE_integer("rounds", 3, "of each side, after one that warms up", lower_bound=1)
-    absl_flags.DEFINE_string("output", "docs/results/train_step.json", "raw results")
+    """Define the flags."""
+    absl_flags.DEFINE_integer("batch", 8, "batch size", lower_bound=1)
+    absl_flags.DEFINE_integer("rounds", 3, "number of rounds after a warm-up", lower_bound=1)
+    record.define_output("train_step")
 
 
 def main(arguments: list[str]) -> None:
@@ -58,29 +53,17 @@ def main(arguments: list[str]) -> None:
     }
     ours, flops = _build_ours(config, batch)
     sides = {"zeroseg_jax": ours, "torch": _build_torch(config, batch)}
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for number in range(FLAGS.rounds + 1):
-        for name, step in sides.items():
-            begin = time.perf_counter()
-            loss = step()
-            if number:  # the first compiles and warms up
-                seconds[name].append(time.perf_counter() - begin)
-            print(f"{name:12s} {time.perf_counter() - begin:7.2f} s, loss {loss:.3f}", flush=True)
-    rates = {name: FLAGS.batch / statistics.median(times) for name, times in seconds.items()}
+    rounds = time_in_turns(sides, FLAGS.rounds)
+    rates = {name: FLAGS.batch / median_seconds(rounds, name) for name in sides}
     results = {
-        "command": "python -m bench.speed.train_step "
-        f"--batch={FLAGS.batch} --rounds={FLAGS.rounds}",
         "model": "ViT-B/16, 224 px, mask ratio 0.6, forward, backward and AdamW, float32",
         "batch": FLAGS.batch,
-        "seconds": {name: [round(t, 3) for t in times] for name, times in seconds.items()},
+        "seconds": {name: [round(row[name]["wall"], 3) for row in rounds] for name in sides},
         "images_per_second": {name: round(rate, 3) for name, rate in rates.items()},
         "times_torch": round(rates["zeroseg_jax"] / rates["torch"], 3),
         "gflop_per_image": round(flops / FLAGS.batch / 1e9, 1),
-        **describe_machine(),
     }
-    part = Path(FLAGS.output + ".part")
-    part.write_text(json.dumps(results, indent=1) + "\n")
-    os.replace(part, FLAGS.output)
+    record.write(results)
     print({key: results[key] for key in ("images_per_second", "times_torch", "gflop_per_image")})
 
 
