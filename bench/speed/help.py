@@ -5,6 +5,7 @@ python -m bench.speed.help
 
 from __future__ import annotations
 
+import resource
 import statistics
 import subprocess
 import sys
@@ -29,17 +30,27 @@ def main(arguments: list[str]) -> None:
     """Time every help text in alternating rounds; print the median and write all seconds."""
     del arguments
     commands = ["", *VERBS]
-    seconds: dict[str, list[float]] = {verb: [] for verb in commands}
+    wall: dict[str, list[float]] = {verb: [] for verb in commands}
+    cpu: dict[str, list[float]] = {verb: [] for verb in commands}
     for _ in range(FLAGS.repeats):
         for verb in commands:
             command = [sys.executable, "-m", "zeroseg_jax", *filter(None, [verb]), "--help"]
-            begin = time.perf_counter()
+            begin, used = time.perf_counter(), _child_seconds()
             subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
-            seconds[verb].append(round(time.perf_counter() - begin, 4))
-    for verb, times in seconds.items():
+            wall[verb].append(round(time.perf_counter() - begin, 4))
+            cpu[verb].append(round(_child_seconds() - used, 4))
+    for verb in commands:
         name = f"zeroseg {verb}".strip()
-        print(f"{name:20s} median {statistics.median(times):.3f} s, least {min(times):.3f} s")
-    write_json(FLAGS.output, {"seconds": seconds, **describe_machine()})
+        print(
+            f"{name:24s} median {statistics.median(wall[verb]):.3f} s, least {min(wall[verb]):.3f}"
+            f" s; CPU median {statistics.median(cpu[verb]):.3f} s"
+        )
+    write_json(FLAGS.output, {"wall": wall, "cpu": cpu, **describe_machine()})
+
+
+def _child_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

@@ -68,5 +68,5 @@ def test_a_damaged_manifest_or_summary_is_one_sentence(tmp_path):
 
 
 def test_no_bank_says_what_to_run(tmp_path):
-    with pytest.raises(BankError, match="zeroseg_jax prepare"):
+    with pytest.raises(BankError, match="zeroseg prepare"):
         bank.BankSource(tmp_path)

@@ -137,7 +137,7 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
     path = Path(directory) / "manifest.json"
     if not path.is_file():
         raise BankError(
-            f"{directory}: no finished bank there; run `python -m zeroseg_jax prepare` with the "
+            f"{directory}: no finished bank there; run `zeroseg prepare` with the "
             "same --config and --workdir first."
         )
     manifest = files.read_json(path, remedy=_PREPARE_AGAIN)
