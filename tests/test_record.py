@@ -42,4 +42,4 @@ def test_results_come_with_command_and_machine_and_are_resumed(tmp_path):
     content = json.loads(output.read_text())
     assert content["runs"] == [4, 5]
     assert list(content)[0] == "command" and content["packages"]["jax"]
-    assert content["command"] == "python -m example --directory=FOLDER --rounds=5"
+    assert content["command"] == "python -m example --rounds=5 --directory=FOLDER"
