@@ -19,8 +19,8 @@ MODULES = {
     ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p for p in FILES
 }
 
-# A file imports from its own folder and from the floors before its own. Rooms that share a floor
-# do not know each other.
+# A file may import from its own folder and from floors before its own. Folders that share a floor
+# may not import each other.
 FLOORS = ("config", "models | data", "teacher", "training", "inference", "evaluation", "commands")
 
 # Outside packages and the only places that import them.
@@ -57,8 +57,16 @@ REPLACED = re.compile(
 )
 # First words that leave the reader to fetch the noun from the name.
 HEADLESS = ("of", "where", "what", "which", "how", "whether", "likewise", "also", "only", "to")
-# Tests of a whole floor or of several files of it.
+# Tests of several files of a folder, and entries of tests/ that are no folder of the package.
 TESTS_OF_SEVERAL_FILES: dict[str, str] = {}
+TESTS_OF_THE_WHOLE = {
+    "golden": "recorded values",
+    "launch": "scripts of launch/",
+    "test_architecture.py": "layout of the package",
+    "test_config.py": "config.py",
+    "test_guards.py": "recorded values of the whole package",
+    "test_readme.py": "commands of the documents",
+}
 MOST_LINES, MOST_COMMAND_LINES, MOST_METHOD_LINES, MOST_ROOT_ENTRIES = 350, 180, 1200, 9
 
 
@@ -101,7 +109,7 @@ def test_imports_point_down(path):
         if module.split(".")[0] != "zeroseg_jax" or room_of(module) in (None, own):
             continue
         room = room_of(module)
-        assert floor_of(own) is not None, f"{name_of(path)} stands on no floor"
+        assert floor_of(own) is not None, f"{name_of(path)} is on no floor"
         assert floor_of(room) < floor_of(own), f"{name_of(path)} imports {module}"
 
 
@@ -255,3 +263,10 @@ def test_tests_mirror_files(folder):
     assert tests, f"tests/{folder} is empty"
     odd = [p.name for p in tests if p.stem.removeprefix("test_") not in stems]
     assert not [name for name in odd if f"{folder}/{name}" not in TESTS_OF_SEVERAL_FILES], odd
+
+
+def test_tests_have_the_folders_of_the_package():
+    folders = {path.name for path in PACKAGE.iterdir() if path.is_dir()}
+    entries = {p.name for p in (ROOT / "tests").iterdir() if p.is_dir() or p.match("test_*.py")}
+    odd = entries - folders - set(TESTS_OF_THE_WHOLE) - {"__pycache__"}
+    assert not odd, odd

@@ -1,4 +1,4 @@
-"""Open-vocabulary segmentation without labels; `Predictor` is all that most need."""
+"""Open-vocabulary segmentation without labels. `Predictor` segments images by class names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Predictor"]
 
 
 def __getattr__(name: str) -> Any:
-    # Importing the package stays instant; jax is imported when somebody predicts.
+    # Imported on first use, so that `import zeroseg_jax` does not import JAX.
     if name == "Predictor":
         from zeroseg_jax.inference.predictor import Predictor
 
