@@ -147,5 +147,5 @@ def test_a_mesh_that_does_not_fit_is_one_sentence(mesh, optim, sentence):
 
 
 def test_heads_and_tensor_must_fit():
-    with pytest.raises(ValueError, match="mesh.tensor: 4 does not divide the 2 heads of model"):
+    with pytest.raises(ValueError, match="mesh.tensor: 4 does not divide model.encoder.heads 2"):
         from_mapping({**TINY, "mesh": {"tensor": 4}})
