@@ -1,0 +1,94 @@
+"""Recipes: golden expansions, headers, sizes that build, points of sweeps."""
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+from building import check_dense_student, check_student
+
+from configs import base
+from zeroseg_jax.config import from_mapping, to_mapping
+
+ROOT = Path(__file__).parent.parent
+
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+RECIPES = [
+    (path.stem, variant)
+    for path in sorted((ROOT / "configs").glob("*.py"))
+    if path.stem not in ("__init__", "base")
+    for variant in getattr(importlib.import_module(f"configs.{path.stem}"), "VARIANTS", ("",))
+]
+
+
+def expand(name, variant):
+    module = importlib.import_module(f"configs.{name}")
+    config = module.get_config(variant) if variant else module.get_config()
+    return from_mapping(config.to_dict())
+
+
+@pytest.mark.parametrize(("name", "variant"), RECIPES)
+def test_recipe_equals_its_golden_expansion(name, variant):
+    """A changed default shows in review; tests/regenerate_golden.py rewrites the files."""
+    golden = json.loads((GOLDEN / f"{name}_{variant or 'only'}.json").read_text())
+    assert json.loads(json.dumps(to_mapping(expand(name, variant)))) == golden
+
+
+@pytest.mark.parametrize(("name", "variant"), RECIPES)
+def test_recipe_builds(name, variant):
+    config = expand(name, variant)
+    if config.objective == "clip_zss":
+        check_dense_student(config)
+        return
+    check_student(config)
+
+
+@pytest.mark.parametrize(("name", "variant"), RECIPES)
+def test_recipe_says_paper_command_and_expectation(name, variant):
+    del variant
+    text = (ROOT / "configs" / f"{name}.py").read_text()
+    for word in ("Paper:", "Command:", "Expected:"):
+        assert word in text
+
+
+def test_defaults_stay_few():
+    def leaves(tree):
+        return sum(leaves(v) if isinstance(v, dict) else 1 for v in tree.values())
+
+    assert leaves(base.get_config().to_dict()) <= 125
+
+
+def test_mappings_from_before_the_grouping_are_read():
+    """The stored file is the expansion of clip_zss:voc when its fields were flat, under zss."""
+    old = json.loads((GOLDEN / "before_grouping.json").read_text())
+    assert from_mapping(old) == expand("clip_zss", "voc")
+
+
+def test_unknown_variant_lists_the_known():
+    with pytest.raises(ValueError, match="default, faithful, long"):
+        importlib.import_module("configs.playground").get_config("defualt")
+
+
+def test_the_papers_size():
+    config = expand("imagenet", "vit_b16")
+    model = config.model
+    assert (model.encoder.width, model.encoder.depth, model.encoder.heads) == (768, 12, 12)
+    assert model.head.segment_tokens == (32, 8) and sum(model.head.stage_depths) == 5
+    assert model.decoder.depth == 8 and model.mask_ratio == 0.6
+    assert config.optim.base_rate * config.optim.batch_global / 256 == pytest.approx(2.4e-3)
+
+
+def test_every_point_of_the_reproduction_can_be():
+    module = importlib.import_module("configs.reproduction")
+    for variant in module.VARIANTS:
+        base = expand("reproduction", variant)
+        fields = [list(point) for point in module.sweep(variant)]
+        assert len(fields) % len(module.SEEDS) == 0 and all(f == fields[0] for f in fields)
+        for point in module.sweep(variant):
+            config = module.get_config(variant)
+            config.update_from_flattened_dict(point)
+            changed = from_mapping(config.to_dict())
+            assert changed.model.encoder == base.model.encoder
