@@ -22,10 +22,14 @@ _ALONE = ("{}", "only {}", "a photo of {}", "nothing but {}", "a view of {}", "e
 def describe_thing(
     thing: Thing, rng: np.random.Generator, keep: float = 0.75, vague: float = 0.07
 ) -> str:
-    """Name one thing: its shape, and each attribute with probability `keep`.
+    """Describe one thing, for example "a small red star".
 
-    Now and then, with probability `vague`, only the colour says what is meant ("a red thing"),
-    so that colours can be asked for by themselves.
+    Args:
+      thing: thing to describe.
+      rng: source of the choices.
+      keep: probability of each attribute.
+      vague: probability of "thing" or "shape" in place of the shape of a thing whose colour is
+        given, so that a CLIP learns colours by themselves.
     """
     words = []
     if rng.random() < 0.25 * keep:
@@ -51,15 +55,15 @@ def describe(
     keep: float = 0.75,
     vague: float = 0.07,
 ) -> str:
-    """Write one sentence about a scene.
+    """Describe a scene in one sentence.
 
     Args:
-      scene: what is described.
-      rng: chooses the words; the same state gives the same sentence.
-      things: those in view, all of the scene's by default.
-      stuff: kinds in view, all of the scene's by default.
-      keep: probability of each attribute and of the stuff being named.
-      vague: probability that a thing's shape is not named.
+      scene: scene to describe.
+      rng: source of the choices; the same state gives the same sentence.
+      things: visible things; all of the scene's by default.
+      stuff: visible stuff; all of the scene's by default.
+      keep: probability of each attribute and of the stuff.
+      vague: probability of leaving out a thing's shape; see describe_thing.
 
     Returns:
       Lower-case English, for example "a red striped star and a small blue ring on grass".

@@ -1,8 +1,7 @@
-"""The Playground: a procedural world of things on stuff with exact masks.
+"""Scenes of the Playground: a procedural world of things on stuff with exact masks.
 
-A scene is a pure function of (seed, index) in continuous coordinates, so it can be drawn
-at any size and through any window. x runs right and y runs down, both in [0, 1].
-Source: own.
+A scene is a pure function of (seed, index) in continuous coordinates. It can be drawn at any size
+and through any window. x increases to the right and y downwards, both in [0, 1]. Source: own.
 """
 
 from __future__ import annotations
@@ -13,7 +12,10 @@ from typing import TypeVar
 
 import numpy as np
 
+from zeroseg_jax.data.playground.textures import draw_texture, noise
+
 Choice = TypeVar("Choice")
+
 SHAPES = (
     "circle", "square", "triangle", "star", "ring", "cross",
     "heart", "moon", "arrow", "flower", "pill", "hourglass",
@@ -36,17 +38,23 @@ COLOUR_RGB = {
     "pink": (0.98, 0.50, 0.72),
     "white": (0.96, 0.96, 0.95),
 }
-# One colour a shape is never drawn in, except in held-out scenes.
+# One colour of each shape occurs in held-out scenes only.
 HELD_OUT = frozenset((shape, COLOURS[(3 * i + 1) % 8]) for i, shape in enumerate(SHAPES))
 
-_NOISE = np.random.default_rng(20231).random((64, 64)).astype(np.float32)
 _LIGHT = np.array([-0.6, -0.8], np.float32)
-_MAX_OVERLAP = 0.35  # of the smaller radius, so that no thing hides another
+_MAX_OVERLAP = 0.35  # in radii of the smaller thing, so that no thing hides another
 
 
 @dataclasses.dataclass(frozen=True)
 class Thing:
-    """One thing: its words, and its place in units of the scene's side."""
+    """One thing of a scene.
+
+    Attributes:
+      shape, colour, fill: names out of SHAPES, COLOURS and FILLS.
+      x, y: centre in scene coordinates.
+      radius: radius in units of the scene's side.
+      angle: rotation in radians.
+    """
 
     shape: str
     colour: str
@@ -54,24 +62,39 @@ class Thing:
     x: float
     y: float
     radius: float
-    angle: float  # radians
+    angle: float
 
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """A scene; things are listed back to front."""
+    """Description of a scene.
 
-    stuff: tuple[str, ...]  # one, or two: above and below the horizon
+    Attributes:
+      stuff: one name of STUFF, or two: above and below the horizon.
+      horizon: height of the horizon in the middle of the scene.
+      slope: slope of the horizon.
+      things: things from back to front.
+      offset: shift of the texture noise, in lattice units.
+      brightness: factor of all pixel values.
+    """
+
+    stuff: tuple[str, ...]
     horizon: float
     slope: float
     things: tuple[Thing, ...]
-    offset: tuple[float, float]  # into the texture noise
+    offset: tuple[float, float]
     brightness: float
 
 
 @dataclasses.dataclass(frozen=True)
 class Labels:
-    """Exact masks, int32 (H, W): ids count from 1 in the order of the word tuples, 0 is none."""
+    """Exact masks of a scene. Ids count from 1 in the order of the tuples of names; 0 is none.
+
+    Attributes:
+      thing: int32 (H, W), shape of the visible thing.
+      colour: int32 (H, W), colour of the visible thing.
+      stuff: int32 (H, W), stuff behind the things.
+    """
 
     thing: np.ndarray
     colour: np.ndarray
@@ -82,14 +105,15 @@ def build_scene(seed: int, index: int, *, held_out: bool = False) -> Scene:
     """Build scene `index` of split `seed`.
 
     Args:
-      seed: split; TRAIN_SEED, TUNE_SEED and EVALUATION_SEED never share a scene.
-      index: any non-negative int.
-      held_out: draw only (shape, colour) pairs of HELD_OUT, which no other scene has.
+      seed: split: TRAIN_SEED, TUNE_SEED or EVALUATION_SEED, or another one, at least 0.
+      index: index of the scene, at least 0.
+      held_out: True draws only (shape, colour) pairs of HELD_OUT; no other scene has them.
 
     Returns:
       A scene of one to four things on one or two kinds of stuff.
     """
     rng = np.random.default_rng((seed, index, int(held_out)))
+    stuff: tuple[str, ...]
     if rng.random() < 0.4:
         stuff = (pick(rng, UPPER_STUFF), pick(rng, LOWER_STUFF))
     else:
@@ -117,16 +141,18 @@ def build_scene(seed: int, index: int, *, held_out: bool = False) -> Scene:
 
 
 def pick(rng: np.random.Generator, choices: tuple[Choice, ...]) -> Choice:
-    """Choose one of `choices`; much cheaper than rng.choice."""
+    """Choose one of `choices` uniformly, much faster than rng.choice."""
     return choices[int(rng.integers(len(choices)))]
 
 
 def pick_fill(rng: np.random.Generator) -> str:
-    """Choose a fill: half of all things are plain."""
+    """Choose a fill; half of all things are plain."""
     return "plain" if rng.random() < 0.5 else pick(rng, FILLS[1:])
 
 
-def _draw_thing(rng, x: float, y: float, radius: float, held_out: bool) -> Thing:
+def _draw_thing(
+    rng: np.random.Generator, x: float, y: float, radius: float, held_out: bool
+) -> Thing:
     while True:
         shape, colour = pick(rng, SHAPES), pick(rng, COLOURS)
         if ((shape, colour) in HELD_OUT) == held_out:
@@ -141,12 +167,12 @@ def render(
     """Draw a window of a scene.
 
     Args:
-      scene: what to draw.
-      size_px: height and width of the picture.
+      scene: scene to draw.
+      size_px: height and width of the image.
       window: (left, top, right, bottom) in scene coordinates.
 
     Returns:
-      Image uint8 (size_px, size_px, 3), and its labels.
+      The image, uint8 (size_px, size_px, 3), and its masks.
     """
     left, top, right, bottom = (float(edge) for edge in window)
     steps = (np.arange(size_px, dtype=np.float32) + 0.5) / size_px
@@ -188,7 +214,7 @@ def _draw_on(image, thing_ids, colour_ids, thing: Thing, u, v, pixel: float) -> 
 
 
 def _paint(thing: Thing, dx, dy, cos, sin, inside) -> np.ndarray:
-    """The surface of a thing, float32 (h, w, 3): fill, light from the upper left, dark rim."""
+    """Return the surface, float (h, w, 3): fill, light from the upper left, dark rim."""
     base = np.array(COLOUR_RGB[thing.colour], np.float32)
     tone = base * 0.62 if base.mean() > 0.55 else base + 0.55 * (1 - base)
     a, b = cos * dx + sin * dy, cos * dy - sin * dx
@@ -204,8 +230,8 @@ def _paint(thing: Thing, dx, dy, cos, sin, inside) -> np.ndarray:
     return colour * (light * rim)[..., None]
 
 
-# Signed distances, in units of the radius: negative inside. Outside the exact value only
-# matters near the edge, where the anti-aliasing and the shadow read it.
+# Signed distances in units of the radius, negative inside. Outside they need to be exact only near
+# the edge, for anti-aliasing and the shadow.
 
 
 def _box(x, y, half_width, half_height):
@@ -273,83 +299,16 @@ _DISTANCES = {
 }
 
 
-def _noise(x, y):
-    """Smooth value noise in [0, 1] with period 64, at a row x (1, W) and a column y (H, 1)."""
-    a, b, fx = _lattice(x[0])
-    columns = _NOISE[:, a] * (1 - fx) + _NOISE[:, b] * fx
-    c, d, fy = _lattice(y)
-    return columns[c[:, 0]] * (1 - fy) + columns[d[:, 0]] * fy
-
-
-def _lattice(x):
-    low = np.floor(x)
-    share = x - low
-    low = low.astype(np.int32)
-    return low & 63, (low + 1) & 63, share * share * (3 - 2 * share)
-
-
-def _mix(first, second, share):
-    return _mix_to(np.array(first, np.float32), second, share)
-
-
-def _grass(u, v, ox, oy):
-    blades = _noise(u * 46 + ox, v * 13 + oy)
-    tufts = _noise(u * 7 + oy, v * 7 + ox)
-    return _mix((0.13, 0.33, 0.10), (0.50, 0.72, 0.24), 0.65 * blades + 0.35 * tufts)
-
-
-def _sky(u, v, ox, oy):
-    clouds = 0.65 * _noise(u * 4 + ox, v * 8 + oy) + 0.35 * _noise(u * 10 + oy, v * 18 + ox)
-    base = _mix((0.36, 0.62, 0.93), (0.72, 0.87, 0.98), np.broadcast_to(v, clouds.shape))
-    return _mix_to(base, (1.0, 1.0, 1.0), np.clip((clouds - 0.52) * 3.2, 0, 0.9))
-
-
-def _water(u, v, ox, oy):
-    swell = _noise(u * 5 + ox, v * 9 + oy)
-    waves = 0.5 + 0.5 * np.sin(v * 75 + 7 * swell + 2 * np.sin(u * 9 + oy))
-    return _mix((0.03, 0.23, 0.42), (0.22, 0.62, 0.72), 0.6 * waves**2 + 0.4 * swell)
-
-
-def _sand(u, v, ox, oy):
-    ripples = 0.5 + 0.5 * np.sin((v + 0.25 * u) * 38 + 6 * _noise(u * 3 + ox, v * 3 + oy))
-    grains = _noise(u * 90 + oy, v * 90 + ox)
-    return _mix((0.76, 0.62, 0.40), (0.96, 0.87, 0.66), 0.45 * ripples + 0.55 * grains)
-
-
-def _brick(u, v, ox, oy):
-    row = np.floor(v * 11 + oy)
-    x, y = (u * 5.5 + 0.5 * (row % 2) + ox) % 1.0, (v * 11 + oy) % 1.0
-    mortar = np.maximum(np.abs(x - 0.5) * 2 - 0.90, np.abs(y - 0.5) * 2 - 0.80) / 0.08
-    column = np.floor(u * 5.5 + 0.5 * (row % 2) + ox)
-    tint = _NOISE[row.astype(np.int32) & 63, column.astype(np.int32) & 63]
-    wall = _mix((0.52, 0.20, 0.15), (0.72, 0.36, 0.26), tint)
-    return _mix_to(wall, (0.80, 0.77, 0.71), np.clip(mortar, 0, 1))
-
-
-def _night(u, v, ox, oy):
-    haze = _noise(u * 3 + ox, v * 3 + oy)
-    base = _mix((0.03, 0.03, 0.11), (0.15, 0.11, 0.30), 0.5 * haze + 0.5 * v)
-    stars = _noise(u * 34 + oy, v * 34 + ox)
-    return _mix_to(base, (1.0, 0.97, 0.85), np.clip((stars - 0.9) * 14, 0, 1))
-
-
-def _mix_to(image, colour, share):
-    return image + share[..., None].astype(np.float32) * (np.array(colour, np.float32) - image)
-
-
-_TEXTURES = dict(zip(STUFF, (_grass, _sky, _water, _sand, _brick, _night), strict=True))
-
-
 def _draw_stuff(scene: Scene, u, v, pixel: float) -> tuple[np.ndarray, np.ndarray]:
-    ox, oy = (np.float32(o) for o in scene.offset)
+    ox, oy = np.float32(scene.offset[0]), np.float32(scene.offset[1])
     u, v = u.astype(np.float32), v.astype(np.float32)
-    image = _TEXTURES[scene.stuff[0]](u, v, ox, oy).astype(np.float32)
+    image = draw_texture(scene.stuff[0], u, v, (ox, oy)).astype(np.float32)
     ids = np.full(image.shape[:2], STUFF.index(scene.stuff[0]) + 1, np.int32)
     if len(scene.stuff) == 2:
         line = scene.horizon + scene.slope * (u - 0.5)
-        line = line + 0.05 * (_noise(u * 3.5 + ox, np.full((1, 1), 7.5, np.float32)) - 0.5)
+        line = line + 0.05 * (noise(u * 3.5 + ox, np.full((1, 1), 7.5, np.float32)) - 0.5)
         below = v - line
-        lower = _TEXTURES[scene.stuff[1]](u, v, ox, oy)
+        lower = draw_texture(scene.stuff[1], u, v, (ox, oy))
         image += np.clip(below / pixel + 0.5, 0, 1)[..., None] * (lower - image)
         ids[below > 0] = STUFF.index(scene.stuff[1]) + 1
     return image, ids
