@@ -25,7 +25,7 @@ def test_class_names_of_a_protocol(tmp_path, monkeypatch):
     for content, sentence in (
         ("sky\nstar\n", "2 lines, but there are 3 classes"),
         ("sky\n\nring\n", "line 2: a blank line"),
-        ("sky\nstar;\nring\n", "line 2: a blank word"),
+        ("sky\nstar;\nring\n", "line 2: a blank name"),
         ("", "the file is empty"),
     ):
         (tmp_path / "small.sclip.txt").write_text(content)

@@ -45,10 +45,10 @@ def main(arguments: list[str]) -> int:
         print(f"problem: {error}\n{name}: not readable in {data_dir}")
         return 1
     findings = verify.check(benchmark)
-    for line in verify.describe(benchmark, findings):
+    for line in verify.render_findings(benchmark, findings):
         print(line)
     if FLAGS.json:
-        files.write_json(FLAGS.json, verify.summarise(benchmark, findings))
+        files.write_json(FLAGS.json, verify.to_record(benchmark, findings))
     wrong = findings.count_problems()
     state = f"{wrong} problem{'s' if wrong > 1 else ''}" if wrong else "good"
     print(f"{name}: {state} in {data_dir}")

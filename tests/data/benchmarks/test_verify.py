@@ -51,7 +51,7 @@ def test_command_on_a_good_folder(tmp_path):
     done = verify("--benchmark=folder", f"--data_dir={tmp_path}", f"--json={tmp_path}/out/f.json")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0].startswith("folder: 2 pictures, labels 0..2, 255, 3 of 3 classes occur")
+    assert lines[1].startswith("folder: 2 images, labels 0..2, 255, 3 of 3 classes occur")
     assert lines[-1] == f"folder: good in {tmp_path}"
     record = json.loads((tmp_path / "out" / "f.json").read_text())
     assert record["images"] == 2 and record["problems"] == {} and min(record["images_with"]) == 2
@@ -75,8 +75,8 @@ def test_command_names_every_fault_and_what_to_do(tmp_path):
     problems = [line for line in done.stdout.splitlines() if line.startswith("problem: ")]
     for line, parts in zip(problems, [
         ("6 pairs", "1449", "unpack"),
-        (f"{names[0]}.png", "not there", "unpack"),
-        (f"{names[1]}.jpg", "not there", "unpack"),
+        (f"{names[0]}.png", "missing", "unpack"),
+        (f"{names[1]}.jpg", "missing", "unpack"),
         (f"{names[2]}.jpg", "damaged"),
         (f"{names[3]}.png", "empty"),
         (f"{names[4]}.png", "label 37", "0..20, 255"),
@@ -91,7 +91,7 @@ def test_command_names_every_fault_and_what_to_do(tmp_path):
 def test_many_problems_of_a_kind_are_counted(tmp_path):
     layouts.write_folder(tmp_path, values=(0, 9), count=7)
     benchmark, findings = findings_of("folder", tmp_path)
-    lines = check.describe(benchmark, findings)
+    lines = check.render_findings(benchmark, findings)
     assert findings.count_problems() == 7
     assert sum(line.startswith("problem: ") for line in lines) == 4
     assert "4 more of kind 'label'" in lines[-1]
@@ -112,17 +112,19 @@ def test_what_is_unusual_is_a_note(tmp_path):
         "aspect": ("p0.jpg", "90 x 4"),
         "ignored": ("p1.png", "every pixel"),
         "exif": ("p1.jpg", "EXIF"),
-        "spare": ("alone.png", "without a picture"),
+        "spare": ("alone.png", "without an image"),
         "absent": ("dog", "grass"),
     }.items():
         assert all(part in findings.notes[kind][0] for part in parts)
-    assert sum(line.startswith("note: ") for line in check.describe(benchmark, findings)) == 5
+    assert (
+        sum(line.startswith("note: ") for line in check.render_findings(benchmark, findings)) == 5
+    )
 
 
 def test_many_classes_are_shown_compactly(tmp_path):
     layouts.write_ade(tmp_path, values=range(151))
     layouts.write_ade(tmp_path, values=range(46))
-    lines = check.describe(*findings_of("ade150", tmp_path))
+    lines = check.render_findings(*findings_of("ade150", tmp_path))
     assert len(lines) < 20 and all(len(line) < 200 for line in lines)
 
 

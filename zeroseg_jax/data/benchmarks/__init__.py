@@ -1,8 +1,9 @@
-"""What the segmentation data sets are."""
+"""Segmentation benchmarks by name."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 from zeroseg_jax.config import suggest
@@ -14,8 +15,8 @@ __all__ = ["FILES", "Benchmark", "get_benchmark", "open_files"]
 
 Benchmark = Playground | FileBenchmark
 
-# Benchmarks that are read from a directory.
-FILES = {
+# Builders of the benchmarks that are read from a folder.
+FILES: dict[str, Callable[[str, Path], FileBenchmark]] = {
     "voc21": voc.build,
     "voc20": voc.build,
     "context60": context.build,
@@ -25,7 +26,7 @@ FILES = {
     "ade150": ade20k.build,
     "cityscapes19": cityscapes.build,
     **{name: imagenet_s.build for name in imagenet_s.SPLITS},
-    "folder": folder.build,
+    "folder": lambda name, root: folder.build(root),
 }
 
 
@@ -41,27 +42,27 @@ def get_benchmark(
     """Return a benchmark by name.
 
     Args:
-      name: for example "playground/things" or "voc21".
-      data_dir: where a data set lies, as its archives unpack; the Playground needs none.
-      images: only the first so many; 0 for all.
-      seed: another split of the Playground, for choosing a preset's numbers.
-      ignore, reduce_zero: of "folder", see benchmarks.folder.
+      name: benchmark, for example "playground/things" or "voc21".
+      data_dir: folder of the data set, as its archives unpack; unused by the Playground.
+      images: number of images from the first on; 0 for all.
+      seed: split of the Playground; None for the one that is reported.
+      ignore, reduce_zero: options of "folder"; see folder.build.
 
     Raises:
-      ValueError: an unknown name (suggests the nearest), a directory that does not hold the
-        data set, files that miss, or an option of another benchmark.
+      ValueError: the name is unknown, the folder does not have the data set, files are missing,
+        or an option belongs to another benchmark.
     """
     if name not in BENCHMARKS:
         if seed is not None:
-            raise ValueError(f"--scene_seed: only the Playground has other splits, not {name}.")
+            raise ValueError(f"--scene_seed: {name} has no other splits; leave it out.")
         files = open_files(name, data_dir, ignore=ignore, reduce_zero=reduce_zero)
         _check_complete(files, data_dir)
         return files.keep(images) if images else files
     _refuse_options(name, ignore, reduce_zero)
-    changes = {"images": images} if images else {}
-    if seed is not None:
-        changes["seed"] = seed
-    return dataclasses.replace(BENCHMARKS[name], **changes)
+    scenes = BENCHMARKS[name]
+    return dataclasses.replace(
+        scenes, images=images or scenes.images, seed=scenes.seed if seed is None else seed
+    )
 
 
 def open_files(
@@ -71,20 +72,26 @@ def open_files(
     ignore: int = folder.IGNORE,
     reduce_zero: bool = False,
 ) -> FileBenchmark:
-    """Open a data set on disk whether or not files miss; `verify` tells which.
+    """Open a data set on disk, even if some of its files are missing.
+
+    Args:
+      name: one of FILES.
+      data_dir: folder of the data set.
+      ignore, reduce_zero: options of "folder"; see folder.build.
 
     Raises:
-      LayoutError: the directory does not hold the data set at all.
-      ValueError: an unknown name, no such directory, or an option of another benchmark.
+      LayoutError: the folder does not have the data set.
+      ValueError: the name is unknown, the folder is missing, or an option belongs to another
+        benchmark.
     """
     if name not in FILES:
         known = suggest(name, [*BENCHMARKS, *FILES])
         raise ValueError(f"--benchmark: {name!r} is not known; {known}")
     if not data_dir:
-        raise ValueError(f"--data_dir: {name} is read from disk; name the directory it lies in.")
+        raise ValueError(f"--data_dir: empty; name the folder of {name}.")
     root = Path(data_dir)
     if not root.is_dir():
-        raise ValueError(f"--data_dir: {root} is not a directory; name the one {name} lies in.")
+        raise ValueError(f"--data_dir: {root} is not a directory; name the folder of {name}.")
     if name == "folder":
         return folder.build(root, ignore=ignore, reduce_zero=reduce_zero)
     _refuse_options(name, ignore, reduce_zero)
@@ -93,7 +100,7 @@ def open_files(
 
 def _refuse_options(name: str, ignore: int, reduce_zero: bool) -> None:
     if ignore != folder.IGNORE or reduce_zero:
-        raise ValueError(f"--ignore, --reduce_zero: are of the benchmark folder, not of {name}.")
+        raise ValueError(f"--ignore, --reduce_zero: only for folder, not for {name}; omit them.")
 
 
 def _check_complete(benchmark: FileBenchmark, data_dir: str | Path) -> None:
@@ -101,6 +108,6 @@ def _check_complete(benchmark: FileBenchmark, data_dir: str | Path) -> None:
     missing = benchmark.listing.missing
     if missing:
         more = f" and {len(missing) - 1} more files" if len(missing) > 1 else ""
-        raise LayoutError(f"{missing[0]}{more}: not there; see {verify}.")
+        raise LayoutError(f"{missing[0]}{more}: missing; see {verify}.")
     if not len(benchmark):
-        raise LayoutError(f"{data_dir}: holds no picture of {benchmark.name}; see {verify}.")
+        raise LayoutError(f"{data_dir}: no image of {benchmark.name} is there; see {verify}.")

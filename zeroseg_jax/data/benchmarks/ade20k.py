@@ -1,4 +1,4 @@
-"""ADE20K of the 2016 scene parsing challenge: 2,000 pictures, 150 classes."""
+"""ADE20K of the 2016 scene parsing challenge: 2,000 images, 150 classes."""
 
 from __future__ import annotations
 
@@ -19,10 +19,14 @@ ARCHIVE = "ADEChallengeData2016.zip"
 def build(name: str, data_dir: Path) -> FileBenchmark:
     """Build "ade150".
 
-    Masks are grey PNGs: 0 is whatever has no class and is ignored, 1 to 150 are the classes.
+    Masks are grey PNGs: 0 is unlabelled and ignored, 1 to 150 are the classes.
+
+    Args:
+      name: name of the benchmark.
+      data_dir: folder of ADEChallengeData2016.
 
     Raises:
-      LayoutError: the challenge's data are not there.
+      LayoutError: the challenge's data are missing.
     """
     root = find_root(
         data_dir,
@@ -40,7 +44,7 @@ def build(name: str, data_dir: Path) -> FileBenchmark:
         ),
         encoding=Encoding(
             build_table({i: i for i in range(151)}, reduce_zero=True),
-            hint=f"Masks with 255 were reduced by another tool; unpack {ARCHIVE} again.",
+            hint=f"The masks may be reduced by another tool; unpack {ARCHIVE} again.",
         ),
         official_images=(2000,),
     )

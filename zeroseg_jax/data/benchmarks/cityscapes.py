@@ -1,4 +1,4 @@
-"""Cityscapes: 500 pictures of three towns, 19 classes."""
+"""Cityscapes: 500 images of three towns, 19 classes."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ from zeroseg_jax.data.benchmarks.listing import (
 from zeroseg_jax.data.benchmarks.masks import Encoding, build_table
 
 ARCHIVES = ("leftImg8bit_trainvaltest.zip", "gtFine_trainvaltest.zip")
-# The label ids that are evaluated, in the order of train ids; the other ids up to 33 are not.
+# Evaluated label ids in the order of train ids; the other ids up to 33 are ignored.
 _EVALUATED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 
 
 def build(name: str, data_dir: Path) -> FileBenchmark:
     """Build "cityscapes19".
 
-    Masks are the published *_labelIds.png. Train ids are what other tools make of them; here
-    they are looked up while reading.
+    Masks are the published *_labelIds.png. They are mapped to train ids while reading.
+
+    Args:
+      name: name of the benchmark.
+      data_dir: folder of leftImg8bit and gtFine.
 
     Raises:
-      LayoutError: pictures or masks are not there.
+      LayoutError: images or masks are missing.
     """
     root = find_root(
         data_dir,
@@ -43,7 +46,7 @@ def build(name: str, data_dir: Path) -> FileBenchmark:
         ),
         encoding=Encoding(
             build_table(ids, [value for value in range(34) if value not in ids]),
-            hint="These look like train ids; the published *_labelIds.png are needed.",
+            hint="The masks may have train ids; use the published *_labelIds.png.",
         ),
         official_images=(500,),
     )

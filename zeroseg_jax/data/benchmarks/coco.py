@@ -1,7 +1,7 @@
-"""COCO val2017: 5,000 pictures as COCO-Stuff (171 classes) or COCO-Object (80 and background).
+"""COCO val2017: 5,000 images as COCO-Stuff (171 classes) or COCO-Object (80 and background).
 
-Both are read from the stuff-and-thing maps as published, grey PNGs of COCO's id less one; no
-converted file is needed.
+Both are read from the published stuff-and-thing maps, grey PNGs with COCO's id minus one. No
+conversion is needed.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from zeroseg_jax.data.benchmarks.listing import (
 from zeroseg_jax.data.benchmarks.masks import Encoding, build_table
 
 ARCHIVES = ("val2017.zip", "stuffthingmaps_trainval2017.zip")
-# COCO's ids go to 182, but eleven of them never got a class.
+# COCO's ids go up to 182; eleven of them have no class.
 _UNUSED = (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)
 _VALUES = tuple(value for value in range(182) if value not in _UNUSED)
 _THINGS = 80
 _UNLABELLED = 255
-# Where each archive's val2017 folder may lie: pictures, masks.
+# Accepted folders of the images and of the masks.
 _PLACES = (
     ("val2017", "val2017"),
     ("images/val2017", "annotations/val2017"),
@@ -35,11 +35,15 @@ _PLACES = (
 def build(name: str, data_dir: Path) -> FileBenchmark:
     """Build "coco_stuff171" or "coco_object".
 
-    In COCO-Object everything but the 80 things is background, unlabelled pixels too, so none
-    are ignored.
+    In COCO-Object everything but the 80 things is background, unlabelled pixels included. No
+    pixel is ignored.
+
+    Args:
+      name: name of the benchmark.
+      data_dir: folder of val2017.
 
     Raises:
-      LayoutError: pictures or maps are not there.
+      LayoutError: images or maps are missing.
     """
     images, masks = _find(data_dir)
     stuff = {value: number for number, value in enumerate(_VALUES)}
@@ -54,7 +58,7 @@ def build(name: str, data_dir: Path) -> FileBenchmark:
         has_background=has_background,
         listing=match(images, masks, next(iter(masks.values())).parent),
         encoding=Encoding(
-            table, hint=f"The maps of {ARCHIVES[1]} hold COCO's id less one; unpack it again."
+            table, hint=f"The maps of {ARCHIVES[1]} have COCO's id minus one; unpack it again."
         ),
         official_images=(5000,),
     )
@@ -66,9 +70,9 @@ def _find(data_dir: Path) -> tuple[dict[str, Path], dict[str, Path]]:
             list_folder(data_dir / folder, ending) if (data_dir / folder).is_dir() else {}
             for folder, ending in ((images, ".jpg"), (masks, ".png"))
         ]
-        # Other tools leave their own maps beside the published ones.
+        # Other tools write their own maps beside the published ones.
         found[1] = {stem: path for stem, path in found[1].items() if "TrainIds" not in stem}
         if all(found):
             return found[0], found[1]
     source = f"unpack {ARCHIVES[0]} and {ARCHIVES[1]} in {data_dir}."
-    raise LayoutError(f"{data_dir / 'val2017'}: no picture or no map is there; {source}")
+    raise LayoutError(f"{data_dir / 'val2017'}: images or maps are missing; {source}")

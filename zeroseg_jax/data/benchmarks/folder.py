@@ -1,4 +1,4 @@
-"""Anybody's own pictures and masks: DIR/images, DIR/masks and DIR/words.txt."""
+"""Benchmark of a user's own images and masks: DIR/images, DIR/masks, DIR/words.txt."""
 
 from __future__ import annotations
 
@@ -23,23 +23,24 @@ IGNORE = 255
 def build(data_dir: Path, *, ignore: int = IGNORE, reduce_zero: bool = False) -> FileBenchmark:
     """Build "folder".
 
-    Masks are palette or grey PNGs, 8 or 16 bits, of the same stems as the pictures; line k of
-    words.txt (from 0) names id k. A first line "background" makes id 0 what no word names.
+    Masks are palette or grey PNGs of 1 to 16 bits with the stems of the images. Line k of
+    words.txt, counted from 0, names id k. With a first line "background", id 0 is everything that
+    no class name covers.
 
     Args:
-      data_dir: holds images, masks and words.txt.
+      data_dir: folder of images, masks and words.txt.
       ignore: raw value of ignored pixels; -1 for none.
-      reduce_zero: ignore raw value 0, and line k of words.txt names raw value k + 1.
+      reduce_zero: True ignores raw value 0; line k of words.txt then names raw value k + 1.
 
     Raises:
-      LayoutError: something is not there, two pictures share a stem, or no picture at all.
-      ValueError: words.txt is malformed, or does not go with `ignore` and `reduce_zero`.
+      LayoutError: a folder or all images are missing, or two images share a stem.
+      ValueError: words.txt is malformed, or contradicts `ignore` or `reduce_zero`.
     """
     root = find_root(
         data_dir,
         ("images", "masks", "words.txt"),
         ("",),
-        "a folder benchmark has images/, masks/ with the same stems, and words.txt.",
+        "provide images/, masks/ with the same stems, and words.txt.",
     )
     rows = read_words(root / "words.txt")
     has_background = rows[0][0].casefold() == BACKGROUND
@@ -57,23 +58,21 @@ def build(data_dir: Path, *, ignore: int = IGNORE, reduce_zero: bool = False) ->
         listing=match(
             _list_images(root / "images"), list_folder(root / "masks", ".png"), root / "masks"
         ),
-        encoding=Encoding(
-            table, hint=f"words.txt names {len(rows)} classes; --ignore is {ignore}."
-        ),
+        encoding=Encoding(table, hint=f"words.txt has {len(rows)} classes; --ignore is {ignore}."),
         options={"ignore": ignore, "reduce_zero": reduce_zero},
     )
 
 
 def _check(rows: Rows, has_background: bool, path: Path, ignore: int, reduce_zero: bool) -> None:
     if has_background and len(rows) == 1:
-        raise ValueError(f"{path}: names a background and no class; add a line for each class.")
+        raise ValueError(f"{path}: only a background is named; add a line for each class.")
     if has_background and reduce_zero:
         raise ValueError(
-            f"{path}: its first line is {BACKGROUND!r}, but --reduce_zero takes label 0 away; "
+            f"{path}: its first line is {BACKGROUND!r}, but --reduce_zero ignores label 0; "
             "drop the line or the flag."
         )
     if not -1 <= ignore <= 65_535:
-        raise ValueError(f"--ignore: {ignore} is outside -1..65535.")
+        raise ValueError(f"--ignore: {ignore} is outside -1..65535; name a value within.")
     if 0 <= ignore < len(rows) + reduce_zero and (ignore or not reduce_zero):
         word = rows[ignore - reduce_zero][0]
         raise ValueError(
@@ -85,7 +84,7 @@ def _list_images(folder: Path) -> dict[str, Path]:
     images: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.is_dir():
-            raise LayoutError(f"{path}: is a folder; pictures lie directly in {folder}.")
+            raise LayoutError(f"{path}: is a folder; put images directly into {folder}.")
         if path.suffix.lower() not in SUFFIXES:
             continue
         if path.stem in images:
@@ -94,5 +93,5 @@ def _list_images(folder: Path) -> dict[str, Path]:
             )
         images[path.stem] = path
     if not images:
-        raise LayoutError(f"{folder}: holds no picture ({', '.join(SUFFIXES)}); put some there.")
+        raise LayoutError(f"{folder}: no image ({', '.join(SUFFIXES)}); put some there.")
     return images

@@ -1,4 +1,4 @@
-"""ImageNet-S: ImageNet's own classes as masks, 919, 300 or 50 of them."""
+"""ImageNet-S: masks of 919, 300 or 50 ImageNet classes."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from zeroseg_jax.data.benchmarks.listing import (
 from zeroseg_jax.data.benchmarks.masks import Encoding, build_table
 from zeroseg_jax.data.benchmarks.word_lists import load_imagenet_words
 
-# name -> folder, classes, pictures of the validation split
+# name -> folder, number of classes, images of the validation split
 SPLITS = {
     "imagenet_s": ("ImageNetS919", 919, 12_419),
     "imagenet_s300": ("ImageNetS300", 300, 4_097),
     "imagenet_s50": ("ImageNetS50", 50, 752),
 }
-# Five classes were merged into others; the names of both are words of the one that stays.
+# Five classes were merged into others, which keep the names of both.
 _MERGED = {
     "n04355933": "n04356056",
     "n02808440": "n04493381",
@@ -37,20 +37,24 @@ _WNID = re.compile(r"n\d{8}")
 def build(name: str, data_dir: Path) -> FileBenchmark:
     """Build "imagenet_s", "imagenet_s300" or "imagenet_s50".
 
-    Masks are colour PNGs, id = red + 256 * green, 0 for whatever is not the class, 1000 for
-    ignored pixels. Class k is the k-th WordNet id in sorted order, so that the folders of the
-    validation split say which classes there are.
+    Masks are RGB PNGs with id = red + 256 * green, 0 for other things and 1000 for ignored
+    pixels. Class k is the k-th WordNet id in sorted order. The folders of the validation split
+    give the WordNet ids.
+
+    Args:
+      name: name of the benchmark.
+      data_dir: folder of ImageNetS919, ImageNetS300 or ImageNetS50.
 
     Raises:
-      LayoutError: the split is not there, or has another number of classes.
+      LayoutError: the split is missing, or has another number of classes.
     """
     folder, classes, images = SPLITS[name]
     root = find_root(
         data_dir,
         ("validation", "validation-segmentation"),
         (folder, ""),
-        f"unpack the {folder} archive of masks in {data_dir} and let the data set's own "
-        "script copy the pictures of ILSVRC2012 beside them.",
+        f"unpack the {folder} archive of masks in {data_dir} and copy the images of ILSVRC2012 "
+        "beside them with the data set's own script.",
     )
     masks = root / "validation-segmentation"
     wnids = _list_wnids(masks, classes)
@@ -74,11 +78,11 @@ def _list_wnids(folder: Path, classes: int) -> list[str]:
     wnids = sorted(path.name for path in folder.iterdir() if _WNID.fullmatch(path.name))
     strange = sorted(set(wnids) - set(load_imagenet_words()))
     if strange:
-        raise LayoutError(f"{folder / strange[0]}: is no class of ImageNet; remove the folder.")
+        raise LayoutError(f"{folder / strange[0]}: not a class of ImageNet; remove the folder.")
     if len(wnids) != classes:
         raise LayoutError(
-            f"{folder}: {len(wnids)} folders of classes, but the split has {classes}, and ids "
-            "follow their order; unpack the archive again."
+            f"{folder}: {len(wnids)} folders of classes, but the split has {classes}; unpack the "
+            "archive again."
         )
     return wnids
 

@@ -1,4 +1,7 @@
-"""Benchmarks that lie on disk as pictures and masks; each data set's module lists its files."""
+"""Benchmarks of image and mask files, and the listing of their files.
+
+Each data set has a module that builds its FileBenchmark.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +20,22 @@ BACKGROUND = "background"
 
 
 class LayoutError(ValueError):
-    """A data set that does not lie as it should; the message says where it must."""
+    """A data set whose files are not where they should be; the message is one sentence."""
 
 
 class SizeError(MaskError):
-    """A mask of another size than its picture."""
+    """A mask of another size than its image."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """A picture, its mask, and their common name."""
+    """An image and its mask.
+
+    Attributes:
+      name: name of both.
+      image: image file.
+      mask: mask file.
+    """
 
     name: str
     image: Path
@@ -38,9 +47,9 @@ class Listing:
     """The files of a split.
 
     Attributes:
-      pairs: complete ones, in the order of the split.
+      pairs: images with their masks, in the order of the split.
       missing: files that should be there.
-      spare: masks without a picture.
+      spare: masks without an image.
     """
 
     pairs: tuple[Pair, ...]
@@ -50,19 +59,19 @@ class Listing:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FileBenchmark:
-    """Pictures and masks on disk.
+    """Images and masks on disk.
 
     Attributes:
-      name: of the benchmark.
-      class_names: in the order of ids; "background" first where there is one.
-      words: for each class but background, its synonyms.
-      has_background: whether id 0 is whatever no word names.
-      listing: which files.
-      encoding: of the masks.
-      official_images: how many the full split has; several where several are in use, none
-        where any number is right.
-      absent_as_zero: the mean is over all classes, and one that never occurs counts as 0.
-      options: of get_benchmark, where it was opened with any.
+      name: name of the benchmark.
+      class_names: class names in the order of ids, "background" first if there is one.
+      words: synonyms of each class but background.
+      has_background: True if id 0 is everything that no class name covers.
+      listing: files of the split.
+      encoding: meaning of the masks' values.
+      official_images: number of images of the full split, all numbers in use; empty if any
+        number is right.
+      absent_as_zero: True if the mean IoU is over all classes and absent ones count as 0.
+      options: options of get_benchmark that it was opened with.
     """
 
     name: str
@@ -77,38 +86,45 @@ class FileBenchmark:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of all pictures, known without reading any."""
+        """Names of all images, known without reading them."""
         return tuple(pair.name for pair in self.listing.pairs)
 
     def __len__(self) -> int:
         return len(self.listing.pairs)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return image uint8 (H, W, 3), label int32 (H, W) with -1 ignored, and name.
+        """Return "image" uint8 (H, W, 3), "label" int32 (H, W) with -1 ignored, and "name".
 
         Raises:
-          ImageError: the picture or the mask is unreadable, they differ in size, or the mask
-            holds a value without a meaning; names the file.
+          ImageError: the image or the mask is unreadable, their sizes differ, or the mask has a
+            value without a meaning.
         """
         pair = self.listing.pairs[index]
         label = self.encoding.read(pair.mask)
         return {"image": read_like(pair, label), "label": label, "name": pair.name}
 
     def keep(self, images: int) -> FileBenchmark:
-        """Return the benchmark of the first `images` pictures."""
+        """Return the benchmark with only its first `images` images."""
         pairs = self.listing.pairs[:images]
         return dataclasses.replace(self, listing=dataclasses.replace(self.listing, pairs=pairs))
 
 
 def read_like(pair: Pair, label: np.ndarray) -> np.ndarray:
-    """Read the picture of a mask: uint8 (H, W, 3).
+    """Read an image in the orientation of its mask.
 
-    Some annotators drew on the pixels as stored, others on what EXIF makes of them. The size
-    of the mask tells; where it cannot (a square), the picture is turned as EXIF says.
+    Some masks were drawn on the stored pixels, others on the pixels rotated by EXIF. The size of
+    the mask decides. If both fit (a square), EXIF is applied.
+
+    Args:
+      pair: image and mask.
+      label: int (H, W), the mask.
+
+    Returns:
+      uint8 (H, W, 3).
 
     Raises:
-      ImageError: unreadable.
-      SizeError: of another size than the mask.
+      ImageError: the image is unreadable.
+      SizeError: image and mask differ in size.
     """
     image = read_image(pair.image)
     if image.shape[:2] == label.shape:
@@ -119,18 +135,24 @@ def read_like(pair: Pair, label: np.ndarray) -> np.ndarray:
     height, width = image.shape[:2]
     raise SizeError(
         f"{pair.mask}: {label.shape[1]} x {label.shape[0]} px, but {pair.image.name} is "
-        f"{width} x {height} px; a mask has the size of its picture."
+        f"{width} x {height} px; give the mask the size of its image."
     )
 
 
 def name_classes(rows: Rows, has_background: bool) -> tuple[str, ...]:
-    """Name each class by its first word, and the background "background"."""
+    """Return the first name of each class, and "background" for the background."""
     names = tuple(row[0] for row in rows)
     return (BACKGROUND, *names[1:]) if has_background else names
 
 
 def build_benchmark(name: str, *, has_background: bool = False, **fields: Any) -> FileBenchmark:
-    """Build a benchmark whose words ship with the project; `fields` are FileBenchmark's."""
+    """Build a benchmark whose word list ships with the project.
+
+    Args:
+      name: name of the benchmark and of its word list.
+      has_background: True if line 1 of the word list is the background.
+      **fields: other fields of FileBenchmark.
+    """
     rows = load_words(name)
     words = rows[1:] if has_background else rows
     return FileBenchmark(name, name_classes(rows, has_background), words, has_background, **fields)
@@ -140,44 +162,53 @@ def find_root(data_dir: Path, needs: Iterable[str], below: Iterable[str], source
     """Find the folder of a data set at or below `data_dir`.
 
     Args:
-      data_dir: what the user named.
-      needs: folders or files that must be there.
-      below: where to look, in this order; "" is data_dir itself.
-      source: what to unpack or convert where nothing is found.
+      data_dir: folder that the user named.
+      needs: folders or files that must be in it.
+      below: subfolders to search, in this order; "" is data_dir itself.
+      source: instruction for the error message.
 
     Raises:
-      LayoutError: none of the places holds all of `needs`.
+      LayoutError: no subfolder has all of `needs`.
     """
     needs, below = list(needs), list(below)
     for place in below:
         if all((data_dir / place / need).exists() for need in needs):
             return data_dir / place
     wanted = data_dir / below[0] / next(n for n in needs if not (data_dir / below[0] / n).exists())
-    raise LayoutError(f"{wanted}: not there; {source}")
+    raise LayoutError(f"{wanted}: missing; {source}")
 
 
 def read_split(path: Path) -> list[str]:
-    """Read the names that a split file lists, one a line.
+    """Read the names in a split file, one a line.
 
     Raises:
-      LayoutError: none, one twice, or one that is no plain name.
+      LayoutError: the file has no name, a name twice, or a name with a folder in it.
     """
     names = [line.strip() for line in path.read_text().splitlines() if line.strip()]
     if not names:
-        raise LayoutError(f"{path}: lists no picture; unpack the archive again.")
+        raise LayoutError(f"{path}: no image is listed; unpack the archive again.")
     if len(set(names)) < len(names):
         twice = next(name for i, name in enumerate(names) if name in names[:i])
-        raise LayoutError(f"{path}: lists {twice} twice; unpack the archive again.")
+        raise LayoutError(f"{path}: {twice} is listed twice; unpack the archive again.")
     for name in names:
         if name != Path(name).name:
-            raise LayoutError(f"{path}: {name!r} is no plain name of a picture.")
+            raise LayoutError(
+                f"{path}: {name!r} is not a plain file name; unpack the archive again."
+            )
     return names
 
 
 def list_named(names: list[str], images: Path, masks: Path) -> Listing:
-    """List the pictures NAME.jpg and masks NAME.png that a split file names."""
+    """List the files of a split by name.
+
+    Args:
+      names: names of the split.
+      images: folder of NAME.jpg.
+      masks: folder of NAME.png.
+    """
     here = {folder: {entry.name for entry in folder.iterdir()} for folder in (images, masks)}
-    pairs, missing = [], []
+    pairs: list[Pair] = []
+    missing: list[Path] = []
     for name in names:
         pair = Pair(name, images / f"{name}.jpg", masks / f"{name}.png")
         absent = [file for file in (pair.image, pair.mask) if file.name not in here[file.parent]]
@@ -188,7 +219,12 @@ def list_named(names: list[str], images: Path, masks: Path) -> Listing:
 
 
 def match(images: dict[str, Path], masks: dict[str, Path], masks_folder: Path) -> Listing:
-    """Pair pictures with masks of the same name, sorted by name."""
+    """Pair images with masks of the same name, sorted by name.
+
+    Args:
+      images, masks: files by name.
+      masks_folder: folder of the masks, to name missing ones.
+    """
     names = sorted(images)
     pairs = tuple(Pair(name, images[name], masks[name]) for name in names if name in masks)
     missing = tuple(masks_folder / f"{name}.png" for name in names if name not in masks)
@@ -197,7 +233,7 @@ def match(images: dict[str, Path], masks: dict[str, Path], masks_folder: Path) -
 
 
 def list_folder(folder: Path, ending: str) -> dict[str, Path]:
-    """Map names to the files of a folder that end so, the ending cut off."""
+    """Return the files of a folder with this ending, by name without it."""
     return {
         path.name.removesuffix(ending): path
         for path in folder.iterdir()

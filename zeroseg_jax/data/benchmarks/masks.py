@@ -1,4 +1,4 @@
-"""Label masks as files hold them, and what each raw value means."""
+"""Reading of label masks, and the table from raw values to class ids."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ import numpy as np
 
 from zeroseg_jax.data.transforms import ImageError, open_image
 
-IGNORED = -1  # a pixel that no score counts
+IGNORED = -1  # id of pixels that no score counts
 _MEANINGLESS = -2
 _GREY, _DEPTH_AT, _COLOUR_AT = 0, 24, 25  # in the header of a PNG
 
 
 class MaskError(ImageError):
-    """A mask that is no index picture, or that holds a value without a meaning."""
+    """A mask that is not an index image, or has a value without a meaning."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Encoding:
-    """How the files of one data set write class ids.
+    """Meaning of the values in the masks of a data set.
 
     Attributes:
-      table: int32 (values,), the id of each raw value, IGNORED, or less: without a meaning.
-      is_rgb: the raw value is red + 256 * green of a colour picture.
-      hint: what is probably wrong where a value has no meaning.
+      table: int32 (values,), class id of each raw value; IGNORED for ignored ones, less for
+        values without a meaning.
+      is_rgb: True if the raw value is red + 256 * green of an RGB image.
+      hint: likely cause of values without a meaning, a sentence.
     """
 
     table: np.ndarray
@@ -34,12 +35,14 @@ class Encoding:
     hint: str = ""
 
     def read(self, path: Path) -> np.ndarray:
-        """Read a mask as int32 (H, W): ids, and IGNORED.
+        """Read a mask as class ids.
+
+        Returns:
+          int32 (H, W), class ids and IGNORED.
 
         Raises:
-          ImageError: unreadable.
-          MaskError: of colours instead of indices, or with a value without a meaning; names
-            the file, the value and the known ones.
+          ImageError: the file is unreadable.
+          MaskError: the mask has colours instead of indices, or a value without a meaning.
         """
         raw = read_rgb_values(path) if self.is_rgb else read_index(path)
         ids = np.append(self.table, np.int32(_MEANINGLESS))[np.minimum(raw, len(self.table))]
@@ -47,12 +50,12 @@ class Encoding:
             value = int(raw[ids < IGNORED][0])
             hint = f" {self.hint}" if self.hint else ""
             raise MaskError(
-                f"{path}: label {value} has no meaning here; known are {self.known()}.{hint}"
+                f"{path}: label {value} has no meaning; known labels: {self.known()}.{hint}"
             )
         return ids
 
     def known(self) -> str:
-        """Describe the raw values that have a meaning, as in "0..20, 255"."""
+        """Return the raw values with a meaning, for example "0..20, 255"."""
         values = np.flatnonzero(self.table >= IGNORED)
         runs = np.split(values, np.flatnonzero(np.diff(values) > 1) + 1)
         return ", ".join(f"{r[0]}..{r[-1]}" if len(r) > 1 else str(r[0]) for r in runs)
@@ -65,9 +68,9 @@ def build_table(
 
     Args:
       ids: class id of each raw value.
-      ignored: raw values of pixels that no score counts.
-      reduce_zero: ignore id 0 and take 1 from all others. It is done here, once, where the
-        usual tools subtract in place and turn 0 into 255 into 254 when they run twice.
+      ignored: raw values of ignored pixels.
+      reduce_zero: True ignores id 0 and subtracts 1 from all others. Being part of the table it
+        cannot be applied twice.
 
     Returns:
       int32 (largest value + 1,).
@@ -81,43 +84,49 @@ def build_table(
 
 
 def read_index(path: Path) -> np.ndarray:
-    """Read a palette or grey picture as its raw values: integers (H, W).
+    """Read the raw values of a palette or grey image.
 
-    A palette is never applied: as colours, class 1 of Pascal VOC would be (128, 0, 0).
+    A palette is not applied: as a colour, class 1 of Pascal VOC would be (128, 0, 0).
+
+    Returns:
+      int32 (H, W).
 
     Raises:
-      ImageError: unreadable.
-      MaskError: a picture of colours.
+      ImageError: the file is unreadable.
+      MaskError: the image has colours or negative values.
     """
     with open_image(path) as image:
         if image.mode not in ("1", "L", "P", "I", "I;16", "I;16B", "I;16L"):
             raise MaskError(
-                f"{path}: a picture of mode {image.mode} holds colours, not class indices; "
-                "masks are palette or grey PNGs."
+                f"{path}: mode {image.mode} has colours, not class indices; save masks as palette "
+                "or grey PNGs."
             )
         values = np.asarray(image).astype(np.int32)
         bits = _grey_bits(path) if image.mode == "L" and image.format == "PNG" else 8
     if values.min() < 0:
-        raise MaskError(f"{path}: label {values.min()} is negative.")
-    # Pillow stretches 2 and 4 bits of grey to 0..255.
+        raise MaskError(f"{path}: label {values.min()} is negative; labels are 0 or more.")
+    # Pillow scales 2- and 4-bit grey values to 0..255.
     return values // (255 // (2**bits - 1)) if bits < 8 else values
 
 
 def read_rgb_values(path: Path) -> np.ndarray:
-    """Read a colour picture as red + 256 * green: int32 (H, W).
+    """Read the values red + 256 * green of an RGB image.
+
+    Returns:
+      int32 (H, W).
 
     Raises:
-      ImageError: unreadable.
-      MaskError: not RGB, or with blue in it.
+      ImageError: the file is unreadable.
+      MaskError: the image is not RGB, or its blue channel is not 0.
     """
     with open_image(path) as image:
         if image.mode != "RGB":
-            raise MaskError(f"{path}: of mode {image.mode}; these masks are RGB pictures.")
+            raise MaskError(f"{path}: mode {image.mode} is not RGB; unpack the masks again.")
         values = np.asarray(image).astype(np.int32)
     if values[..., 2].any():
         raise MaskError(
-            f"{path}: has blue up to {values[..., 2].max()}, so it is no mask; ids are "
-            "red + 256 * green."
+            f"{path}: blue is up to {values[..., 2].max()}, but masks of this data set have ids "
+            "red + 256 * green; unpack the masks again."
         )
     return values[..., 0] + 256 * values[..., 1]
 

@@ -1,4 +1,4 @@
-"""The Playground as benchmarks: the same scenes under four label spaces."""
+"""The Playground as benchmarks: the same scenes with several label spaces."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Playground:
     """Scenes with exact masks.
 
     Attributes:
-      name: of the benchmark.
-      class_names: in the order of ids; "background" first where there is one.
-      words: for each class but background, its synonyms.
-      has_background: whether id 0 is whatever no word names.
-      images: how many.
+      name: name of the benchmark.
+      class_names: class names in the order of ids, "background" first if there is one.
+      words: synonyms of each class but background.
+      has_background: True if id 0 is everything that no class name covers.
+      images: number of scenes.
       seed: split of the scenes.
-      held_out: scenes of attribute combinations that never occur in training.
+      held_out: True for scenes of (shape, colour) pairs that never occur in training.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Playground:
         return self.images
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return image uint8 (H, W, 3), label int32 (H, W) and name of one scene."""
+        """Return "image" uint8 (H, W, 3), "label" int32 (H, W) and "name" of a scene."""
         scene = build_scene(self.seed, index, held_out=self.held_out)
         image, labels = render(scene, SCENE_PX)
         return {"image": image, "label": self._encode(labels), "name": f"scene-{index:04d}"}
@@ -74,7 +74,7 @@ BENCHMARKS: dict[str, Playground] = {
     "playground/full": Playground(
         "playground/full", SHAPES + STUFF, _one_each(SHAPES + STUFF), False
     ),
-    # The same words, some of which CLIP-ZSS has no labels of: benchmarks/splits.py, "playground".
+    # The same classes; some are unseen by CLIP-ZSS (split "playground" of splits.py).
     "playground/zss": Playground(
         "playground/zss", SHAPES + STUFF, _one_each(SHAPES + STUFF), False
     ),

@@ -1,11 +1,10 @@
-"""Whether a data set on disk is whole and means what it should: every file is decoded."""
+"""Verification of a data set: every image and mask is decoded, classes are counted."""
 
 from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
 import os
-import time
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -14,24 +13,24 @@ import numpy as np
 
 from zeroseg_jax.data.benchmarks.listing import FileBenchmark, Pair, SizeError, read_like
 from zeroseg_jax.data.benchmarks.masks import MaskError
+from zeroseg_jax.data.progress import ProgressLog
 from zeroseg_jax.data.transforms import ImageError, open_image
 
 EXTREME_ASPECT = 8.0
 _AHEAD = 64  # files in flight
-_ORIENTATION = 0x0112  # of EXIF
-_LOG_SECONDS = 5.0
+_ORIENTATION = 0x0112  # EXIF tag
 
 
 @dataclasses.dataclass
 class Findings:
-    """What was found.
+    """Result of a verification.
 
     Attributes:
-      images: pairs that were decoded and are good.
-      histogram: int64 (C + 1,), pixels of each class, ignored ones last.
-      occurs: int64 (C + 1,), pictures that hold each class.
-      problems: by kind, sentences about what makes a score wrong.
-      notes: by kind, sentences about what is unusual, though not wrong.
+      images: number of good images with good masks.
+      histogram: int64 (C + 1,), number of pixels of each class, ignored ones last.
+      occurs: int64 (C + 1,), number of images with each class, ignored pixels last.
+      problems: sentences about errors that change a score, by kind.
+      notes: sentences about unusual but valid files, by kind.
     """
 
     images: int
@@ -41,23 +40,22 @@ class Findings:
     notes: dict[str, list[str]]
 
     def count_problems(self) -> int:
-        """Return how many problems there are."""
+        """Return the number of problems."""
         return sum(len(sentences) for sentences in self.problems.values())
 
 
 def check(benchmark: FileBenchmark, log: Callable[[str], None] = print) -> Findings:
-    """Decode every picture and mask, and count.
+    """Decode every image and mask, and count pixels.
 
     Args:
-      benchmark: see benchmarks.open_files.
-      log: takes progress lines.
+      benchmark: data set to verify; see open_files.
+      log: receiver of progress lines.
     """
-    columns = len(benchmark.class_names) + 1
-    counts = np.zeros((2, columns), np.int64)
-    findings = Findings(0, *counts, defaultdict(list), defaultdict(list))
+    histogram, occurs = np.zeros((2, len(benchmark.class_names) + 1), np.int64)
+    findings = Findings(0, histogram, occurs, defaultdict(list), defaultdict(list))
     _check_listing(benchmark, findings)
-    pairs, begin = benchmark.listing.pairs, time.time()
-    last = begin
+    pairs = benchmark.listing.pairs
+    progress = ProgressLog("verify", len(pairs), "images", log)
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         for first in range(0, len(pairs), _AHEAD):
             group = pairs[first : first + _AHEAD]
@@ -65,13 +63,7 @@ def check(benchmark: FileBenchmark, log: Callable[[str], None] = print) -> Findi
                 group, pool.map(lambda pair: _check_pair(benchmark, pair), group), strict=True
             ):
                 _add(findings, found, pair)
-            if time.time() - last > _LOG_SECONDS:
-                last, done = time.time(), first + len(group)
-                rate = done / (last - begin)
-                log(
-                    f"verify: {done}/{len(pairs)} pictures, {rate:.0f} a second, "
-                    f"ETA {(len(pairs) - done) / rate:.0f} s"
-                )
+            progress.add(len(group))
     _check_classes(benchmark, findings)
     return findings
 
@@ -80,16 +72,16 @@ def _check_listing(benchmark: FileBenchmark, findings: Findings) -> None:
     listing, official = benchmark.listing, benchmark.official_images
     total = len(listing.pairs)
     if not total:
-        findings.problems["count"].append("no pair of picture and mask; see docs/benchmarks.md.")
+        findings.problems["count"].append("no pair of image and mask; see docs/benchmarks.md.")
     elif official and total not in official:
         findings.problems["count"].append(
-            f"{total} pairs of picture and mask, but the split has {_either(official)}; unpack "
-            "the archives again, or compare the score with no other."
+            f"{total} pairs of image and mask, but the split has {_either(official)}; unpack the "
+            "archives again, or do not compare the score with others."
         )
     for path in listing.missing:
-        findings.problems["missing"].append(f"{path}: not there; unpack its archive again.")
+        findings.problems["missing"].append(f"{path}: missing; unpack its archive again.")
     for path in listing.spare:
-        findings.notes["spare"].append(f"{path}: a mask without a picture; it is not used.")
+        findings.notes["spare"].append(f"{path}: a mask without an image; it is not used.")
 
 
 def _check_pair(benchmark: FileBenchmark, pair: Pair) -> dict[str, Any]:
@@ -106,7 +98,7 @@ def _check_pair(benchmark: FileBenchmark, pair: Pair) -> dict[str, Any]:
         return {"kind": "label", "problem": str(error)}
     except ImageError as error:
         return {"kind": "unreadable", "problem": str(error)}
-    # Labels begin at -1, ignored; in the counts it comes last.
+    # Label -1 (ignored) comes last in the counts.
     counts = np.bincount(label.ravel() + 1, minlength=len(benchmark.class_names) + 1)
     return {
         "counts": np.roll(counts, -1),
@@ -125,16 +117,16 @@ def _add(findings: Findings, found: dict[str, Any], pair: Pair) -> None:
     width, height = found["size"]
     if not found["counts"][:-1].any():
         findings.notes["ignored"].append(
-            f"{pair.mask}: every pixel is ignored; it adds nothing to a score."
+            f"{pair.mask}: every pixel is ignored; it does not count in a score."
         )
     if max(width, height) > EXTREME_ASPECT * min(width, height):
         findings.notes["aspect"].append(
             f"{pair.image}: {width} x {height} px, one side over {EXTREME_ASPECT:g} times the "
-            "other; rules that limit the long side shrink it far."
+            "other; limits on the long side shrink it strongly."
         )
     if found["as_stored"]:
         findings.notes["exif"].append(
-            f"{pair.image}: not turned as its EXIF says, for its mask fits the pixels as stored."
+            f"{pair.image}: EXIF rotation is not applied; the mask fits the stored pixels."
         )
 
 
@@ -143,13 +135,11 @@ def _check_classes(benchmark: FileBenchmark, findings: Findings) -> None:
     absent = [name for name, pixels in shares if not pixels]
     if absent and findings.images:
         more = f" and {len(absent) - 10} more" if len(absent) > 10 else ""
-        findings.notes["absent"].append(
-            f"classes that never occur: {', '.join(absent[:10])}{more}."
-        )
+        findings.notes["absent"].append(f"absent classes: {', '.join(absent[:10])}{more}.")
 
 
-def summarise(benchmark: FileBenchmark, findings: Findings) -> dict[str, Any]:
-    """Return everything that was found, for a JSON file."""
+def to_record(benchmark: FileBenchmark, findings: Findings) -> dict[str, Any]:
+    """Return all findings for a JSON file."""
     names = benchmark.class_names
     return {
         "benchmark": benchmark.name,
@@ -165,18 +155,24 @@ def summarise(benchmark: FileBenchmark, findings: Findings) -> dict[str, Any]:
     }
 
 
-def describe(benchmark: FileBenchmark, findings: Findings, most: int = 3) -> list[str]:
-    """Describe what was found in lines: counts, shares of classes, notes, problems."""
+def render_findings(benchmark: FileBenchmark, findings: Findings, most: int = 3) -> list[str]:
+    """Return the findings as lines of text: counts, shares of classes, notes, problems.
+
+    Args:
+      benchmark: verified data set.
+      findings: result of `check`.
+      most: number of sentences of a kind that are printed.
+    """
     total = max(int(findings.histogram.sum()), 1)
     official = benchmark.official_images
     present = int((findings.histogram[:-1] > 0).sum())
     lines = [
-        f"{benchmark.name}: {findings.images} pictures"
+        f"{benchmark.name}: {findings.images} images"
         f"{f' of {_either(official)}' if official else ''}, labels {benchmark.encoding.known()}, "
         f"{present} of {len(benchmark.class_names)} classes occur, "
         f"{100 * findings.histogram[-1] / total:.2f} % of the pixels are ignored"
     ]
-    lines += _describe_shares(benchmark.class_names, findings.histogram[:-1])
+    lines += _render_shares(benchmark.class_names, findings.histogram[:-1])
     for word, kinds in (("note", findings.notes), ("problem", findings.problems)):
         for kind, sentences in kinds.items():
             lines += [f"{word}: {sentence}" for sentence in sentences[:most]]
@@ -188,7 +184,9 @@ def describe(benchmark: FileBenchmark, findings: Findings, most: int = 3) -> lis
     return lines
 
 
-def _describe_shares(names: tuple[str, ...], pixels: np.ndarray, most: int = 60, row: int = 6):
+def _render_shares(
+    names: tuple[str, ...], pixels: np.ndarray, most: int = 60, row: int = 6
+) -> list[str]:
     total = pixels.sum()
     if not total:
         return []

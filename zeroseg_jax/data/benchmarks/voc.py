@@ -1,4 +1,4 @@
-"""Pascal VOC 2012: 1,449 pictures, 20 classes, with a background or without."""
+"""Pascal VOC 2012: 1,449 images, 20 classes, with or without a background."""
 
 from __future__ import annotations
 
@@ -20,11 +20,15 @@ _SPLIT = "ImageSets/Segmentation/val.txt"
 def build(name: str, data_dir: Path) -> FileBenchmark:
     """Build "voc21" or "voc20".
 
-    Masks are palette PNGs: 0 background, 1 to 20, and 255 along borders. "voc20" ignores
-    the background.
+    Masks are palette PNGs: 0 is the background, 1 to 20 are the classes, 255 is the border of
+    objects. "voc20" ignores the background.
+
+    Args:
+      name: name of the benchmark.
+      data_dir: folder of VOCdevkit.
 
     Raises:
-      LayoutError: VOC 2012 is not there.
+      LayoutError: VOC 2012 is missing.
     """
     root = find_root(
         data_dir,
@@ -41,7 +45,7 @@ def build(name: str, data_dir: Path) -> FileBenchmark:
             read_split(root / _SPLIT), root / "JPEGImages", root / "SegmentationClass"
         ),
         encoding=Encoding(
-            table, hint="Are these the masks of another data set, or reduced by another tool?"
+            table, hint="The masks may be of another data set, or reduced by another tool."
         ),
         official_images=(1449,),
     )

@@ -1,4 +1,7 @@
-"""Words of classes, one text file per label space: a class a line, in the order of ids."""
+"""Word lists: the names of the classes of a label space, one text file each.
+
+Line i names class i, synonyms separated by semicolons.
+"""
 
 from __future__ import annotations
 
@@ -13,60 +16,60 @@ Rows = tuple[tuple[str, ...], ...]
 
 
 def load_words(name: str) -> Rows:
-    """Load a shipped words file.
+    """Load a shipped word list.
 
     Args:
-      name: of a label space ("voc21"), or of one as a family of papers words it
-        ("voc21.sclip"). docs/benchmarks.md lists them all with their sources.
+      name: label space ("voc21"), or its variant of a family of papers ("voc21.sclip").
+        docs/benchmarks.md lists all with their sources.
 
     Returns:
-      One tuple of synonyms a class, in the order of ids; where id 0 is a background, row 0
-      holds the words that stand for it.
+      Synonyms of each class, in the order of ids. If id 0 is a background, row 0 has the names
+      that describe it.
 
     Raises:
-      ValueError: no such file.
+      ValueError: there is no such word list.
     """
     path = WORDS / f"{name}.txt"
     if name == IMAGENET or not path.is_file():
         known = sorted(p.stem for p in WORDS.glob("*.txt") if p.stem != IMAGENET)
-        raise ValueError(f"words: {name!r} is not known; known: {', '.join(known)}.")
-    # Published lists are used as published: SCLIP's background words share "bed" with COCO.
+        raise ValueError(f"word list: {name!r} is not known; known: {', '.join(known)}.")
+    # Published lists stay as published: SCLIP's background has "bed", a class of COCO.
     return read_words(path, distinct=False)
 
 
 def load_imagenet_words() -> dict[str, tuple[str, ...]]:
-    """Load names of the 1,000 ImageNet classes, by WordNet id."""
+    """Load the names of the 1,000 ImageNet classes, by WordNet id."""
     return {row[0]: row[1:] for row in read_words(WORDS / f"{IMAGENET}.txt")}
 
 
 def read_words(path: str | Path, *, classes: int = 0, distinct: bool = True) -> Rows:
-    """Read a file with one class a line and its synonyms after semicolons.
+    """Read a word list.
 
     Args:
-      path: a UTF-8 text file.
-      classes: how many lines there must be; 0 for any number.
-      distinct: whether a word may stand under one class only.
+      path: text file in UTF-8.
+      classes: required number of lines; 0 for any.
+      distinct: True refuses a name that occurs twice.
 
     Raises:
-      ValueError: no such file, a blank line or word, a word that stands twice, too many
-        classes, or another number than `classes`; names the file, the line and the word.
+      ValueError: the file is missing, has a blank line or name, a name twice, or another number
+        of lines than `classes`.
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"{path}: there is no such file; write one class a line, in id order.")
+        raise ValueError(f"{path}: missing; write one class a line, in the order of ids.")
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text (byte {error.start}); save it as such.") from None
+        raise ValueError(f"{path}: not UTF-8 (byte {error.start}); save it as UTF-8.") from None
     rows = tuple(_split(line, f"{path} line {i}") for i, line in enumerate(lines, 1))
     if not rows:
-        raise ValueError(f"{path}: the file is empty; write one class a line, in id order.")
+        raise ValueError(f"{path}: the file is empty; write one class a line, in the order of ids.")
     if len(rows) > _MAX_CLASSES:
-        raise ValueError(f"{path}: {len(rows)} classes are more than {_MAX_CLASSES}.")
+        raise ValueError(f"{path}: {len(rows)} classes are more than {_MAX_CLASSES}; use fewer.")
     if classes and len(rows) != classes:
         raise ValueError(
             f"{path}: {len(rows)} lines, but there are {classes} classes; "
-            "write one class a line, in id order."
+            "write one class a line, in the order of ids."
         )
     if distinct:
         _check_distinct(rows, path)
@@ -76,12 +79,13 @@ def read_words(path: str | Path, *, classes: int = 0, distinct: bool = True) -> 
 def _split(line: str, where: str) -> tuple[str, ...]:
     words = tuple(word.strip() for word in line.split(";"))
     if not all(words):
-        what = "a blank word" if any(words) else "a blank line"
-        raise ValueError(f"{where}: {what}; give each class a word, with synonyms after '; '.")
+        what = "a blank name" if any(words) else "a blank line"
+        raise ValueError(f"{where}: {what}; give each class a name, and synonyms after '; '.")
     longest = max(words, key=len)
     if len(longest) > _MAX_LETTERS:
         raise ValueError(
-            f"{where}: a word of {len(longest)} letters is over the limit of {_MAX_LETTERS}."
+            f"{where}: a name of {len(longest)} letters is over the limit of {_MAX_LETTERS}; "
+            "shorten it."
         )
     return words
 
@@ -93,6 +97,6 @@ def _check_distinct(rows: Rows, path: Path) -> None:
             before = seen.setdefault(word.casefold(), number)
             if before != number or row.count(word) > 1:
                 raise ValueError(
-                    f"{path}: {word!r} stands in line {before} and in line {number}; "
-                    "a word can name one class only."
+                    f"{path}: {word!r} is in line {before} and in line {number}; "
+                    "give each class its own names."
                 )
