@@ -70,6 +70,19 @@ def test_siglip_tokens_equal_hugging_faces(tmp_path, corpus):
     assert ours([]).shape == (0, 16)
 
 
+def test_siglip_without_sentencepiece_is_one_sentence(tmp_path, monkeypatch):
+    transformers = pytest.importorskip("transformers")
+
+    def refuse(*_, **__):
+        raise ImportError("SiglipTokenizer requires the SentencePiece library")
+
+    # transformers raises this where the extra is not installed.
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", refuse)
+    (tmp_path / "spiece.model").write_bytes(b"any")
+    with pytest.raises(CheckpointError, match=r"pip install \"zeroseg_jax\[siglip\]\""):
+        load_tokenizer(tmp_path, config("siglip", 400))
+
+
 def test_siglip_2_tokens_equal_hugging_faces(tmp_path, corpus):
     """SigLIP 2: Gemma's tokenizer, padded with <pad>, on lower case whatever the files say."""
     transformers = pytest.importorskip("transformers")

@@ -112,6 +112,11 @@ def _siglip(directory: Path, config: ClipConfig) -> tuple[Encode, int]:
         _check_tokenizer(directory / "tokenizer.json")
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
+    except ImportError as error:
+        raise CheckpointError(
+            f"{directory}: the tokenizer of SigLIP needs sentencepiece; "
+            'pip install "zeroseg_jax[siglip]".'
+        ) from error
     except (OSError, ValueError, RuntimeError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(
