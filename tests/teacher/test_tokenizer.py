@@ -79,7 +79,7 @@ def test_siglip_without_sentencepiece_is_one_sentence(tmp_path, monkeypatch):
     # transformers raises this where the extra is not installed.
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", refuse)
     (tmp_path / "spiece.model").write_bytes(b"any")
-    with pytest.raises(CheckpointError, match=r"pip install \"zeroseg_jax\[siglip\]\""):
+    with pytest.raises(teacher.CheckpointError, match=r"pip install \"zeroseg_jax\[siglip\]\""):
         load_tokenizer(tmp_path, config("siglip", 400))
 
 
