@@ -195,3 +195,15 @@ def grey_png(values, bits, path):
         + chunk(b"IDAT", zlib.compress(b"".join(rows)))
         + chunk(b"IEND", b"")
     )
+
+
+def check_labels(benchmark, raw, table):
+    """Compare a benchmark's labels with raw ones by name, mapped one by one."""
+    assert len(benchmark) == len(raw)
+    for i, name in enumerate(sorted(raw)):
+        item = benchmark[i]
+        assert item["name"] == name
+        assert item["image"].dtype == np.uint8 and item["image"].shape == (*raw[name].shape, 3)
+        assert item["label"].dtype == np.int32
+        np.testing.assert_array_equal(item["label"], np.vectorize(table.__getitem__)(raw[name]))
+    assert len(benchmark.class_names) == len(benchmark.words) + benchmark.has_background

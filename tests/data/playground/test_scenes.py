@@ -1,13 +1,9 @@
-"""The Playground: pure, exact and without leaks."""
-
-import dataclasses
+"""Scenes: pure functions of their index, exact masks, held-out pairs apart."""
 
 import numpy as np
 import pytest
 
-from zeroseg_jax.data.benchmarks import get_benchmark
 from zeroseg_jax.data.playground import scenes
-from zeroseg_jax.data.playground.captions import describe
 
 
 def test_scenes_are_pure_functions():
@@ -56,32 +52,3 @@ def test_a_window_shows_what_the_whole_shows():
     _, whole = scenes.render(scene, 128)
     _, part = scenes.render(scene, 64, (0.0, 0.5, 0.5, 1.0))
     np.testing.assert_array_equal(part.thing, whole.thing[64:, :64])
-
-
-def test_captions_name_what_is_there():
-    rng = np.random.default_rng(0)
-    texts = set()
-    for index in range(100):
-        scene = scenes.build_scene(0, index)
-        text = describe(scene, rng, vague=0.0)
-        assert all(thing.shape in text for thing in scene.things)
-        texts.add(text)
-    assert len(texts) > 90
-    empty = dataclasses.replace(scene, things=())
-    assert scene.stuff[0] in describe(empty, rng)
-
-
-def test_benchmarks_share_scenes_and_differ_in_labels():
-    things, full = get_benchmark("playground/things"), get_benchmark("playground/full")
-    colours = get_benchmark("playground/colours")
-    a, b, c = things[4], full[4], colours[4]
-    np.testing.assert_array_equal(a["image"], b["image"])
-    np.testing.assert_array_equal(a["label"] > 0, b["label"] < 12)
-    np.testing.assert_array_equal(a["label"] > 0, c["label"] > 0)
-    inside = a["label"] > 0
-    np.testing.assert_array_equal(a["label"][inside] - 1, b["label"][inside])
-    for benchmark in (things, full, colours, get_benchmark("playground/held-out")):
-        assert len(benchmark.class_names) == len(benchmark.words) + benchmark.has_background
-        assert benchmark[0]["label"].max() < len(benchmark.class_names)
-    with pytest.raises(ValueError, match="did you mean playground/things"):
-        get_benchmark("playground/thing")
