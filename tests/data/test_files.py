@@ -87,6 +87,8 @@ def test_an_error_leaves_the_old_content_and_nothing_else(tmp_path):
     with pytest.raises(KeyError), files.atomic_path(tmp_path / "a.json") as temporary:
         temporary.write_bytes(b"{")
         raise KeyError
+    with pytest.raises(OSError, match="^no answer$"), files.atomic_path(tmp_path / "a.json"):
+        raise OSError("no answer")  # of the network, not of the folder
     assert files.read_json(tmp_path / "a.json") == {"old": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 

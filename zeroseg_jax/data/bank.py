@@ -11,6 +11,7 @@ maps and the teacher's features of their regions. Layout of the records: data/re
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ def write_shard(
                 writer.write(record)
             writer.close()
         except RuntimeError as error:  # array_record's only kind, a full disk included
-            raise OSError(str(error).partition(";")[0]) from error
+            raise OSError(errno.EIO, str(error).partition(";")[0]) from error
         # The summary comes first: a shard counts as complete once its records are there.
         summary = {"records": len(records), "skipped": skipped}
         files.write_json(path.with_suffix(".json"), summary, fsync=True)

@@ -47,7 +47,8 @@ def atomic_path(path: PathLike, *, fsync: bool = False) -> Iterator[Path]:
         process, but maybe not a power cut. A flush takes milliseconds on a local disk.
 
     Raises:
-      OSError: the target cannot be written; the temporary file is removed.
+      OSError: the target cannot be written; the temporary file is removed. An OSError without an
+        errno that the block raises passes unchanged.
     """
     address = _ADDRESS.match(os.fspath(path))
     try:
@@ -71,9 +72,11 @@ def atomic_path(path: PathLike, *, fsync: bool = False) -> Iterator[Path]:
         if fsync:
             _flush(target.parent)  # the new name
     except OSError as error:
-        advice = _ADVICE.get(error.errno or 0)
+        if error.errno is None:  # not of the file system: a failed download, for example
+            raise
+        advice = _ADVICE.get(error.errno)
         raise OSError(
-            f"{path}: cannot write to {Path(path).parent} ({error.strerror or error}); "
+            f"{path}: cannot write to {Path(path).parent} ({error.strerror}); "
             f"{f'{advice} or ' if advice else ''}name another folder."
         ) from error
 
@@ -162,4 +165,4 @@ def _upload(source: Path, address: str) -> None:
     try:
         epath.Path(address).write_bytes(source.read_bytes())
     except ImportError as error:
-        raise OSError(f"{error}; or mount the bucket as a folder") from error
+        raise OSError(errno.ENOTSUP, f"{error}; or mount the bucket as a folder") from error

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import fnmatch
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -20,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from zeroseg_jax.data.files import atomic_path, read_json, write_json, write_text
 from zeroseg_jax.teacher.aliases import Alias
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -52,7 +52,7 @@ def store_digest(directory: Path, digest: str) -> None:
     """Keep a digest of weights beside a fetched folder; a local folder is left alone."""
     record = _record_path(directory)
     if record is not None and record.is_file():
-        _write_record(record, {**_read_record(record), "digest": digest})
+        write_json(record, {**_read_record(record), "digest": digest})
 
 
 def locate(repository: str, revision: str, alias: Alias | None, log: Log) -> tuple[str, Path]:
@@ -115,7 +115,7 @@ def _fetch(repository: str, revision: str, alias: Alias | None, log: Log) -> tup
     _verify(repository, directory, wanted, {**sums, **(alias.sha256 if alias else {})})
     if commit != revision:
         # The library's own note of which commit a branch was at.
-        _write_text(directory.parent.parent / "refs" / revision, commit)
+        write_text(directory.parent.parent / "refs" / revision, commit)
     return commit, directory
 
 
@@ -148,13 +148,10 @@ def _fetch_plainly(repository: str, commit: str, files: dict[str, Any]) -> Path:
     from huggingface_hub.file_download import http_get
 
     root = _cache() / _folder(repository) / "snapshots" / commit
-    root.mkdir(parents=True, exist_ok=True)
     for name, file in files.items():
         url = huggingface_hub.hf_hub_url(repository, name, revision=commit, endpoint=_endpoint())
-        part = root / f"{name}.{os.getpid()}.part"
-        with open(part, "wb") as out:
+        with atomic_path(root / name) as temporary, open(temporary, "wb") as out:
             http_get(url, out, expected_size=file.size)
-        os.replace(part, root / name)
     return root
 
 
@@ -180,14 +177,7 @@ def _verify(repository: str, directory: Path, names: list[str], sums: dict[str, 
         raise HubError(f"{repository}: {name} {problem}; the file was deleted.")
     record = _record_path(directory)
     assert record is not None  # a snapshot folder always has one
-    _write_record(record, {"files": names})
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    write_json(record, {"files": names})
 
 
 def _find_cached(repository: str, revision: str) -> Path | None:
@@ -217,15 +207,10 @@ def _record_path(directory: Path) -> Path | None:
 
 def _read_record(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except (OSError, ValueError):
         # A damaged record only costs a second check of the files.
         return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _write_record(path: Path, content: dict[str, Any]) -> None:
-    _write_text(path, json.dumps(content) + "\n")
 
 
 def _explain(error: OSError, repository: str, revision: str) -> str:
