@@ -125,7 +125,7 @@ def test_edges_of_the_input():
     with pytest.raises(ValueError, match="seed_windows: 13 tokens do not fit .* 12 x 12"):
         find_regions(tokens, truth > 0, RegionsConfig(seed_windows=(13,)))
     tokens[0, 0, 0] = np.nan
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(ValueError, match="non-finite"):
         find_regions(tokens, truth > 0, SMALL)
 
 

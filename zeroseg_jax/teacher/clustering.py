@@ -1,12 +1,12 @@
-"""Free-form regions of an image from a teacher's dense tokens: CLIP-ZSS's pseudo labels.
+"""K-means of a teacher's dense tokens to regions: the pseudo labels of CLIP-ZSS.
 
-Seeds are means over sliding windows of several sizes, K-means moves them over the tokens that
-nobody annotated, and clusters whose centroids are alike become one region. Numpy on the host, one
-image at a time, so that threads work beside the teacher on its device.
+The seeds are means over sliding windows of several sizes. K-means runs on the unannotated tokens.
+Clusters with similar centroids are merged to one region. All of it is numpy on the host, one image
+at a time, so that threads overlap with the teacher on its device.
 
-Letters: h, w token grid; P tokens that are clustered; S seeds; E teacher width.
+Letters: h, w token grid; P clustered tokens; S seeds; E teacher width.
 
-Source: CLIP-ZSS (arXiv 2310.02296), pixel learning module; what it leaves open is a setting.
+Source: CLIP-ZSS (arXiv 2310.02296), pixel learning module; what the paper leaves open is a setting.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from zeroseg_jax.config import RegionsConfig
 
 _NORM_EPS = 1e-12
-NONE = -1  # of a token that belongs to no region
+NONE = -1  # region id of a token outside all regions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,11 +28,11 @@ class Regions:
     """The regions of one image.
 
     Attributes:
-      ids: int16 (h, w), 0 .. count - 1, and NONE where annotated or too small to count.
-      count: regions, at most max_regions.
-      seeds: windows that held a token to cluster.
-      overflow: regions that had to be merged because there were more than max_regions.
-      dropped_tokens: tokens of regions below min_share.
+      ids: region of each token, int16 (h, w) in [0, count), NONE where annotated or dropped.
+      count: number of regions, at most max_regions.
+      seeds: number of windows with an unannotated token.
+      overflow: number of regions merged because there were more than max_regions.
+      dropped_tokens: number of tokens in regions below min_share.
     """
 
     ids: np.ndarray
@@ -43,25 +43,25 @@ class Regions:
 
 
 def find_regions(tokens: np.ndarray, free: np.ndarray, settings: RegionsConfig) -> Regions:
-    """Cut the unannotated part of an image into regions.
+    """Divide the unannotated part of an image into regions.
 
     Args:
-      tokens: float (h, w, E), of any length.
-      free: bool (h, w), True where nobody annotated; only these are clustered.
+      tokens: dense tokens, float (h, w, E), not normalised.
+      free: unannotated tokens, bool (h, w); only these are clustered.
       settings: clip_zss.regions of the config.
 
     Returns:
-      Regions; none where nothing is free.
+      The regions; none if no token is free.
 
     Raises:
-      ValueError: a window larger than the grid, or tokens that are not finite.
+      ValueError: a window is larger than the grid, or tokens are non-finite.
     """
     h, w, width = tokens.shape
     ids = np.full((h, w), NONE, np.int16)
     if not free.any():
         return Regions(ids, 0, 0, 0, 0)
     if not np.isfinite(tokens.sum(dtype=np.float64)):
-        raise ValueError("regions: the teacher's tokens are not finite; check its weights.")
+        raise ValueError("regions: the teacher's tokens are non-finite; check its weights.")
     flat = normalise(tokens.reshape(h * w, width).astype(np.float32))
     inside = free.ravel()
     seeds = average_windows(flat, free, settings.seed_windows)
@@ -75,23 +75,23 @@ def find_regions(tokens: np.ndarray, free: np.ndarray, settings: RegionsConfig) 
 
 
 def average_windows(tokens: np.ndarray, free: np.ndarray, sides: tuple[int, ...]) -> np.ndarray:
-    """Average the free tokens in sliding windows: one seed a window that holds any.
+    """Average the free tokens in sliding windows; each window with a free token is a seed.
 
     Args:
-      tokens: float32 (h * w, E).
-      free: bool (h, w).
-      sides: of the windows, in tokens; each slides by half its side, rounded down.
+      tokens: dense tokens, float32 (h * w, E).
+      free: unannotated tokens, bool (h, w).
+      sides: window sides in tokens; the stride is half a side, rounded down.
 
     Returns:
-      float32 (S, E): sums over the free tokens divided by side squared, as published (annotated
-      tokens count as zero vectors).
+      Seeds, float32 (S, E): sums over the free tokens divided by the side squared. As in the
+      paper, annotated tokens count as zero vectors.
 
     Raises:
-      ValueError: a window larger than the grid.
+      ValueError: a window is larger than the grid.
     """
     h, w = free.shape
     block = _common_block(h, w, tuple(sides))
-    # All windows are made of the same small blocks, so the tokens are read once.
+    # All windows consist of the same small blocks, so each token is summed once.
     blocks = np.where(free.ravel()[:, None], tokens, 0)
     blocks = blocks.reshape(h // block, block, w // block, block, -1).sum(axis=(1, 3))
     held = free.reshape(h // block, block, w // block, block).any(axis=(1, 3)).ravel()
@@ -107,7 +107,7 @@ def _common_block(h: int, w: int, sides: tuple[int, ...]) -> int:
                 f"clip_zss.regions.seed_windows: {side} tokens do not fit the teacher's grid of "
                 f"{h} x {w}; use smaller windows or a larger clip_zss.regions.teacher_px."
             )
-    # An odd side slides by the half rounded down, which only blocks of one token can do.
+    # The stride of an odd side is rounded down, which needs blocks of one token.
     return math.gcd(h, w, *sides, *(max(side // 2, 1) for side in sides))
 
 
@@ -127,19 +127,19 @@ def _window_weights(h: int, w: int, sides: tuple[int, ...]) -> np.ndarray:
 def cluster_tokens(
     tokens: np.ndarray, seeds: np.ndarray, iterations: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """K-means by cosine, from given seeds.
+    """Run K-means by cosine from given seeds.
 
     Args:
-      tokens: float32 (P, E), rows of unit length.
-      seeds: float32 (S, E), of any length.
-      iterations: of moving the centroids, at most; it ends when no token changes its cluster.
+      tokens: unit rows, float32 (P, E).
+      seeds: first centroids, float32 (S, E), not normalised.
+      iterations: maximum number of updates; K-means stops when no token changes its cluster.
 
     Returns:
-      int (P,) the cluster of each token, and float32 (S, E) centroids of unit length. A cluster
-      that loses all its tokens keeps its last centroid.
+      The cluster of each token, int (P,), and unit centroids, float32 (S, E). An empty cluster
+      keeps its last centroid.
 
-    Numerics: float32 products. Sums over members follow the tokens that move, so that a round
-    costs what changes in it; what rounding leaves in them is below 1e-6 of a token each.
+    Numerics: float32 products. Sums over members are updated by the tokens that change cluster,
+    which makes late iterations cheap. The rounding error is below 1e-6 of a token for each change.
     """
     centroids = normalise(seeds)
     similarity = tokens @ centroids.T
@@ -166,19 +166,19 @@ def cluster_tokens(
 
 
 def fuse_clusters(centroids: np.ndarray, sizes: np.ndarray, above: float) -> np.ndarray:
-    """Merge clusters whose centroids are alike; each is used once.
+    """Merge clusters greedily by the cosine of their centroids.
 
-    The largest cluster not yet used takes all unused ones whose centroid is alike to its own, then
-    the next. So every cluster of a region resembles the same one, and a chain of half-alike
-    clusters does not become one region.
+    The largest remaining cluster absorbs all remaining clusters whose centroid has a cosine above
+    the threshold. All clusters of a region are thus similar to its largest one; chains of
+    pairwise similar clusters are not merged.
 
     Args:
-      centroids: float32 (S, E), rows of unit length.
-      sizes: int (S,), tokens of each; empty clusters take no part.
-      above: cosine from which two are alike.
+      centroids: unit rows, float32 (S, E).
+      sizes: number of tokens of each cluster, int (S,); empty clusters are not merged.
+      above: cosine threshold.
 
     Returns:
-      int (S,), for each cluster the one it is part of.
+      The largest cluster of each cluster's region, int (S,).
     """
     leader = np.arange(len(centroids))
     alike = centroids @ centroids.T > above
@@ -192,7 +192,7 @@ def fuse_clusters(centroids: np.ndarray, sizes: np.ndarray, above: float) -> np.
 
 
 def _drop_small(ids: np.ndarray, least: float) -> np.ndarray:
-    """Renumber ids in order of appearance of the id; regions under `least` tokens become NONE."""
+    """Renumber ids in ascending order; regions under `least` tokens become NONE."""
     kept = np.full(len(ids), NONE, np.int16)
     names, counts = np.unique(ids, return_counts=True)
     for number, name in enumerate(names[counts >= least]):
@@ -201,7 +201,7 @@ def _drop_small(ids: np.ndarray, least: float) -> np.ndarray:
 
 
 def _limit(ids: np.ndarray, tokens: np.ndarray, most: int) -> tuple[np.ndarray, int]:
-    """Merge the two most alike regions, by their mean tokens, until there are at most `most`."""
+    """Merge the two regions with the most similar mean tokens until at most `most` are left."""
     overflow = max(int(ids.max()) + 1 - most, 0)
     for _ in range(overflow):
         count = int(ids.max()) + 1
@@ -219,10 +219,11 @@ def normalise(rows: np.ndarray) -> np.ndarray:
 
 
 def free_tokens(labels: np.ndarray, h: int, w: int) -> np.ndarray:
-    """Tell which tokens nobody annotated: at least half of a token's pixels are negative.
+    """Return which tokens are unannotated: at least half of the token's pixels are negative.
 
     Args:
-      labels: int (H, W), negative where not annotated; sides are multiples of h and w.
+      labels: label map, int (H, W), negative where unannotated; H and W are multiples of h and w.
+      h, w: height and width of the token grid.
 
     Returns:
       bool (h, w).
@@ -233,16 +234,16 @@ def free_tokens(labels: np.ndarray, h: int, w: int) -> np.ndarray:
 
 
 def fuse_labels(labels: np.ndarray, regions: np.ndarray, seen: int) -> np.ndarray:
-    """Build the fused label map: given labels where annotated, latent ids elsewhere.
+    """Build the fused label map: labels where annotated, region ids elsewhere.
 
     Args:
-      labels: int (H, W), 0 .. seen - 1, negative where not annotated.
-      regions: int16 (h, w), from find_regions.
-      seen: seen classes; latent id k becomes seen + k.
+      labels: label map, int (H, W) in [0, seen), negative where unannotated.
+      regions: region ids from find_regions, int16 (h, w).
+      seen: number of seen classes; region k becomes seen + k.
 
     Returns:
-      int16 (H, W). An unannotated pixel outside every region, at the rim of a token or in a
-      region too small to count, takes the region nearest to it; NONE where there is no region.
+      int16 (H, W). An unannotated pixel outside all regions gets the nearest region, or NONE if
+      there are no regions.
     """
     height, width = labels.shape
     h, w = regions.shape
@@ -255,7 +256,7 @@ def fuse_labels(labels: np.ndarray, regions: np.ndarray, seen: int) -> np.ndarra
 
 
 def _spread(regions: np.ndarray) -> np.ndarray:
-    """Give each token of no region the id of the nearest that has one."""
+    """Fill tokens outside all regions with the region of the nearest token."""
     inside = np.argwhere(regions >= 0)
     outside = np.argwhere(regions < 0)
     distance = np.square(outside[:, None] - inside).sum(axis=-1)

@@ -62,7 +62,7 @@ def read_torch(path: Path, *, trusted: bool = False) -> tuple[dict[str, np.ndarr
 
     Args:
       path: file to read.
-      trusted: whether the digest is known to be the publisher's; required for TorchScript.
+      trusted: True if the digest is known to be the publisher's; required for TorchScript.
 
     Returns:
       float32 tensors by name, and whether the file is TorchScript.

@@ -46,7 +46,7 @@ def measure_accuracy(
       config: settings of both towers.
       encode: tokenizer, texts to int32 ids (n, T).
       count: number of crops, drawn from the evaluation split's generator.
-      held_out: whether the crops show the shape-colour pairs that no caption and no training
+      held_out: True for crops of the shape-colour pairs that no caption and no training
         scene has.
       width: side of every crop in diameters of its centred thing; 0: random between 1 and 1.5,
         with the thing anywhere inside.
