@@ -45,7 +45,6 @@ HOMES = {
 PARALLEL = {
     ("models/clip_zss/losses.py", "models/zeroseg/losses.py"): "losses of each method",
     ("models/clip_zss/student.py", "models/zeroseg/student.py"): "student of each method",
-    ("config.py", "teacher/checkpoints/config.py"): "settings of a run; sizes of a checkpoint",
     ("data/views.py", "teacher/views.py"): "geometry of the views; their encoding",
     ("teacher/clip.py", "teacher/playground/clip.py"): "towers; training of the Playground's CLIP",
 }

@@ -106,7 +106,7 @@ def test_points_are_scored_where_benchmarks_are_named(tmp_path):
     ("body", "sentence"),
     [
         ("yield {'run.sed': 1}", "run.sed: no such field; did you mean run.seed?"),
-        ("yield {'model.mask_ratio': 2.0}", "model.mask_ratio: 2.0 is outside"),
+        ("yield {'model.mask_ratio': 2.0}", "model.mask_ratio: 2.0 is out of range"),
         ("yield {'name.x': 2.0}", "name.x is not a field"),
         ("return iter(())", "yields nothing"),
         ("yield {'run.seed': 1}; yield {'optim.steps': 1}", "set the same fields in every point"),

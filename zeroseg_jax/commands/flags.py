@@ -6,11 +6,12 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags, logging
 
-from zeroseg_jax.config import Config, from_mapping, suggest
+if TYPE_CHECKING:
+    from zeroseg_jax.config import Config
 
 USAGE_EXIT, INTERRUPTED_EXIT = 2, 130
 
@@ -53,6 +54,8 @@ def define_label_options() -> None:
 def read_config() -> tuple[Config, dict[str, Any]]:
     """Return the typed config, and the overrides given on the command line by field name."""
     from ml_collections import config_flags
+
+    from zeroseg_jax.config import from_mapping
 
     config = flags.FLAGS.config
     names = config_flags.get_override_values(flags.FLAGS["config"])
@@ -135,6 +138,8 @@ def _parse(argv: list[str], own: list[str], example: str) -> list[str]:
     try:
         return flags.FLAGS(argv)
     except flags.UnrecognizedFlagError as error:
+        from zeroseg_jax.config import suggest
+
         message = f"--{error.flagname}: no such flag; {suggest(error.flagname, own, '--')}"
     except flags.Error as error:
         message = str(error)

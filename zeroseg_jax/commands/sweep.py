@@ -22,7 +22,6 @@ from absl import flags as absl_flags
 from absl.flags import FLAGS
 
 from zeroseg_jax.commands import flags
-from zeroseg_jax.config import from_mapping
 
 Point = dict[str, Any]
 
@@ -63,6 +62,8 @@ def read_points() -> list[Point]:
       ValueError: the recipe has no sweep() or an empty one, its points set different fields, or an
         override is invalid.
     """
+    from zeroseg_jax.config import from_mapping
+
     file, _, variant = flags.recipe_name().partition(":")
     spec = importlib.util.spec_from_file_location("sweep_config", file)
     if spec is None or spec.loader is None:
