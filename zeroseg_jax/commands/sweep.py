@@ -11,7 +11,6 @@ from __future__ import annotations
 import concurrent.futures
 import importlib.util
 import inspect
-import json
 import shlex
 import subprocess
 import sys
@@ -162,10 +161,12 @@ def run_points(workdir: Path, points: list[Point], commands: list[list[list[str]
 
 
 def _is_trained(directory: Path) -> bool:
+    from zeroseg_jax.data.files import read_json
+
     manifest = directory / "manifest.json"
     if not manifest.is_file():
         return False
-    steps = json.loads(manifest.read_text())["steps"]
+    steps = read_json(manifest, remedy=f"delete {directory}")["steps"]
     return (directory / "checkpoints" / str(steps)).is_dir()
 
 

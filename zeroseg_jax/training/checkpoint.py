@@ -9,7 +9,6 @@ that the run has spent. Where the data stands is the step itself.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from zeroseg_jax.config import Config, from_mapping
+from zeroseg_jax.data.files import read_json
 from zeroseg_jax.training import timing as goodput
 from zeroseg_jax.training import trees as paths
 from zeroseg_jax.training.state import TrainState
@@ -202,7 +202,7 @@ def load_params(directory: str | Path) -> tuple[Any, Config, int]:
     checkpoints = root.absolute() / "checkpoints"
     names = [entry.name for entry in checkpoints.iterdir()] if checkpoints.is_dir() else []
     steps = sorted((int(name) for name in names if name.isdigit()), reverse=True)
-    config = from_mapping(json.loads(manifest.read_text())["config"])
+    config = from_mapping(read_json(manifest, remedy="train again")["config"])
     reasons = []
     for step in steps:
         try:
