@@ -2,9 +2,11 @@
 
 import ast
 import collections
+import importlib.metadata
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,9 @@ REPLACED = re.compile(
     r"nobody|as it is|at hand|spelled out|lies?|behind it|under way|now and then|anew)\b",
     re.IGNORECASE,
 )
+# Packages imported without being declared, and declared without being imported.
+UNDECLARED = {"wandb": "--wandb_project says how to install it"}
+NOT_IMPORTED = {"flatbuffers": "jax.export imports it but does not declare it"}
 # First words that leave the reader to fetch the noun from the name.
 HEADLESS = ("of", "where", "what", "which", "how", "whether", "likewise", "also", "only", "to")
 # Tests of several files of a folder, and entries of tests/ that are no folder of the package.
@@ -269,3 +274,23 @@ def test_tests_have_the_folders_of_the_package():
     entries = {p.name for p in (ROOT / "tests").iterdir() if p.is_dir() or p.match("test_*.py")}
     odd = entries - folders - set(TESTS_OF_THE_WHOLE) - {"__pycache__"}
     assert not odd, odd
+
+
+def test_imports_are_declared_dependencies():
+    """Of pyproject.toml; and what is declared is imported."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    users = [name for name in extras if name not in ("dev", "docs", "parity")]
+    needed = {normalise(r) for r in project["dependencies"]}
+    declared = needed | {normalise(r) for name in users for r in extras[name]}
+    distributions = importlib.metadata.packages_distributions()
+    modules = {module.split(".")[0] for path in FILES for module in IMPORTS[path]}
+    modules -= {"zeroseg_jax", *sys.stdlib_module_names, *UNDECLARED}
+    # A package of an extra that is not installed has the name of its distribution.
+    used = {normalise(d) for module in modules for d in distributions.get(module, [module])}
+    assert used <= declared, used - declared
+    assert needed - set(NOT_IMPORTED) <= used, needed - used
+
+
+def normalise(requirement):
+    return re.match(r"[\w.-]+", requirement)[0].replace("_", "-").lower()
