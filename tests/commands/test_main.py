@@ -80,7 +80,7 @@ def test_output_into_a_closed_pipe_is_no_error():
         (("segmnt",), "unknown command 'segmnt'; did you mean segment?"),
         (("segment",), "--classes: missing; for example: zeroseg segment photo.jpg --classes"),
         (("prepare",), "--config, --workdir: missing"),
-        (("plan", "--workdir=a"), "--workdir: no such flag; known: candidates, config, "),
+        (("plan", "--workdir=a"), "--workdir: no such flag; known: help, candidates, config, "),
         (("segment", "--classes=a; b"), "no image given"),
         (("segment", "a.png", "--classes=a; a"), "a stands twice"),
         (

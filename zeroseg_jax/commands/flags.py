@@ -125,7 +125,7 @@ def run(
 
     known = set(flags.FLAGS)
     define()
-    own = sorted(set(flags.FLAGS) - known)
+    own = ["help", *sorted(set(flags.FLAGS) - known)]
     app.run(guarded, flags_parser=lambda argv: _parse(argv, own, example))
 
 
