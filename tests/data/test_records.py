@@ -61,5 +61,7 @@ def test_foreign_and_damaged_records_are_refused():
             with pytest.raises(records.BankError, match="begins with .*; prepare it again"):
                 decode(foreign)
         for damaged in (own[:-1], own + b"x"):
-            with pytest.raises(records.BankError, match=r"has \d+ bytes, .*; prepare it again"):
+            with pytest.raises(
+                records.BankError, match=r"has \d+ bytes instead of .*; prepare it again"
+            ):
                 decode(damaged)

@@ -195,7 +195,7 @@ class BankSource:
         self._records = grain.sources.ArrayRecordDataSource(paths)
         if len(self._records) != self.manifest["records"]:
             raise BankError(
-                f"{directory}: {len(self._records)} records, but the manifest says "
+                f"{directory}: {len(self._records)} records, but its manifest has "
                 f"{self.manifest['records']}; {_PREPARE_AGAIN}."
             )
 

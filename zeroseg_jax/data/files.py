@@ -99,9 +99,9 @@ def write_json(path: PathLike, content: Any, *, fsync: bool = False) -> None:
 
 def write_png(path: PathLike, image: Image.Image | np.ndarray) -> None:
     """Write a Pillow image, or uint8 (H, W) or (H, W, 3), as PNG atomically; see atomic_path."""
-    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    pixels = image if isinstance(image, Image.Image) else Image.fromarray(image)
     with atomic_path(path) as temporary:
-        picture.save(temporary, format="PNG")
+        pixels.save(temporary, format="PNG")
 
 
 def write_npz(path: PathLike, /, *, compressed: bool = False, **arrays: np.ndarray) -> None:

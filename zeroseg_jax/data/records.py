@@ -1,4 +1,4 @@
-"""Binary records of a bank: arrays one after the other behind a header of their sizes.
+"""Binary records of a bank: a header of sizes, then the arrays one after the other.
 
 Everything is little-endian. A bank record: "ZSB1", index u64, u16 each of name bytes, H, W, V, E,
 bytes of a feature value u8; then name (UTF-8), image uint8 (H, W, 3), features float16 or float32
@@ -74,7 +74,7 @@ def encode_regions(fused: np.ndarray, local: np.ndarray, stats: dict[str, Any]) 
     """Pack the regions of an image.
 
     Args:
-      fused: int16 (S, S), fused label map: -1, a seen class, or a region behind the seen classes.
+      fused: int16 (S, S), fused label map: -1, a seen class, or a region, numbered after them.
       local: float16 (K, E), the teacher's feature of each region, zeros for absent ones; K is 0
         without local views.
       stats: statistics of the regions, as JSON at most 65,535 bytes.
@@ -116,7 +116,7 @@ def _unpack(record: bytes, start: int, *layout: tuple[str, tuple[int, ...]]) -> 
         ends.append(ends[-1] + math.prod(shape) * np.dtype(dtype).itemsize)
     if ends[-1] != len(record):
         raise BankError(
-            f"bank: a record has {len(record)} bytes, its header says {ends[-1]}; prepare it again."
+            f"bank: a record has {len(record)} bytes instead of {ends[-1]}; prepare it again."
         )
     return [
         np.frombuffer(record, dtype, math.prod(shape), at).reshape(shape)

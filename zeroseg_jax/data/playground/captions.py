@@ -28,8 +28,8 @@ def describe_thing(
       thing: thing to describe.
       rng: source of the choices.
       keep: probability of each attribute.
-      vague: probability of "thing" or "shape" in place of the shape of a thing whose colour is
-        given, so that a CLIP learns colours by themselves.
+      vague: probability of "thing" or "shape" instead of the shape, if the colour is given. With
+        it a CLIP learns colours by themselves.
     """
     words = []
     if rng.random() < 0.25 * keep:
