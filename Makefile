@@ -61,8 +61,8 @@ playground-clip: setup
 	$(PRETRAIN) --output=runs/clip --init=runs/clip-3 --steps=2800 --stream=10 $(LATER)
 
 playground-student: setup
-	$(BIN)/python -m zeroseg_jax prepare --config=configs/playground.py:long --workdir=runs/long
-	$(BIN)/python -m zeroseg_jax train --config=configs/playground.py:long --workdir=runs/long
+	$(BIN)/python -m zeroseg_jax prepare --config=playground:long --workdir=runs/long
+	$(BIN)/python -m zeroseg_jax train --config=playground:long --workdir=runs/long
 	$(BIN)/python -m zeroseg_jax export --workdir=runs/long --output=runs/long/student
 
 # Raw results behind the tables of README.md and docs/.

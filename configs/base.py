@@ -1,24 +1,29 @@
-"""Every field with its default: the paper's recipe where the paper says, see docs/architecture.md.
+"""Defaults of every field, with a student of a named size: the start of all other recipes.
 
-Paper: https://arxiv.org/abs/2306.00450
-Command: the other files of this folder start from here.
-Expected: no number of its own.
+Paper: https://arxiv.org/abs/2306.00450; docs/architecture.md lists the choices it leaves open.
+Command: none; own recipes begin with `from zeroseg_jax.assets.recipes import base`.
+Expected: none.
 """
+
+from collections.abc import Iterable
 
 from ml_collections import ConfigDict
 
-from zeroseg_jax.config import Config, to_mapping
+from zeroseg_jax.config import Config, suggest, to_mapping
 from zeroseg_jax.models.sizes import SIZES
 
 
 def get_config(size: str = "vit_b16") -> ConfigDict:
-    """Return all fields with the student of a named size."""
+    """Return all fields, with the student of a size of models/sizes.py."""
+    pick_variant(size, SIZES, "base")
     config = ConfigDict(to_mapping(Config()))
     config.model.update(SIZES[size])
     return config
 
 
-def pick_variant(variant: str, variants: tuple[str, ...], file: str) -> None:
-    """Refuse a variant that a config file does not have."""
+def pick_variant(variant: str, variants: Iterable[str], recipe: str) -> None:
+    """Raise a ValueError that names the nearest variant if a recipe has no such variant."""
     if variant not in variants:
-        raise ValueError(f"{file}: no variant {variant!r}; choose one of {', '.join(variants)}.")
+        raise ValueError(
+            f"--config={recipe}:{variant}: no such variant; {suggest(variant, variants)}"
+        )

@@ -1,8 +1,8 @@
 """CLIP-ZSS: labels for the seen classes, none for the unseen, CLIP as teacher.
 
 Paper: https://arxiv.org/abs/2310.02296
-Command: python -m zeroseg_jax prepare --config=configs/clip_zss.py:VARIANT --workdir=DIR
-         python -m zeroseg_jax train --config=configs/clip_zss.py:VARIANT --workdir=DIR
+Command: python -m zeroseg_jax prepare --config=clip_zss:VARIANT --workdir=DIR
+         python -m zeroseg_jax train --config=clip_zss:VARIANT --workdir=DIR
          python -m zeroseg_jax evaluate --workdir=DIR --benchmark=BENCHMARK --preset=zss \
              --output=OUT
 Variants: playground (the paper's parts, minutes on 2 CPU cores), playground_local (and the
@@ -15,7 +15,7 @@ Expected: harmonic mIoU above the best method before it by +2.2 VOC, +1.3 COCO-S
 
 from ml_collections import ConfigDict
 
-from configs import base
+from zeroseg_jax.assets.recipes import base
 
 VARIANTS = ("playground", "playground_local", "voc", "coco_stuff", "context")
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -41,7 +41,7 @@ _DATA = {
 
 def get_config(variant: str = "playground") -> ConfigDict:
     """Return a variant."""
-    base.pick_variant(variant, VARIANTS, "configs/clip_zss.py")
+    base.pick_variant(variant, VARIANTS, "clip_zss")
     on_playground = variant.startswith("playground")
     config = base.get_config("playground" if on_playground else "vit_b16")
     config.name = f"clip_zss_{variant}"

@@ -1,13 +1,13 @@
 """A minute on two cores: the whole job at toy size, the teacher inside the loop.
 
 Paper: https://arxiv.org/abs/2306.00450
-Command: python -m zeroseg_jax train --config=configs/debug.py --workdir=runs/debug
+Command: python -m zeroseg_jax train --config=debug --workdir=runs/debug
 Expected: no number; 60 steps whose losses fall. Needs nothing but the package: no bank.
 """
 
 from ml_collections import ConfigDict
 
-from configs import base
+from zeroseg_jax.assets.recipes import base
 
 
 def get_config() -> ConfigDict:

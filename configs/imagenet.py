@@ -1,9 +1,9 @@
 """ZeroSeg on ImageNet-1K, as published.
 
 Paper: https://arxiv.org/abs/2306.00450
-Command: python -m zeroseg_jax prepare --config=configs/imagenet.py --workdir=DIR \
+Command: python -m zeroseg_jax prepare --config=imagenet --workdir=DIR \
              --config.data.directory=IMAGENET/train --config.teacher.directory=CLIP_L14
-         python -m zeroseg_jax train --config=configs/imagenet.py --workdir=DIR (same overrides)
+         python -m zeroseg_jax train --config=imagenet --workdir=DIR (same overrides)
 Variants: vit_b16 (the paper's), vit_l16, vit_s16.
 Expected: vit_b16: mIoU 40.8 VOC, 20.4 Context, 20.2 COCO (published); the others: none published.
 
@@ -12,14 +12,14 @@ Expected: vit_b16: mIoU 40.8 VOC, 20.4 Context, 20.2 COCO (published); the other
 
 from ml_collections import ConfigDict
 
-from configs import base
+from zeroseg_jax.assets.recipes import base
 
 VARIANTS = ("vit_b16", "vit_l16", "vit_s16")
 
 
 def get_config(variant: str = "vit_b16") -> ConfigDict:
     """Return a variant."""
-    base.pick_variant(variant, VARIANTS, "configs/imagenet.py")
+    base.pick_variant(variant, VARIANTS, "imagenet")
     config = base.get_config(variant)
     config.name = f"imagenet_{variant}"
     config.data.update(source="folder", directory="data/imagenet/train", images=0, workers=8)

@@ -1,9 +1,9 @@
 """Your own photographs: any folder, any CLIP.
 
 Paper: https://arxiv.org/abs/2306.00450
-Command: python -m zeroseg_jax prepare --config=configs/photos.py --workdir=runs/photos \
+Command: python -m zeroseg_jax prepare --config=photos --workdir=runs/photos \
              --config.data.directory=FOLDER
-         python -m zeroseg_jax train --config=configs/photos.py --workdir=runs/photos \
+         python -m zeroseg_jax train --config=photos --workdir=runs/photos \
              --config.data.directory=FOLDER
 Variants: small (the Playground's size), vit_b16 (the paper's student at 224 px).
 Expected: no published number. With the CLIP that ships with the package the words mean nothing
@@ -12,14 +12,14 @@ on photographs; set teacher.directory to a real CLIP, and model.embed_dim to its
 
 from ml_collections import ConfigDict
 
-from configs import base
+from zeroseg_jax.assets.recipes import base
 
 VARIANTS = ("small", "vit_b16")
 
 
 def get_config(variant: str = "small") -> ConfigDict:
     """Return a variant."""
-    base.pick_variant(variant, VARIANTS, "configs/photos.py")
+    base.pick_variant(variant, VARIANTS, "photos")
     config = base.get_config("playground" if variant == "small" else variant)
     config.name = f"photos_{variant}"
     config.model.embed_dim = 128  # of the CLIP that ships with the package

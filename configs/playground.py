@@ -1,8 +1,8 @@
 """The Playground: a small student of the CLIP that ships with the package, on 2 CPU cores.
 
 Paper: https://arxiv.org/abs/2306.00450 (the objective of the variant `faithful`)
-Command: python -m zeroseg_jax prepare --config=configs/playground.py --workdir=runs/playground
-         python -m zeroseg_jax train --config=configs/playground.py --workdir=runs/playground
+Command: python -m zeroseg_jax prepare --config=playground --workdir=runs/playground
+         python -m zeroseg_jax train --config=playground --workdir=runs/playground
 Variants: default (what `make demo` trains in minutes), long (the student that ships), faithful
           (the paper's objective and wiring from scratch, nothing added).
 Expected: see docs/results/ and the table in README.md.
@@ -10,7 +10,7 @@ Expected: see docs/results/ and the table in README.md.
 
 from ml_collections import ConfigDict
 
-from configs import base
+from zeroseg_jax.assets.recipes import base
 
 VARIANTS = ("default", "faithful", "long")
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -18,7 +18,7 @@ CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.261302
 
 def get_config(variant: str = "default") -> ConfigDict:
     """Return a variant."""
-    base.pick_variant(variant, VARIANTS, "configs/playground.py")
+    base.pick_variant(variant, VARIANTS, "playground")
     config = base.get_config("playground")
     config.name = f"playground_{variant}"
     config.data.images = 1024

@@ -1,12 +1,12 @@
 """The paper's ablations in small, on the Playground, and what lies beyond: three seeds a point.
 
 Paper: https://arxiv.org/abs/2306.00450, Tables 3 (grids), 4 (losses), 5 (mask ratio), 6 (data)
-Command: python -m zeroseg_jax sweep --config=configs/reproduction.py:VARIANT --workdir=DIR \
+Command: python -m zeroseg_jax sweep --config=reproduction:VARIANT --workdir=DIR \
              --evaluate=playground/things,playground/full --evaluate_with="..."
          python -m bench.experiments.reproduction runs all variants and writes docs/reproduction.md.
 Variants: table3, table4, table5, table6 (the paper's objective on the Playground's grouping),
           table3_faithful, table4_faithful (the paper's grouping from scratch too);
-          plus_faithful, plus (configs/zeroseg_plus.py), plus_regions (configs/zeroseg_regions.py),
+          plus_faithful, plus (recipe zeroseg_plus), plus_regions (recipe zeroseg_regions),
           plus_supervised (a dense student of the same encoder with every label): the demo's
           length, one against the other; plus_supervised_long: four times as long, the bound.
 Expected: docs/reproduction.md.
@@ -19,7 +19,7 @@ clustered patches, region read-out, an encoder that starts as the teacher's towe
 
 from ml_collections import ConfigDict
 
-from configs import base, clip_zss, playground, zeroseg_plus, zeroseg_regions
+from zeroseg_jax.assets.recipes import base, clip_zss, playground, zeroseg_plus, zeroseg_regions
 
 _TABLES = ("table3", "table4", "table5", "table6")
 _PLUS = ("plus_faithful", "plus", "plus_regions", "plus_supervised", "plus_supervised_long")
@@ -38,7 +38,7 @@ _SETTINGS = {
 
 def get_config(variant: str = "table4") -> ConfigDict:
     """Return the base of a table; its points are overrides of it."""
-    base.pick_variant(variant, VARIANTS, "configs/reproduction.py")
+    base.pick_variant(variant, VARIANTS, "reproduction")
     if variant in _PLUS:
         config = _build_plus(variant)
         config.name = f"reproduction_{variant}"

@@ -2,22 +2,22 @@
 
 Paper: none; what is added to https://arxiv.org/abs/2306.00450 is in docs/playground.md, each part
        with its table. Never to be reported as ZeroSeg.
-Command: python -m zeroseg_jax prepare --config=configs/zeroseg_plus.py:VARIANT --workdir=DIR
-         python -m zeroseg_jax train --config=configs/zeroseg_plus.py:VARIANT --workdir=DIR
+Command: python -m zeroseg_jax prepare --config=zeroseg_plus:VARIANT --workdir=DIR
+         python -m zeroseg_jax train --config=zeroseg_plus:VARIANT --workdir=DIR
 Variants: playground (the Playground's default), imagenet (ViT-B/16; not run yet).
 Expected: docs/reproduction.md; imagenet: no number yet.
 """
 
 from ml_collections import ConfigDict
 
-from configs import base, imagenet, playground
+from zeroseg_jax.assets.recipes import base, imagenet, playground
 
 VARIANTS = ("playground", "imagenet")
 
 
 def get_config(variant: str = "playground") -> ConfigDict:
     """Return a variant."""
-    base.pick_variant(variant, VARIANTS, "configs/zeroseg_plus.py")
+    base.pick_variant(variant, VARIANTS, "zeroseg_plus")
     config = playground.get_config("default")
     if variant == "imagenet":
         own, config = config, imagenet.get_config("vit_b16")

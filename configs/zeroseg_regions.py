@@ -3,8 +3,8 @@
 Paper: none; an adaptation of https://arxiv.org/abs/2310.02296 (its parts) to the task of
        https://arxiv.org/abs/2306.00450 (no label, no text in training). Never to be reported as
        either.
-Command: python -m zeroseg_jax prepare --config=configs/zeroseg_regions.py --workdir=DIR
-         python -m zeroseg_jax train --config=configs/zeroseg_regions.py --workdir=DIR
+Command: python -m zeroseg_jax prepare --config=zeroseg_regions --workdir=DIR
+         python -m zeroseg_jax train --config=zeroseg_regions --workdir=DIR
          python -m zeroseg_jax evaluate --workdir=DIR --benchmark=playground/full --preset=zss \
              --output=OUT
 Variants: playground.
@@ -18,14 +18,14 @@ to words, so the BCE is off.
 
 from ml_collections import ConfigDict
 
-from configs import base, clip_zss
+from zeroseg_jax.assets.recipes import base, clip_zss
 
 VARIANTS = ("playground",)
 
 
 def get_config(variant: str = "playground") -> ConfigDict:
     """Return the only variant."""
-    base.pick_variant(variant, VARIANTS, "configs/zeroseg_regions.py")
+    base.pick_variant(variant, VARIANTS, "zeroseg_regions")
     config = clip_zss.get_config("playground_local")
     config.name = f"zeroseg_regions_{variant}"
     config.clip_zss.labels.split = "none"

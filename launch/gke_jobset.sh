@@ -16,7 +16,7 @@ TOPOLOGY=${TOPOLOGY:-8x8}
 HOSTS=${HOSTS:-16}
 CHIPS_PER_HOST=${CHIPS_PER_HOST:-4}
 RESTARTS=${RESTARTS:-20}                   # a preempted slice restarts and resumes
-CONFIG=${CONFIG:-configs/imagenet.py}
+CONFIG=${CONFIG:-imagenet}
 WORKDIR=${WORKDIR:-/runs/imagenet}
 
 dry=

@@ -4,7 +4,7 @@
 #   launch/gpu_host.sh [--dry_run] [ARGS...]   ARGS go to zeroseg train
 set -euo pipefail
 
-CONFIG=${CONFIG:-configs/imagenet.py}
+CONFIG=${CONFIG:-imagenet}
 WORKDIR=${WORKDIR:-runs/imagenet}
 PYTHON=${PYTHON:-.venv/bin/python}
 ATTEMPTS=${ATTEMPTS:-5}

@@ -12,7 +12,7 @@ GPUS=${GPUS:-8}                  # per node
 CPUS=${CPUS:-64}                 # per node
 TIME=${TIME:-24:00:00}
 PARTITION=${PARTITION:-}
-CONFIG=${CONFIG:-configs/imagenet.py}
+CONFIG=${CONFIG:-imagenet}
 WORKDIR=${WORKDIR:-runs/imagenet} # on a shared file system
 PYTHON=${PYTHON:-.venv/bin/python}
 

@@ -17,7 +17,7 @@ TYPE=${TYPE:-v5litepod-64}            # `zeroseg plan` estimates which one fits
 RUNTIME=${RUNTIME:-v2-alpha-tpuv5-lite}
 SPOT=${SPOT:-}                        # SPOT=1 for preemptible capacity
 HOSTS=${HOSTS:-16}                    # number of workers of TYPE
-CONFIG=${CONFIG:-configs/imagenet.py}
+CONFIG=${CONFIG:-imagenet}
 WORKDIR=${WORKDIR:-/mnt/runs/imagenet} # shared by all workers: NFS or gcsfuse
 DIRECTORY=zeroseg_jax                 # on the workers
 

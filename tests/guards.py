@@ -150,7 +150,7 @@ def name_shapes(tree):
 
 def describe_student(recipe, variant):
     """Name the parameters of a recipe's student."""
-    module = importlib.import_module(f"configs.{recipe}")
+    module = importlib.import_module(f"zeroseg_jax.assets.recipes.{recipe}")
     config = from_mapping(module.get_config(variant).to_dict())
     return name_shapes(_student_shapes(config))
 

@@ -16,7 +16,7 @@ def main():
     for path in sorted((ROOT / "configs").glob("*.py")):
         if path.stem in ("__init__", "base"):
             continue
-        module = importlib.import_module(f"configs.{path.stem}")
+        module = importlib.import_module(f"zeroseg_jax.assets.recipes.{path.stem}")
         for variant in getattr(module, "VARIANTS", ("",)):
             config = module.get_config(variant) if variant else module.get_config()
             content = json.dumps(to_mapping(from_mapping(config.to_dict())), indent=1)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from building import check_dense_student, check_student
 
-from configs import base
+from zeroseg_jax.assets.recipes import base
+from zeroseg_jax.commands.recipes import list_recipes
 from zeroseg_jax.config import from_mapping, to_mapping
 
 ROOT = Path(__file__).parent.parent
@@ -16,16 +17,17 @@ ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "golden"
 
 
+def load(name):
+    return importlib.import_module(f"zeroseg_jax.assets.recipes.{name}")
+
+
 RECIPES = [
-    (path.stem, variant)
-    for path in sorted((ROOT / "configs").glob("*.py"))
-    if path.stem not in ("__init__", "base")
-    for variant in getattr(importlib.import_module(f"configs.{path.stem}"), "VARIANTS", ("",))
+    (name, variant) for name in list_recipes() for variant in getattr(load(name), "VARIANTS", ("",))
 ]
 
 
 def expand(name, variant):
-    module = importlib.import_module(f"configs.{name}")
+    module = load(name)
     config = module.get_config(variant) if variant else module.get_config()
     return from_mapping(config.to_dict())
 
@@ -68,8 +70,10 @@ def test_mappings_from_before_the_grouping_are_read():
 
 
 def test_unknown_variant_lists_the_known():
-    with pytest.raises(ValueError, match="default, faithful, long"):
-        importlib.import_module("configs.playground").get_config("defualt")
+    with pytest.raises(
+        ValueError, match="playground:defualt: no such variant; did you mean default"
+    ):
+        load("playground").get_config("defualt")
 
 
 def test_the_papers_size():
@@ -82,7 +86,7 @@ def test_the_papers_size():
 
 
 def test_every_point_of_the_reproduction_can_be():
-    module = importlib.import_module("configs.reproduction")
+    module = load("reproduction")
     for variant in module.VARIANTS:
         base = expand("reproduction", variant)
         fields = [list(point) for point in module.sweep(variant)]

@@ -86,7 +86,7 @@ def _run(verb: str, workdir: Path, bank: Path) -> subprocess.Popen:
         f"optim.steps={FLAGS.steps}", "run.checkpoint_every_steps=1", "mesh.data=1",
     )  # fmt: skip
     return subprocess.Popen(
-        [sys.executable, "-m", "zeroseg_jax", verb, "--config=configs/debug.py",
+        [sys.executable, "-m", "zeroseg_jax", verb, "--config=debug",
          f"--workdir={workdir}",
          *(f"--config.{override}" for override in overrides)],
         env={**os.environ, "JAX_PLATFORMS": "cpu"}, stdout=subprocess.DEVNULL,

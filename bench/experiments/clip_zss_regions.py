@@ -19,8 +19,8 @@ from absl.flags import FLAGS
 
 from bench import record
 from bench.tokens import dense_tokens
-from configs import zeroseg_regions
 from zeroseg_jax import teacher
+from zeroseg_jax.assets.recipes import zeroseg_regions
 from zeroseg_jax.commands import flags
 from zeroseg_jax.config import RegionsConfig, from_mapping
 from zeroseg_jax.data.benchmarks.splits import get_split

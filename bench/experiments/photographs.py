@@ -70,7 +70,7 @@ def run(command: str) -> float:
     """Run a command of the package on the photographs; return its seconds."""
     begin = time.time()
     line = [
-        sys.executable, "-m", "zeroseg_jax", command, "--config=configs/photos.py:small",
+        sys.executable, "-m", "zeroseg_jax", command, "--config=photos:small",
         f"--workdir={FLAGS.workdir}", f"--config.data.directory={FLAGS.directory}",
     ]  # fmt: skip
     if command == "train":

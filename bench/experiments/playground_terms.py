@@ -22,8 +22,8 @@ from absl import flags as absl_flags
 from absl.flags import FLAGS
 
 from bench import record
-from configs import playground
 from zeroseg_jax import teacher
+from zeroseg_jax.assets.recipes import playground
 from zeroseg_jax.commands import flags
 from zeroseg_jax.commands.flags import use_compilation_cache
 from zeroseg_jax.config import Config, from_mapping

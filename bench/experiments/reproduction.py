@@ -24,7 +24,7 @@ from absl import flags as absl_flags
 from absl.flags import FLAGS
 
 from bench import record
-from configs import reproduction
+from zeroseg_jax.assets.recipes import reproduction
 from zeroseg_jax.commands import flags
 from zeroseg_jax.config import from_mapping
 from zeroseg_jax.data import files
@@ -126,12 +126,12 @@ def _key(variant: str) -> str:
 
 
 def _run(variant: str) -> None:
-    place, recipe = Path(FLAGS.workdir) / variant, f"--config=configs/reproduction.py:{variant}"
+    place, recipe = Path(FLAGS.workdir) / variant, f"--config=reproduction:{variant}"
     given = ["--config.optim.steps=4"] if FLAGS.short else []
     # One bank with every grid and image serves all points of all tables.
     bank = Path(FLAGS.workdir) / (f"bank-{variant}" if variant in PLUS else "bank")
     given.append(f"--config.data.bank={bank}")
-    base = recipe if variant in PLUS else "--config=configs/reproduction.py:table4"
+    base = recipe if variant in PLUS else "--config=reproduction:table4"
     subprocess.run(
         [sys.executable, "-m", "zeroseg_jax", "prepare", base, f"--workdir={place}", *given],
         check=True,

@@ -23,8 +23,8 @@ from absl.flags import FLAGS
 from bench import record
 from bench.speed.timing import least_seconds
 from bench.tokens import dense_tokens
-from configs import clip_zss
 from zeroseg_jax import teacher
+from zeroseg_jax.assets.recipes import clip_zss
 from zeroseg_jax.commands import flags
 from zeroseg_jax.commands.flags import use_compilation_cache
 from zeroseg_jax.config import Config, RegionsConfig, from_mapping

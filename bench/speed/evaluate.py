@@ -24,7 +24,7 @@ from transformers import GroupViTVisionConfig, GroupViTVisionModel
 
 from bench import record
 from bench.speed.timing import Rounds, median_seconds, ratios, time_in_turns
-from configs import imagenet
+from zeroseg_jax.assets.recipes import imagenet
 from zeroseg_jax.commands import flags
 from zeroseg_jax.config import from_mapping
 from zeroseg_jax.evaluation import runner

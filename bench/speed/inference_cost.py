@@ -16,7 +16,7 @@ from absl.flags import FLAGS
 
 from bench import record
 from bench.speed.timing import median_seconds, time_in_turns
-from configs import imagenet, playground, zeroseg_plus
+from zeroseg_jax.assets.recipes import imagenet, playground, zeroseg_plus
 from zeroseg_jax.commands import flags
 from zeroseg_jax.config import from_mapping
 from zeroseg_jax.models.zeroseg import student as students

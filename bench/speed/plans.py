@@ -57,7 +57,7 @@ def _plan(recipe: str, topology: str) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "plan.json"
         command = [
-            sys.executable, "-m", "zeroseg_jax", "plan", f"--config=configs/imagenet.py:{recipe}",
+            sys.executable, "-m", "zeroseg_jax", "plan", f"--config=imagenet:{recipe}",
             f"--topology={topology}", f"--config.optim.batch_global={BATCH}",
             f"--config.optim.accumulate_steps={pieces}", f"--json={output}",
         ]  # fmt: skip

@@ -19,7 +19,7 @@ from absl.flags import FLAGS
 
 from bench import record
 from bench.speed.timing import median_seconds, time_in_turns
-from configs import imagenet
+from zeroseg_jax.assets.recipes import imagenet
 from zeroseg_jax.commands import flags
 from zeroseg_jax.config import Config, ModelConfig, from_mapping
 from zeroseg_jax.training import sharding

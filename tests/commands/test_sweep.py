@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 RECIPE = """
-from configs import debug
+from zeroseg_jax.assets.recipes import debug
 
 
 def get_config():
@@ -76,7 +76,7 @@ def test_prints_one_shell_line_per_point(tmp_path):
 def test_a_config_may_have_a_sweep_for_each_variant(tmp_path):
     recipe = tmp_path / "recipe.py"
     recipe.write_text(
-        "from configs import debug\n\n\ndef get_config(variant='a'):\n"
+        "from zeroseg_jax.assets.recipes import debug\n\n\ndef get_config(variant='a'):\n"
         "    return debug.get_config()\n\n\ndef sweep(variant='a'):\n"
         "    yield {'run.seed': len(variant)}\n"
     )

@@ -2,7 +2,7 @@
 
 
 def test_debug_recipe_trains_with_a_live_teacher_and_resumes(zeroseg, tmp_path):
-    command = ("train", "--config=configs/debug.py", f"--workdir={tmp_path}",
+    command = ("train", "--config=debug", f"--workdir={tmp_path}",
                "--config.optim.steps=3", "--config.run.checkpoint_every_steps=1")  # fmt: skip
     done = zeroseg(*command)
     assert done.returncode == 0, done.stderr

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zeroseg_jax.config import from_mapping
-from zeroseg_jax.data.sources import FolderSource, PlaygroundSource, build_source
+from zeroseg_jax.data.sources import FolderSource, PlaygroundSource
 
 
 def test_empty_and_missing_folders(tmp_path):
@@ -13,8 +12,6 @@ def test_empty_and_missing_folders(tmp_path):
         FolderSource(str(tmp_path))
     with pytest.raises(ValueError, match="is not a folder"):
         FolderSource(str(tmp_path / "none"))
-    with pytest.raises(ValueError, match="data.images: 0"):
-        build_source(from_mapping({"data": {"images": 0}}))
 
 
 def test_playground_source_is_a_pure_function_of_the_index():

@@ -10,18 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags, logging
 
+from zeroseg_jax.commands.recipes import resolve_arguments, shorten_recipe
+
 if TYPE_CHECKING:
     from zeroseg_jax.config import Config
 
 USAGE_EXIT, INTERRUPTED_EXIT = 2, 130
+_NOTHING = "--config: get_config() returns nothing; return a ConfigDict."
 
 
 def define_recipe() -> None:
-    """Define --config=FILE.py[:variant], with --config.field=value overrides."""
+    """Define --config=RECIPE[:variant], with --config.field=value overrides."""
     from ml_collections import config_flags
 
     config_flags.DEFINE_config_file(
-        "config", None, "recipe, for example configs/playground.py:default", lock_config=True
+        "config", None, "recipe by name or file, for example photos:small", lock_config=True
     )
     flags.mark_flag_as_required("config")
 
@@ -53,20 +56,25 @@ def define_label_options() -> None:
 
 def read_config() -> tuple[Config, dict[str, Any]]:
     """Return the typed config, and the overrides given on the command line by field name."""
-    from ml_collections import config_flags
+    from ml_collections import ConfigDict, config_flags
 
     from zeroseg_jax.config import from_mapping
 
     config = flags.FLAGS.config
+    if not isinstance(config, ConfigDict):
+        found = type(config).__name__
+        raise ValueError(
+            f"--config: get_config() of {recipe_name()} returns {found}; return a ConfigDict."
+        )
     names = config_flags.get_override_values(flags.FLAGS["config"])
     return from_mapping(config.to_dict()), {name: _lookup(config, name) for name in names}
 
 
 def recipe_name() -> str:
-    """Return the value of --config: FILE.py[:variant]."""
+    """Return the value of --config: NAME[:variant] of a shipped recipe, or FILE.py[:variant]."""
     from ml_collections import config_flags
 
-    return config_flags.get_config_filename(flags.FLAGS["config"])
+    return shorten_recipe(config_flags.get_config_filename(flags.FLAGS["config"]))
 
 
 def _lookup(config: Any, name: str) -> Any:
@@ -135,6 +143,11 @@ def _report(message: str) -> int:
 
 
 def _parse(argv: list[str], own: list[str], example: str) -> list[str]:
+    if "config" in flags.FLAGS:
+        try:
+            argv = resolve_arguments(argv)
+        except ValueError as error:
+            sys.exit(_report(str(error)))
     try:
         return flags.FLAGS(argv)
     except flags.UnrecognizedFlagError as error:
@@ -146,12 +159,17 @@ def _parse(argv: list[str], own: list[str], example: str) -> list[str]:
         if missing := re.findall(r"Flag (--\w+) must have a value other than None", message):
             hint = f"; for example: {example}" if example else "."
             message = f"{', '.join(missing)}: missing{hint}"
+            if "--config" in missing and any(a.startswith("--config") for a in argv):
+                message = _NOTHING
         elif "Traceback (most recent call last)" in message:
             # An exception of a recipe arrives as the text of its traceback; the last line counts.
             message = message.strip().splitlines()[-1].partition(": ")[2] or message
-    except AttributeError as error:
-        # ml_collections names an unknown --config.field, and its suggestion on a second line.
-        unknown, *near = re.findall(r"\w+", re.sub(r"\\n|Did you mean|instead of", " ", str(error)))
-        hint = f"; did you mean {near[0]}?" if near else "; zeroseg_jax/config.py lists them all."
-        message = f"--config: no field is called {unknown}{hint}"
+            if "get_config() takes 0 positional arguments" in message:
+                message = "--config: this recipe has no variants; drop the colon and what follows."
+    except ImportError as error:
+        message = f"--config: the recipe cannot be imported ({error}); correct its imports."
+    except KeyError as error:
+        if "NoneType" not in str(error):
+            raise
+        message = _NOTHING
     sys.exit(_report(message))

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import ModuleType
 
 _USAGE_EXIT, _BROKEN_PIPE_EXIT = 2, 141
-_RUN = "--config=configs/photos.py --workdir=runs/photos --config.data.directory=FOLDER"
+_RUN = "--config=photos --workdir=runs/photos --config.data.directory=FOLDER"
 
 # verb -> (purpose, example command). The module of a verb has its name; nothing is imported here,
 # so that the help text appears at once.
@@ -27,12 +27,12 @@ VERBS: dict[str, tuple[str, str]] = {
     "prepare": ("encode all images once with the teacher", f"zeroseg prepare {_RUN}"),
     "plan": (
         "estimate memory and time of a run before renting chips",
-        "zeroseg plan --config=configs/imagenet.py --topology=v5e:8x8",
+        "zeroseg plan --config=imagenet --topology=v5e:8x8",
     ),
     "train": ("train a student from the bank, or resume", f"zeroseg train {_RUN}"),
     "sweep": (
         "train a recipe with several settings",
-        "zeroseg sweep --config=configs/playground.py --workdir=runs/sweep",
+        "zeroseg sweep --config=playground --workdir=runs/sweep",
     ),
     "evaluate": (
         "score a model on a benchmark",

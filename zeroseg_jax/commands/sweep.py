@@ -21,6 +21,7 @@ from absl import flags as absl_flags
 from absl.flags import FLAGS
 
 from zeroseg_jax.commands import flags
+from zeroseg_jax.commands.recipes import find_recipe
 
 Point = dict[str, Any]
 
@@ -63,7 +64,7 @@ def read_points() -> list[Point]:
     """
     from zeroseg_jax.config import from_mapping
 
-    file, _, variant = flags.recipe_name().partition(":")
+    file, _, variant = find_recipe(flags.recipe_name()).partition(":")
     spec = importlib.util.spec_from_file_location("sweep_config", file)
     if spec is None or spec.loader is None:
         raise ValueError(f"--config: {file} is not a Python file; give a recipe.")

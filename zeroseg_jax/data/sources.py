@@ -110,8 +110,7 @@ def build_source(config: Config) -> Source:
     """Build the image source of a config (data.source).
 
     Raises:
-      ValueError: the folder is missing or empty, a shard is damaged, or data.images is 0 for the
-        Playground.
+      ValueError: the folder is missing or empty, or a shard is damaged.
     """
     data = config.data
     if data.source == "folder":
@@ -122,8 +121,6 @@ def build_source(config: Config) -> Source:
         return packed_sources.TarSource(data.directory, SUFFIXES, data.images, data.max_pixels)
     if data.source == "tfds":
         return packed_sources.TfdsSource(data.directory, data.images)
-    if not data.images:
-        raise ValueError("data.images: 0, but the Playground is endless; set a number.")
     return PlaygroundSource(data.scene_seed, data.images)
 
 

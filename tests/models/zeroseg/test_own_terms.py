@@ -114,7 +114,7 @@ def test_clustered_student_segments_and_trains():
 
 
 def test_patch_term_needs_clustered_grouping():
-    with pytest.raises(ConfigError, match="loss.patch: needs model.head.grouping='clustered'"):
+    with pytest.raises(ConfigError, match="loss.patch: needs model.head.grouping=clustered"):
         from_mapping({"loss": {"patch": 1.0}})
     config = from_mapping({"loss": {"patch": 1.0}, "model": {"head": {"grouping": "clustered"}}})
     assert dataclasses.asdict(config)["loss"]["patch"] == 1.0

@@ -1,0 +1,104 @@
+"""Recipes of --config: shipped names, files, variants; checks of --config.FIELD overrides."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Any
+
+RECIPES = Path(__file__).parent.parent / "assets" / "recipes"  # in the repository: configs/
+
+
+def list_recipes() -> list[str]:
+    """Return the names of the recipes that ship with the package."""
+    return sorted(path.stem for path in RECIPES.glob("[!_]*.py") if path.stem != "base")
+
+
+def find_recipe(value: str) -> str:
+    """Return FILE.py[:variant] for a value of --config.
+
+    Args:
+      value: NAME[:variant] of a shipped recipe, or FILE.py[:variant].
+
+    Raises:
+      ValueError: no such recipe or file, or a file that is no recipe.
+    """
+    from zeroseg_jax.config import suggest
+
+    name, colon, variant = value.partition(":")
+    if not name.endswith(".py"):
+        if name not in list_recipes():
+            hint = suggest(name, list_recipes())
+            raise ValueError(f"--config: {name!r} is not a shipped recipe; {hint}")
+        name = str(RECIPES / f"{name}.py")
+    elif not Path(name).is_file():
+        hint = suggest(Path(name).stem, list_recipes(), "--config=")
+        raise ValueError(f"--config: {name} is not a file; for a shipped recipe, {hint}")
+    _check_file(Path(name))
+    return f"{name}{colon}{variant}"
+
+
+def shorten_recipe(value: str) -> str:
+    """Return NAME[:variant] for the file of a shipped recipe, any other value as it is."""
+    file, colon, variant = value.partition(":")
+    return f"{Path(file).stem}{colon}{variant}" if Path(file).parent == RECIPES else value
+
+
+def check_override(name: str) -> None:
+    """Refuse the name of a --config.FIELD flag that is not a field.
+
+    Args:
+      name: text after "--config.", for example "optim.steps".
+
+    Raises:
+      ValueError: an unknown field, a group, or a path below a value.
+    """
+    from zeroseg_jax.config import Config, suggest, to_mapping
+
+    node: Any = to_mapping(Config())
+    done = ""
+    for part in name.split("."):
+        if not isinstance(node, dict):
+            raise ValueError(
+                f"--config.{name}: {done[:-1]} has no fields; use --config.{done[:-1]}=VALUE."
+            )
+        if part not in node:
+            hint = suggest(part, node, f"--config.{done}")
+            raise ValueError(f"--config.{name}: no such field; {hint}")
+        node, done = node[part], f"{done}{part}."
+    if isinstance(node, dict):
+        raise ValueError(f"--config.{name}: a group of fields; set one of {', '.join(node)}.")
+
+
+def resolve_arguments(argv: list[str]) -> list[str]:
+    """Return a command line with the recipe of --config as a file, its overrides checked.
+
+    Raises:
+      ValueError: see find_recipe and check_override.
+    """
+    found = list(argv)
+    end = found.index("--") if "--" in found else len(found)
+    for i, argument in enumerate(found[:end]):
+        flag, equals, value = argument.partition("=")
+        flag = flag.replace("--", "-", 1)
+        if flag.startswith("-config."):
+            check_override(flag.removeprefix("-config."))
+        elif flag == "-config" and equals:
+            found[i] = f"--config={find_recipe(value)}"
+        elif flag == "-config" and i + 1 < end:
+            found[i + 1] = find_recipe(found[i + 1])
+    return found
+
+
+def _check_file(path: Path) -> None:
+    try:
+        source = path.read_text()
+        ast.parse(source, str(path))
+    except SyntaxError as error:
+        raise ValueError(
+            f"--config: {path}, line {error.lineno}: {error.msg}; correct it."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"--config: {path} is not UTF-8 text; give a Python file.") from error
+    if "get_config" not in source:
+        raise ValueError(f"--config: {path} has no get_config(); add one that returns a config.")
