@@ -39,7 +39,7 @@ def find_recipe(value: str) -> str:
 
 
 def shorten_recipe(value: str) -> str:
-    """Return NAME[:variant] for the file of a shipped recipe, any other value as it is."""
+    """Return NAME[:variant] for the file of a shipped recipe, any other value unchanged."""
     file, colon, variant = value.partition(":")
     return f"{Path(file).stem}{colon}{variant}" if Path(file).parent == RECIPES else value
 

@@ -11,10 +11,10 @@ from zeroseg_jax.assets.recipes import base
 from zeroseg_jax.commands.recipes import list_recipes
 from zeroseg_jax.config import from_mapping, to_mapping
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = ROOT / "tests" / "golden"
 
 
 def load(name):
