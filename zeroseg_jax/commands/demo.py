@@ -30,9 +30,11 @@ MODELS = ("chance", "raw", "maskclip", "student", "shipped")
 def define_flags() -> None:
     """Define the command line."""
     absl_flags.DEFINE_string("workdir", "runs/demo", "directory of the demo")
-    absl_flags.DEFINE_integer("images", 100, "evaluation scenes a benchmark", lower_bound=1)
+    absl_flags.DEFINE_integer("images", 100, "number of scenes per benchmark", lower_bound=1)
     absl_flags.DEFINE_integer("began", 0, "unix time at which the installation began; 0: none")
-    absl_flags.DEFINE_integer("steps", 0, "training steps; 0: those of the recipe", lower_bound=0)
+    absl_flags.DEFINE_integer(
+        "steps", 0, "number of training steps; 0: the recipe's", lower_bound=0
+    )
 
 
 def main(arguments: list[str]) -> None:

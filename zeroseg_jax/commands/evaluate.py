@@ -21,25 +21,39 @@ if TYPE_CHECKING:
 
 def define_flags() -> None:
     """Define the command line."""
-    absl_flags.DEFINE_string("workdir", "", "a run, an exported student, or 'playground'")
+    absl_flags.DEFINE_string("workdir", "", "run, exported student, or 'playground'")
     absl_flags.DEFINE_string(
         "model", "", "dense:READOUT, chance or predictions:DIR, in place of a run"
     )
-    absl_flags.DEFINE_string("teacher", "", "directory of the CLIP; empty: the run's own")
-    absl_flags.DEFINE_string("benchmark", "playground/things", "one, or several with commas")
+    absl_flags.DEFINE_string("teacher", "", "directory of the CLIP; empty: the one of the run")
+    absl_flags.DEFINE_string("benchmark", "playground/things", "benchmark, or several with commas")
     absl_flags.DEFINE_string("data_dir", "", "directory of the data set")
     flags.define_label_options()
-    absl_flags.DEFINE_string("preset", "zeroseg", "named protocol")
-    absl_flags.DEFINE_string("set", "", "fields of the preset, for example threshold=0.4,topk=3")
-    absl_flags.DEFINE_string("unseen", "", "'usual', or classes with ';': seen and unseen means")
+    absl_flags.DEFINE_string("preset", "zeroseg", "name of the protocol")
+    absl_flags.DEFINE_string(
+        "set", "", "preset fields to override, for example topk=3,stride_px=28"
+    )
+    absl_flags.DEFINE_string(
+        "unseen", "", "unseen classes, with ';' between, or 'usual'; empty: none"
+    )
     absl_flags.DEFINE_string("output", None, "directory of the report")
-    absl_flags.DEFINE_integer("images", 0, "only the first so many; 0: all", lower_bound=0)
-    absl_flags.DEFINE_integer("scene_seed", None, "another split of the Playground")
-    absl_flags.DEFINE_integer("batch", 8, "windows under way at once", lower_bound=1)
-    absl_flags.DEFINE_integer("devices", 0, "0: every accelerator, or one CPU", lower_bound=0)
-    absl_flags.DEFINE_integer("workers", 2, "threads that read, resize and count", lower_bound=1)
-    absl_flags.DEFINE_integer("pictures", 8, "panels of the first images; 0: none", lower_bound=0)
-    absl_flags.DEFINE_boolean("save_predictions", False, "write one index PNG an image")
+    absl_flags.DEFINE_integer(
+        "images", 0, "number of images, the first ones; 0: all", lower_bound=0
+    )
+    absl_flags.DEFINE_integer("scene_seed", None, "seed of another split of the Playground")
+    absl_flags.DEFINE_integer("batch", 8, "number of windows in flight", lower_bound=1)
+    absl_flags.DEFINE_integer(
+        "devices", 0, "number of devices; 0: every accelerator, or one CPU", lower_bound=0
+    )
+    absl_flags.DEFINE_integer(
+        "workers", 2, "number of threads that read, resize and count", lower_bound=1
+    )
+    absl_flags.DEFINE_integer(
+        "pictures", 8, "number of images drawn in the report, the first ones", lower_bound=0
+    )
+    absl_flags.DEFINE_boolean(
+        "save_predictions", False, "index PNGs of all predictions in the report"
+    )
     absl_flags.mark_flag_as_required("output")
 
 

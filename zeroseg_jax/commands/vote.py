@@ -25,17 +25,21 @@ if TYPE_CHECKING:
 
 def define_flags() -> None:
     """Define the command line."""
-    absl_flags.DEFINE_string("workdir", "playground", "a run, an exported student, dense:READOUT")
-    absl_flags.DEFINE_string("other", "", "what it is compared with; empty: nothing")
-    absl_flags.DEFINE_string("teacher", "", "directory of the CLIP; empty: the run's own")
-    absl_flags.DEFINE_string("vocabulary", "imagenet", "words file, one class a line")
-    absl_flags.DEFINE_string("preset", "zeroseg", "named protocol")
-    absl_flags.DEFINE_string("preset_of", "folder", "the benchmark whose numbers of it are taken")
-    absl_flags.DEFINE_string("set", "", "fields of the preset")
-    absl_flags.DEFINE_integer("top", 3, "words a segment", lower_bound=1)
-    absl_flags.DEFINE_integer("images", 0, "only the first so many; 0: all", lower_bound=0)
-    absl_flags.DEFINE_integer("seed", 0, "of the sides in vote.html")
-    absl_flags.DEFINE_string("output", None, "directory of pictures, words.json, vote.html")
+    absl_flags.DEFINE_string("workdir", "playground", "run, exported student, or dense:READOUT")
+    absl_flags.DEFINE_string("other", "", "model to compare with, as --workdir; empty: none")
+    absl_flags.DEFINE_string("teacher", "", "directory of the CLIP; empty: the one of the run")
+    absl_flags.DEFINE_string(
+        "vocabulary", "imagenet", "file of class names, one class per line; 'imagenet' is shipped"
+    )
+    absl_flags.DEFINE_string("preset", "zeroseg", "name of the protocol")
+    absl_flags.DEFINE_string("preset_of", "folder", "benchmark whose numbers of the preset apply")
+    absl_flags.DEFINE_string("set", "", "preset fields to override, for example topk=3")
+    absl_flags.DEFINE_integer("top", 3, "number of class names per segment", lower_bound=1)
+    absl_flags.DEFINE_integer(
+        "images", 0, "number of images, the first ones; 0: all", lower_bound=0
+    )
+    absl_flags.DEFINE_integer("seed", 0, "random seed of the left and right sides in vote.html")
+    absl_flags.DEFINE_string("output", None, "directory of drawings, words.json and vote.html")
     absl_flags.mark_flag_as_required("output")
 
 
