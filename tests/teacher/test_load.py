@@ -3,6 +3,7 @@
 import hashlib
 import json
 
+import numpy as np
 import pytest
 from small_clips import save
 
@@ -21,6 +22,13 @@ def test_odd_normalisations_are_one_sentence(tensors, tmp_path, odd):
     if not isinstance(odd, dict):
         with pytest.raises(teacher.CheckpointError, match="preprocessor_config.json: holds a JSON"):
             teacher.load(folder)
+
+
+@pytest.mark.parametrize("exponent", [1e38, 500.0, -1e38])
+def test_a_logit_scale_that_cannot_be(tensors, tmp_path, exponent):
+    odd = {**tensors, "logit_scale": np.array(exponent, np.float32)}
+    with pytest.raises(teacher.CheckpointError, match="logit_scale is .*fetch the weights again"):
+        teacher.load(save(tmp_path / "hf", odd))
 
 
 def test_the_digest_covers_the_config_and_the_weights():

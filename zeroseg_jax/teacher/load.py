@@ -29,6 +29,7 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 SIGLIP_MEAN = SIGLIP_STD = (0.5, 0.5, 0.5)
 _TEXT_BATCH = 64
+_MAX_EXPONENT = 88.0
 
 
 class Teacher:
@@ -58,7 +59,7 @@ class Teacher:
         self.embed_dim = config.embed_dim
         self.mean, self.std = _read_normalisation(directory, config.family)
         self.vision_params, self.text_params = params["vision"], params.get("text")
-        self.logit_scale = float(np.exp(_scalar(params.get("logit_scale", np.log(100.0)))))
+        self.logit_scale = _read_scale(directory, params)
         self.logit_bias = _scalar(params.get("logit_bias", 0.0))
         self._vision = VisionTower(config, self.dtype)
         self._encode_images = jax.jit(self._vision.apply)
@@ -136,6 +137,16 @@ def load(directory: str | Path, dtype: Any = None) -> Teacher:
 
 def _scalar(value: Any) -> float:
     return np.asarray(value).item()
+
+
+def _read_scale(directory: Path, params: dict[str, Any]) -> float:
+    exponent = _scalar(params.get("logit_scale", np.log(100.0)))
+    if not abs(exponent) < _MAX_EXPONENT:
+        raise CheckpointError(
+            f"{directory}: logit_scale is {exponent:.3g}, the logarithm of a scale that float32 "
+            "cannot hold; fetch the weights again."
+        )
+    return float(np.exp(exponent))
 
 
 def _at_full_precision(function: Callable[..., Any]) -> Callable[..., Any]:

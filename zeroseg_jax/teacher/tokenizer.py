@@ -40,7 +40,7 @@ def load_tokenizer(directory: Path, config: ClipConfig) -> Encode:
       CheckpointError: the tokenizer files are missing, of another family or of another
         vocabulary.
     """
-    encode, size = (_siglip if config.family == "siglip" else _clip)(directory, config)
+    encode, size = _LOADERS[config.family](directory, config)
     if not 0 <= config.vocabulary - size < _MAX_PADDING:
         raise CheckpointError(
             f"{directory}: the tokenizer has {size} tokens, but the text tower has "
@@ -140,6 +140,10 @@ def _siglip(directory: Path, config: ClipConfig) -> tuple[Encode, int]:
         return np.array(rows["input_ids"], np.int32)
 
     return encode, len(tokenizer)
+
+
+# A new family is one more entry.
+_LOADERS = {"clip": _clip, "siglip": _siglip}
 
 
 def _check_tokenizer(path: Path) -> None:

@@ -107,15 +107,52 @@ def _truncated(path):
     path.write_bytes(path.read_bytes()[:-100])
 
 
-def _lying(path):
-    """A header that says the data lie where the file has none."""
+def _change_header(path, change):
     raw = path.read_bytes()
     size = struct.unpack("<Q", raw[:8])[0]
     header = json.loads(raw[8 : 8 + size])
-    begin, end = header["logit_scale"]["data_offsets"]
-    header["logit_scale"]["data_offsets"] = [begin + 10_000_000, end + 10_000_000]
+    change(header)
     new = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(new)) + new + raw[8 + size :])
+
+
+def _outside(path):
+    def change(header):
+        begin, end = header["logit_scale"]["data_offsets"]
+        header["logit_scale"]["data_offsets"] = [begin + 10_000_000, end + 10_000_000]
+
+    _change_header(path, change)
+
+
+def _overlapping(path):
+    bias, weight = (f"text_model.final_layer_norm.{kind}" for kind in ("bias", "weight"))
+    _change_header(
+        path, lambda header: header[bias].update(data_offsets=header[weight]["data_offsets"])
+    )
+
+
+def _hole(path):
+    _change_header(path, lambda header: header.pop("text_model.final_layer_norm.bias"))
+
+
+def _wrong_dtype(path):
+    _change_header(path, lambda header: header["logit_scale"].update(dtype="F16"))
+
+
+def _unknown_dtype(path):
+    _change_header(path, lambda header: header["logit_scale"].update(dtype="F31"))
+
+
+def _huge_shape(path):
+    _change_header(path, lambda header: header["logit_scale"].update(shape=[2**62, 4]))
+
+
+def _not_json(path):
+    path.write_bytes(struct.pack("<Q", 10) + b"{" * 10)
+
+
+def _pickle(path):
+    path.write_bytes(b"\x80\x04K\x01." + bytes(100))
 
 
 def _huge_header(path):
@@ -139,7 +176,14 @@ def _empty(path):
     ("damage", "sentence"),
     [
         (_truncated, "model.safetensors: not a whole"),
-        (_lying, "model.safetensors: not a whole"),
+        (_outside, "model.safetensors: not a whole"),
+        (_overlapping, "model.safetensors: not a whole"),
+        (_hole, "model.safetensors: not a whole"),
+        (_wrong_dtype, "model.safetensors: not a whole"),
+        (_unknown_dtype, "model.safetensors: not a whole"),
+        (_huge_shape, "model.safetensors: not a whole"),
+        (_not_json, "model.safetensors: not a whole"),
+        (_pickle, "model.safetensors: not a whole"),
         (_huge_header, "model.safetensors: not a whole"),
         (_empty, "model.safetensors: not a whole"),
         (_doubled, "logit_scale is twice in model.safetensors"),
