@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> None:
     del arguments
     rng = random.Random(0)
     with tempfile.TemporaryDirectory() as folder:
-        # Starts are many; what they do is not to compile.
+        # The program compiles once for all starts.
         os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{folder}/cache"
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
         whole = Path(folder) / "whole"

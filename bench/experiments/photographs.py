@@ -43,7 +43,7 @@ def define_flags() -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Prepare, train, and tell."""
+    """Prepare, train, record and draw."""
     del arguments
     seconds = {command: run(command) for command in ("prepare", "train")}
     lines = (Path(FLAGS.workdir) / "metrics.jsonl").read_text().splitlines()
@@ -95,7 +95,7 @@ def plot(curve: list[dict], names: list[str]) -> None:
 
 
 def paint(bank: BankSource) -> None:
-    """Write pictures.png, a few photographs through the student."""
+    """Write pictures.png: visible patches, reconstruction and segments of a few photographs."""
     params = load_params(FLAGS.workdir)[0]
     manifest = json.loads((Path(FLAGS.workdir) / "manifest.json").read_text())
     rows = build_painter(from_mapping(manifest["config"]), bank)(params)

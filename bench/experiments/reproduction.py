@@ -86,7 +86,7 @@ def define_flags() -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Run what is not finished, record it, write the page."""
+    """Run the unfinished variants, record them, write the page."""
     del arguments
     output = Path(FLAGS.workdir) / "short.json" if FLAGS.short else Path(FLAGS.output)
     results = record.read_earlier(output)
@@ -196,7 +196,7 @@ def _score_readout(name: str) -> list[dict]:
 
 
 def write_page(results: dict) -> None:
-    """Write docs/reproduction.md and its plots from what is recorded."""
+    """Write docs/reproduction.md and its plots from the recorded results."""
     parts = [_HEAD]
     for table, title in TITLES.items():
         for variant, points in results.get(table, {}).items():

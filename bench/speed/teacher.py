@@ -174,7 +174,7 @@ def build_torch(directory: Path, pixels: np.ndarray) -> Callable[[], np.ndarray]
 
 
 def measure_prepare(directory: Path, name: str) -> dict[str, Any]:
-    """Time prepare on a folder of photos, and the bare forward of as many views, in turns."""
+    """Time prepare on a folder of photos, and the bare forward pass of as many views."""
     clip = teacher.load(directory, FLAGS.dtype or None)
     photos = directory.parent / "photos"
     _write_photos(photos)

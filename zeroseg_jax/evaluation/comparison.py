@@ -150,24 +150,21 @@ def check_comparable(runs: list[Run]) -> None:
     Raises:
       ValueError: names both directories and the difference.
     """
-    first = runs[0]
-    for other in runs[1:]:
+    first, *others = runs
+    for other in others:
+        different = ""
         for field in ("benchmark", "scene_seed", "options", "mean_over"):
             mine, theirs = (run.result.get(field) for run in (first, other))
             if mine != theirs:
-                raise ValueError(
-                    f"{other.directory}: its {field} is {theirs!r}, that of {first.directory} "
-                    f"is {mine!r}; compare runs on the same images."
-                )
+                different = f"its {field} is {theirs!r} and not {mine!r}"
         if first.images != other.images:
-            raise ValueError(
-                f"{other.directory}: scored {len(other.images)} images, {first.directory} "
-                f"{len(first.images)} other ones; evaluate both on the same images."
-            )
+            different = different or f"scored {len(other.images)} images, not the same ones"
         if list(first.result["per_class_iou"]) != list(other.result["per_class_iou"]):
+            different = different or "its classes differ"
+        if different:
             raise ValueError(
-                f"{other.directory}: its classes differ from those of {first.directory}; "
-                "evaluate both on the same benchmark."
+                f"{other.directory}: {different} as {first.directory}; evaluate both on the same "
+                "images and classes."
             )
 
 
