@@ -94,7 +94,7 @@ def test_output_into_a_closed_pipe_is_no_error():
         (("train", "--config=playground", "--workdir=none",
           "--config.optim.base_rat=1"), "base_rate"),
         (("train", "--config=playground:defualt", "--workdir=none"),
-         "default, faithful, long"),
+         "no such variant; did you mean default?"),
         (("train", "--config=playground", "--workdir=none"),
          "prepare` with the same --config"),
         (("train", "--config=playground", "--workdir=none",
