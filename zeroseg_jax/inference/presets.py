@@ -39,7 +39,7 @@ class Preset:
         F.interpolate), or "antialiased" bicubic; see windows.
       normalisation: "model", the mean and deviation its weights were trained with; or those of
         "clip" or "imagenet" whatever the model.
-      prompts: a key of teacher.text.PROMPTS.
+      prompts: key of teacher.prompts.PROMPTS.
       words_file: variant of the word list, data/benchmarks/words/SPACE.VARIANT.txt;
         "" for the benchmark's own.
       naming: "segments" turns the cosines of a segment (of a patch, in a dense read-out) into
