@@ -194,7 +194,7 @@ def test_flags_of_a_folder_reach_it_and_no_other(tmp_path, run_evaluate):
         run_evaluate(tmp_path / "no", model, "--benchmark=folder", "--ignore=9", "--reduce_zero",
                      f"--data_dir={tmp_path / 'data'}")  # fmt: skip
     for other in ("playground/things", "voc21"):
-        with pytest.raises(ValueError, match=f"are of the benchmark folder, not of {other}"):
+        with pytest.raises(ValueError, match=f"only for folder, not for {other}"):
             run_evaluate(tmp_path / "no", model, f"--benchmark={other}", "--reduce_zero",
                          f"--data_dir={tmp_path}")  # fmt: skip
 
