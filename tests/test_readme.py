@@ -28,7 +28,8 @@ _STAND_INS = {
 def read_commands(page):
     """List the commands of a page's fenced blocks, continued lines joined."""
     found = []
-    for block in re.findall(r"```(?:bash|sh)?\n(.*?)```", (ROOT / page).read_text(), re.DOTALL):
+    blocks = re.findall(r"```(\w*)\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    for block in (text for language, text in blocks if language in ("", "bash", "sh")):
         for line in block.replace("\\\n", " ").splitlines():
             line = line.split("  #")[0].strip()
             found += [part.strip() for part in line.split("&&") if part.strip()]
