@@ -1,14 +1,14 @@
-"""CLIP-ZSS: labels for the seen classes, none for the unseen, CLIP as teacher.
+"""CLIP-ZSS: zero-shot segmentation with labels of the seen classes and CLIP as teacher.
 
 Paper: https://arxiv.org/abs/2310.02296
 Command: python -m zeroseg_jax prepare --config=clip_zss:VARIANT --workdir=DIR
          python -m zeroseg_jax train --config=clip_zss:VARIANT --workdir=DIR
          python -m zeroseg_jax evaluate --workdir=DIR --benchmark=BENCHMARK --preset=zss \
              --output=OUT
-Variants: playground (the paper's parts, minutes on 2 CPU cores), playground_local (and the
-          successor's local distillation in the project's own form, the best of them), voc (15
-          seen, 5 unseen), coco_stuff (156, 15), context (49, 10); the last three need the data
-          set, a CLIP ViT-B/16 and MiT-B5's weights, see docs/clip_zss.md.
+Variants: playground (the paper's parts, minutes on 2 CPU cores), playground_local (adds the
+          local distillation of CLIP-to-Seg in an own form, the best one), voc (15 seen classes,
+          5 unseen), coco_stuff (156, 15), context (49, 10). The last three need the data set, a
+          CLIP ViT-B/16 and the weights of MiT-B5, see docs/clip_zss.md.
 Expected: harmonic mIoU above the best method before it by +2.2 VOC, +1.3 COCO-Stuff, +8.5 Context
           (published; the absolute numbers could not be found). playground: docs/clip_zss.md.
 """

@@ -1,8 +1,8 @@
-"""A minute on two cores: the whole job at toy size, the teacher inside the loop.
+"""Toy size for debugging: one minute on two cores, the teacher inside the training loop.
 
 Paper: https://arxiv.org/abs/2306.00450
 Command: python -m zeroseg_jax train --config=debug --workdir=runs/debug
-Expected: no number; 60 steps whose losses fall. Needs nothing but the package: no bank.
+Expected: 60 steps whose losses fall; no bank is needed.
 """
 
 from ml_collections import ConfigDict

@@ -1,13 +1,14 @@
-"""Your own photographs: any folder, any CLIP.
+"""Folder of photographs, with any CLIP as teacher.
 
 Paper: https://arxiv.org/abs/2306.00450
 Command: python -m zeroseg_jax prepare --config=photos --workdir=runs/photos \
              --config.data.directory=FOLDER
          python -m zeroseg_jax train --config=photos --workdir=runs/photos \
              --config.data.directory=FOLDER
-Variants: small (the Playground's size), vit_b16 (the paper's student at 224 px).
-Expected: no published number. With the CLIP that ships with the package the words mean nothing
-on photographs; set teacher.directory to a real CLIP, and model.embed_dim to its width.
+Variants: small (the Playground's size), vit_b16 (the paper's student at 224 px; its 8 steps only
+          try the set-up: set optim.steps and optim.batch_global for a training).
+Expected: no published number. The CLIP that ships with the package does not know photographs: set
+          teacher.directory to a real CLIP and model.embed_dim to its width.
 """
 
 from ml_collections import ConfigDict

@@ -1,7 +1,7 @@
-"""Beyond the paper: the same encoder, steps and label-free data, with the project's own terms.
+"""ZeroSeg with the project's own terms; encoder, steps and label-free data are unchanged.
 
-Paper: none; what is added to https://arxiv.org/abs/2306.00450 is in docs/playground.md, each part
-       with its table. Never to be reported as ZeroSeg.
+Paper: none; docs/playground.md lists the additions to https://arxiv.org/abs/2306.00450, each with
+       its table. Never to be reported as ZeroSeg.
 Command: python -m zeroseg_jax prepare --config=zeroseg_plus:VARIANT --workdir=DIR
          python -m zeroseg_jax train --config=zeroseg_plus:VARIANT --workdir=DIR
 Variants: playground (the Playground's default), imagenet (ViT-B/16; not run yet).

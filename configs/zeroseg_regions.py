@@ -1,4 +1,4 @@
-"""ZeroSeg with free-form regions in place of square views: CLIP-ZSS's parts without any label.
+"""ZeroSeg with free-form regions instead of square views: parts of CLIP-ZSS without labels.
 
 Paper: none; an adaptation of https://arxiv.org/abs/2310.02296 (its parts) to the task of
        https://arxiv.org/abs/2306.00450 (no label, no text in training). Never to be reported as
@@ -10,10 +10,9 @@ Command: python -m zeroseg_jax prepare --config=zeroseg_regions --workdir=DIR
 Variants: playground.
 Expected: docs/clip_zss.md.
 
-Every pixel is unannotated, so regions cover the picture. A dense student is taught by the class
-token of the picture (GLM), by the teacher's view of each region (the local term) and
-to tell the regions of a picture apart (cosines to their prototypes). Nothing ties the prototypes
-to words, so the BCE is off.
+Every pixel is unannotated, so regions cover the image. Three terms train a dense student: the
+class token of the image (GLM), the teacher's view of each region (local term), and cosines to the
+prototypes of the regions (pixel losses). No class names exist, so the prototype BCE is off.
 """
 
 from ml_collections import ConfigDict

@@ -226,7 +226,7 @@ def test_misfits_are_named(prepared, tmp_path, clip):
     for changes, sentence in (
         ({"labels.stride_px": 5}, "clip_zss.labels.stride_px: 5"),
         ({"student.encoder": "mit_b9"}, "clip_zss.student.encoder: 'mit_b9'"),
-        ({"labels.split": "none"}, "clip_zss.labels.split: 'none' has no seen classes"),
+        ({"labels.split": "none"}, "clip_zss.labels.split: none has no seen classes"),
         ({"regions.merge_cosine": 2.0}, "clip_zss.regions.merge_cosine"),
         ({f"loss.{name}_weight": 0.0
           for name in ("pixel", "focal", "dice", "global", "prototype", "local")},
