@@ -83,6 +83,7 @@ def _evaluate(workdir: Path, clip: teacher.Teacher) -> dict[str, Any]:
     """Score every model as the preset says, and without refinement: what it alone is worth."""
     from zeroseg_jax.data.benchmarks import get_benchmark
     from zeroseg_jax.evaluation import runner
+    from zeroseg_jax.inference.model import embed_class_names
     from zeroseg_jax.inference.presets import get_preset
 
     scores: dict[str, Any] = {"unrefined": {}}
@@ -93,30 +94,33 @@ def _evaluate(workdir: Path, clip: teacher.Teacher) -> dict[str, Any]:
         short = name.removeprefix("playground/")
         scores[short], scores["unrefined"][short] = {}, {}
         for model in MODELS:
-            segmenter, checkpoint = _build(model, workdir, clip, benchmark, preset)
+            segmenter, checkpoint = _build(model, workdir, clip, preset)
+            words = [list(names) for names in benchmark.words]
             score = functools.partial(
-                runner.evaluate, segmenter, benchmark, checkpoint=checkpoint, log=_say
-            )
+                runner.evaluate, segmenter, benchmark, checkpoint=checkpoint, log=_say,
+                classes=embed_class_names(clip, words, preset),
+            )  # fmt: skip
             result = score(preset, output=workdir / "reports" / short / model)
             scores[short][model] = result["miou"]
             # Refinement comes after the model: the same compiled one serves.
             output = workdir / "reports-unrefined" / short / model
-            result = score(plain, output=output, pictures=0)
+            result = score(plain, output=output, panels=0)
             scores["unrefined"][short][model] = result["miou"]
     return scores
 
 
 def _build(
-    model: str, workdir: Path, clip: teacher.Teacher, benchmark: Any, preset: Preset
+    name: str, workdir: Path, clip: teacher.Teacher, preset: Preset
 ) -> tuple[Segmenter, str]:
-    from zeroseg_jax.inference import model as build
+    from zeroseg_jax.evaluation.baselines import build_baseline
+    from zeroseg_jax.inference.model import load
+    from zeroseg_jax.inference.segmenters import ModelSegmenter
 
-    words = [list(synonyms) for synonyms in benchmark.words]
-    if model in ("student", "shipped"):
-        trained = build.load_student(workdir if model == "student" else "playground")
-        return build.build_student_segmenter(trained, words, preset), trained.checkpoint
-    kind = model if model == "chance" else f"dense:{model}"
-    return build.build_baseline(kind, clip, words, preset, benchmark.has_background), kind
+    if name in ("student", "shipped"):
+        model = load(workdir if name == "student" else "playground")
+        return ModelSegmenter(model, preset.normalisation), model.checkpoint
+    kind = name if name == "chance" else f"dense:{name}"
+    return build_baseline(kind, clip, preset), kind
 
 
 def _write_summary(workdir: Path, scores: dict[str, Any], seconds: dict[str, float]) -> None:

@@ -7,7 +7,7 @@ with --teacher=DIR; --model=predictions:DIR for label maps of any other tool.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from absl import flags as absl_flags
 from absl.flags import FLAGS
@@ -15,8 +15,10 @@ from absl.flags import FLAGS
 from zeroseg_jax.commands import flags
 
 if TYPE_CHECKING:
-    from zeroseg_jax.evaluation import runner
+    from zeroseg_jax.evaluation.label_maps import PredictionFolder
     from zeroseg_jax.inference.presets import Preset
+    from zeroseg_jax.inference.scoring import ClassVectors
+    from zeroseg_jax.inference.segmenters import Segmenter
 
 
 def define_flags() -> None:
@@ -85,41 +87,43 @@ def main(arguments: list[str]) -> None:
             asked = [*words, list(preset.background_words)]
             if shared := find_shared_names(asked):
                 print(f"evaluate: {len(shared)} words stand twice, among them {shared[0]!r}")
-        segmenter, checkpoint = _build_model(benchmark, words, preset)
+        model, classes, checkpoint = _build_model(words, preset)
         output = Path(FLAGS.output)
         runner.evaluate(
-            segmenter,
+            model,
             benchmark,
             preset,
             checkpoint=checkpoint,
             output=output / name if len(names) > 1 else output,
-            words=words,
+            classes=classes,
+            class_names=words,
             unseen=find_unseen(FLAGS.unseen, name, benchmark.class_names),
             batch=FLAGS.batch,
             workers=FLAGS.workers,
             save_predictions=FLAGS.save_predictions,
-            pictures=FLAGS.pictures,
+            panels=FLAGS.pictures,
         )
 
 
 def _build_model(
-    benchmark: Any, words: list[list[str]] | None, preset: Preset
-) -> tuple[runner.Model, str]:
+    words: list[list[str]] | None, preset: Preset
+) -> tuple[Segmenter | PredictionFolder, ClassVectors | None, str]:
+    """Return a model under the preset, its class vectors, and its name for the report."""
     from zeroseg_jax import teacher
+    from zeroseg_jax.evaluation.baselines import build_baseline
     from zeroseg_jax.evaluation.label_maps import PredictionFolder
-    from zeroseg_jax.inference import model as build
-    from zeroseg_jax.inference.segmenters import choose_devices
+    from zeroseg_jax.inference.model import embed_class_names, load
+    from zeroseg_jax.inference.segmenters import ModelSegmenter, choose_devices
 
     if words is None:
         directory = FLAGS.model.removeprefix("predictions:")
-        return PredictionFolder(directory), f"predictions in {directory}"
+        return PredictionFolder(directory), None, f"predictions in {directory}"
     devices = choose_devices(FLAGS.devices)
     if FLAGS.workdir:
-        student = build.load_student(FLAGS.workdir, FLAGS.teacher)
-        segmenter = build.build_student_segmenter(student, words, preset, devices=devices)
-        return segmenter, student.checkpoint
+        model = load(FLAGS.workdir, teacher=FLAGS.teacher)
+        segmenter = ModelSegmenter(model, preset.normalisation, devices=devices)
+        return segmenter, embed_class_names(model.teacher, words, preset), model.checkpoint
     clip = teacher.load(FLAGS.teacher or "playground")
-    segmenter = build.build_baseline(
-        FLAGS.model, clip, words, preset, benchmark.has_background, devices=devices
-    )
-    return segmenter, f"{FLAGS.model} of {FLAGS.teacher or 'playground'}"
+    baseline = build_baseline(FLAGS.model, clip, preset, devices=devices)
+    name = f"{FLAGS.model} of {FLAGS.teacher or 'playground'}"
+    return baseline, embed_class_names(clip, words, preset), name

@@ -37,12 +37,13 @@ def define_config() -> None:
 
 
 def define_model() -> None:
-    """Define --workdir (or --model), --teacher and --set: a model and how it is applied."""
+    """Define --workdir (or --model), --teacher, --readout and --set: a model and its preset."""
     flags.DEFINE_string(
-        "workdir", "playground", "run, exported student, or 'playground' for the shipped student"
+        "workdir", "playground", "run, exported student, CLIP, or 'playground' (shipped student)"
     )
     flags.DEFINE_alias("model", "workdir")
     flags.DEFINE_string("teacher", "", "directory of the CLIP; empty: the one of the run")
+    flags.DEFINE_string("readout", "", "dense read-out of a CLIP; empty: its family's default")
     flags.DEFINE_string("set", "", "preset fields to override, for example stride_px=28")
 
 

@@ -1,7 +1,7 @@
-"""Segment pictures with words: zeroseg segment photo.jpg --classes "cat; grass; sky".
+"""Segment images with class names: zeroseg segment photo.jpg --classes "cat; grass; sky".
 
-IMAGE is a file, a folder, a glob or a video. For each picture an overlay, an index mask and a
-JSON are written. Exit code 0: all done; 1: some could not be read, each named; 2: misuse.
+An argument is a file, a folder, a glob or a video. Each image gives an overlay, an index mask and
+a JSON file. Exit code 0: all done; 1: some files were unreadable, each reported; 2: usage error.
 """
 
 from __future__ import annotations
@@ -23,19 +23,21 @@ if TYPE_CHECKING:
 def define_flags() -> None:
     """Define the command line."""
     flags.define_model()
-    absl_flags.DEFINE_string("classes", None, "words, with ';' between classes, ',' for synonyms")
+    absl_flags.DEFINE_string(
+        "classes", None, "class names: ';' between classes, ',' between names of one"
+    )
     absl_flags.DEFINE_string("output", "segmented", "directory for overlays, masks and JSON")
     absl_flags.DEFINE_string(
-        "background", "", "threshold under which a pixel is background, or words for it"
+        "background", "", "threshold under which a pixel is background, or its class names"
     )
-    absl_flags.DEFINE_integer("detail", 1, "times the training resolution to look at", 1)
-    absl_flags.DEFINE_boolean("refine", True, "let regions follow the picture's edges")
-    absl_flags.DEFINE_float("every_seconds", 1.0, "of a video; 0: every frame", 0.0)
+    absl_flags.DEFINE_integer("detail", 1, "multiple of the training resolution", 1)
+    absl_flags.DEFINE_boolean("refine", True, "refine edges with PAMR, where the preset has it")
+    absl_flags.DEFINE_float("every_seconds", 1.0, "seconds between frames of a video; 0: all", 0.0)
     absl_flags.mark_flag_as_required("classes")
 
 
 def read_background(text: str) -> float | str | None:
-    """Read a threshold or words; "" is None."""
+    """Parse a threshold or class names; "" is None."""
     try:
         return float(text) if text.strip() else None
     except ValueError:
@@ -43,45 +45,46 @@ def read_background(text: str) -> float | str | None:
 
 
 def main(arguments: list[str]) -> int:
-    """Segment each picture; a bad one is named and the others are still done (exit code 1)."""
+    """Segment each image; unreadable files are reported and skipped (exit code 1)."""
     if not arguments:
         raise ValueError("no image given; name at least one file, folder or glob.")
-    words = parse_classes(FLAGS.classes)
+    classes = parse_classes(FLAGS.classes)
     background = read_background(FLAGS.background)
     output = Path(FLAGS.output)
 
     # Imported late so that usage errors are reported before JAX loads.
-    from zeroseg_jax.inference.image_files import list_files, read_pictures
+    from zeroseg_jax.inference.image_files import list_files, read_images
     from zeroseg_jax.inference.predictor import Predictor
     from zeroseg_jax.inference.presets import parse_overrides
 
     flags.use_compilation_cache()
-    files = list_files(arguments, leave_out=output)
+    files = list_files(arguments, exclude=output)
     predictor = Predictor.from_pretrained(
-        FLAGS.workdir, teacher=FLAGS.teacher, settings=parse_overrides(FLAGS.set)
-    )
+        FLAGS.workdir, teacher=FLAGS.teacher, readout=FLAGS.readout,
+        settings=parse_overrides(FLAGS.set),
+    )  # fmt: skip
     done = failed = 0
-    for found in read_pictures(files, every_seconds=FLAGS.every_seconds):
+    for found in read_images(files, every_seconds=FLAGS.every_seconds):
         if isinstance(found.image, ValueError):
             print(f"error: {found.image}", file=sys.stderr)
             failed += 1
             continue
         result = predictor.segment(
-            found.image, words, background=background, detail=FLAGS.detail, refine=FLAGS.refine,
+            found.image, classes, background=background, detail=FLAGS.detail, refine=FLAGS.refine,
             source=found.source,
         )  # fmt: skip
         result.save(output, found.stem)
         done += 1
-        print("\n".join(write_table(result)), flush=True)
+        print(render_table(result), flush=True)
     if done:
         print(f"segment: {done} written to {output}")
     if failed:
-        print(f"segment: {failed} of {done + failed} could not be read", file=sys.stderr)
+        print(f"segment: {failed} of {done + failed} were unreadable", file=sys.stderr)
     return 1 if failed else 0
 
 
-def write_table(result: Segmentation) -> list[str]:
-    """Write a picture's words with areas and scores, largest first; words without a pixel last."""
+def render_table(result: Segmentation) -> str:
+    """Render the classes of an image with areas and scores, largest first, absent ones last."""
     height, width = result.mask.shape
     rows = [c for c in result.classes if c["area_px"]]
     wide = max(len("word"), *(len(row["word"]) for row in rows))
@@ -89,4 +92,4 @@ def write_table(result: Segmentation) -> list[str]:
     lines += [f"  {c['word']:{wide}}  {100 * c['area']:7.1f}  {c['score']:6.2f}" for c in rows]
     if absent := [c["word"] for c in result.classes if not c["area_px"]]:
         lines.append(f"  nowhere: {', '.join(absent)}")
-    return lines
+    return "\n".join(lines)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from zeroseg_jax.inference.presets import Preset
+    from zeroseg_jax.inference.scoring import ClassVectors
     from zeroseg_jax.inference.segmenters import Segmenter
 
 
@@ -101,22 +102,26 @@ def main(arguments: list[str]) -> int:
     return 1 if failed else 0
 
 
-def _build(model: str, words: list[list[str]], preset: Preset) -> Segmenter:
-    from zeroseg_jax import teacher
-    from zeroseg_jax.inference import model as build
+def _build(
+    name: str, class_names: list[list[str]], preset: Preset
+) -> tuple[Segmenter, ClassVectors]:
+    from zeroseg_jax.inference.model import embed_class_names, load, load_readout
+    from zeroseg_jax.inference.segmenters import ModelSegmenter
 
-    if model.startswith("dense:"):
-        clip = teacher.load(FLAGS.teacher or "playground")
-        return build.build_baseline(model, clip, words, preset, preset.names_background)
-    student = build.load_student(model, FLAGS.teacher)
-    return build.build_student_segmenter(student, words, preset)
+    if name.startswith("dense:"):
+        model = load_readout(FLAGS.teacher or "playground", name.removeprefix("dense:"))
+    else:
+        model = load(name, teacher=FLAGS.teacher)
+    segmenter = ModelSegmenter(model, preset.normalisation)
+    return segmenter, embed_class_names(model.teacher, class_names, preset)
 
 
 def _name(
-    segmenter: Segmenter, image: Any, words: list[list[str]], preset: Preset
+    model: tuple[Segmenter, ClassVectors], image: Any, words: list[list[str]], preset: Preset
 ) -> tuple[Image.Image, list[dict[str, Any]]]:
     from zeroseg_jax.evaluation import open_vocabulary as vocabulary
 
     names = [synonyms[0] for synonyms in words]
-    ids, found = vocabulary.name_segments(segmenter, image, names, preset, FLAGS.top)
+    segmenter, classes = model
+    ids, found = vocabulary.name_segments(segmenter, image, classes, names, preset, FLAGS.top)
     return vocabulary.draw_words(image, ids, found), found

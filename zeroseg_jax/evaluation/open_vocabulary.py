@@ -14,11 +14,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from zeroseg_jax.data import drawing
 from zeroseg_jax.data.benchmarks.word_lists import IMAGENET, WORDS, read_words
-from zeroseg_jax.inference import batches as stream
-from zeroseg_jax.inference import canvas, ranking, windows
-from zeroseg_jax.inference import labelling as naming
+from zeroseg_jax.inference import batches, canvas, labelling, windows
+from zeroseg_jax.inference.labelling import LabelRule
 from zeroseg_jax.inference.presets import Preset
-from zeroseg_jax.inference.segmenters import Segmenter
+from zeroseg_jax.inference.scoring import ClassVectors, Scored
+from zeroseg_jax.inference.segmenters import Segmenter, choose_scale
 
 _SHIPPED = "imagenet"
 _WNID = re.compile(r"n\d{8}")
@@ -45,15 +45,21 @@ def read_vocabulary(path: str) -> list[list[str]]:
 
 
 def name_segments(
-    segmenter: Segmenter, image: np.ndarray, names: list[str], preset: Preset, top: int
+    segmenter: Segmenter,
+    image: np.ndarray,
+    classes: ClassVectors,
+    names: list[str],
+    preset: Preset,
+    top: int,
 ) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """Find the best words of each segment of a picture.
 
     A segment is here what the picture shows: all pixels with the same best word.
 
     Args:
-      segmenter: asked with these words.
+      segmenter: the model.
       image: uint8 (H, W, 3).
+      classes: class vectors, from model.embed_class_names.
       names: one a class.
       preset: the protocol; where it names a background, label 0 is that.
       top: words a segment.
@@ -63,12 +69,15 @@ def name_segments(
       the picture; and of each segment its share of the picture and its words, the one it shows
       first, then those whose mean score over it is highest.
     """
-    (cut,) = stream.score_windows(
-        segmenter, [stream.cut_picture(image, preset, segmenter)], segmenter.unit
-    )
+    laid_out = batches.resize_and_lay_out(image, preset, segmenter)
+    (scored,) = batches.score_images(segmenter, [laid_out], classes, preset)
     height, width = image.shape[:2]
-    picture = canvas.build_canvas(cut.grid, cut.scored, segmenter.patch_px)
-    labels = naming.name_pixels(segmenter, cut, image, preset).labels
+    rule = labelling.build_rule(preset, classes, choose_scale(preset, segmenter.logit_scale))
+    picture = canvas.merge(
+        scored.layout, scored.stack(Scored), segmenter.patch_px, len(rule.class_ids)
+    )
+    guide = labelling.build_guide(image, preset)
+    labels = labelling.label_image(picture, (height, width), rule, preset, guide).labels
     shown = ["background", *names] if preset.names_background else names
     # The scores of a region are the mean over its pixels at the resized size.
     small = _shrink(labels, *picture.size)
@@ -82,7 +91,7 @@ def name_segments(
         if count / labels.size >= _LEAST_SHARE and (small == region).any()
     ]
     for region, share in kept:
-        means = _mean_scores(picture, small == region, segmenter.rule)
+        means = _mean_scores(picture, small == region, rule)
         ids[labels == region] = len(found)
         best = np.argsort(-means, kind="stable")
         best = [region, *(int(b) for b in best if b != region)][:top]
@@ -96,14 +105,16 @@ def _shrink(labels: np.ndarray, height: int, width: int) -> np.ndarray:
     return labels[rows][:, windows.nearest_places(labels.shape[1], width)]
 
 
-def _mean_scores(picture: canvas.Canvas, inside: np.ndarray, rule: ranking.Rule) -> np.ndarray:
+def _mean_scores(
+    picture: canvas.SegmentCanvas | canvas.PatchCanvas, inside: np.ndarray, rule: LabelRule
+) -> np.ndarray:
     """Return float (labels,): a region's mean score of each label, by its best word."""
     means = picture.mean_scores(inside)
     if rule.softmax_scale:
         means = np.exp(rule.softmax_scale * (means - means.max()))
         means /= means.sum()
-    best = np.zeros(int(rule.labels.max()) + 1)
-    np.maximum.at(best, rule.labels, means)
+    best = np.zeros(int(rule.class_ids.max()) + 1)
+    np.maximum.at(best, rule.class_ids, means)
     return best
 
 

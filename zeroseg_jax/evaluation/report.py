@@ -48,7 +48,9 @@ def render_protocol(result: dict[str, Any]) -> str:
         return "predictions of another tool, protocol unknown"
     names = sum(len(synonyms) for synonyms in result["words"])
     scale = result["model"].get("logit_scale", preset["logit_scale"])
-    window = {-1: "whole image", 0: "native"}.get(preset["window_px"], preset["window_px"])
+    window = preset["window_px"] or "native"
+    if preset["window"] != "sliding":
+        window = preset["window"].replace("_", " ")
     image_filter, threshold = preset["image_filter"], preset["threshold"]
     parts = [
         f"preset {preset['name']}",

@@ -1,9 +1,11 @@
-"""One model on one benchmark under one preset: numbers, and pictures to believe them by."""
+"""Evaluation of one model on one benchmark under one preset: metrics and figures.
+
+Threads read, resize, label and measure images while windows of several images are in flight.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,102 +20,121 @@ from zeroseg_jax.evaluation.label_maps import PredictionFolder
 from zeroseg_jax.evaluation.measure import ImageCounts, Measurements, measure_image
 from zeroseg_jax.evaluation.render import render_html, render_markdown
 from zeroseg_jax.evaluation.report import build_sections, render_score_line
-from zeroseg_jax.inference import labelling as naming
-from zeroseg_jax.inference import windows
-from zeroseg_jax.inference.batches import cut_picture, run_ahead, score_windows
+from zeroseg_jax.inference import batches, canvas, labelling, windows
+from zeroseg_jax.inference.batches import WindowedImage, run_ahead
+from zeroseg_jax.inference.labelling import LabelledImage
 from zeroseg_jax.inference.presets import Preset
-from zeroseg_jax.inference.segmenters import Segmenter
+from zeroseg_jax.inference.scoring import ClassVectors, Scored
+from zeroseg_jax.inference.segmenters import Segmenter, choose_scale
 
 _LOG_SECONDS = 5.0
-Model = Segmenter | PredictionFolder
 
 
 def segment_image(
-    segmenter: Segmenter, image: np.ndarray, preset: Preset
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Segment one picture at its own resolution.
+    segmenter: Segmenter, image: np.ndarray, classes: ClassVectors, preset: Preset
+) -> LabelledImage:
+    """Segment one image at its own size.
 
     Args:
-      segmenter: what scores windows.
+      segmenter: the model.
       image: uint8 (H, W, 3).
+      classes: class vectors, from model.embed_class_names.
       preset: the protocol.
-
-    Returns:
-      int32 (H, W) classes, float32 (H, W) their scores, and int32 (H, W) segment ids.
 
     Raises:
       ValueError: sizes that do not fit the patch or each other.
     """
-    (cut,) = score_windows(segmenter, [cut_picture(image, preset, segmenter)], segmenter.unit)
-    return tuple(naming.name_pixels(segmenter, cut, image, preset))
+    laid_out = batches.resize_and_lay_out(image, preset, segmenter)
+    (scored,) = batches.score_images(segmenter, [laid_out], classes, preset)
+    return label_windows(segmenter, scored, image, classes, preset)
+
+
+def label_windows(
+    segmenter: Segmenter,
+    scored: WindowedImage,
+    image: np.ndarray,
+    classes: ClassVectors,
+    preset: Preset,
+) -> LabelledImage:
+    """Label an image whose windows are scored.
+
+    Args:
+      segmenter: the model.
+      scored: from batches.score_images.
+      image: uint8 (H, W, 3), the image at its own size.
+      classes, preset: those of the scores.
+    """
+    rule = labelling.build_rule(preset, classes, choose_scale(preset, segmenter.logit_scale))
+    merged = canvas.merge(
+        scored.layout, scored.stack(Scored), segmenter.patch_px, len(rule.class_ids)
+    )
+    guide = labelling.build_guide(image, preset)
+    return labelling.label_image(merged, image.shape[:2], rule, preset, guide)
 
 
 def evaluate(
-    segmenter: Model,
+    model: Segmenter | PredictionFolder,
     benchmark: Any,
     preset: Preset,
     *,
     checkpoint: str,
     output: str | Path,
-    words: list[list[str]] | None = None,
+    classes: ClassVectors | None = None,
+    class_names: list[list[str]] | None = None,
     unseen: list[int] | None = None,
     batch: int = 8,
     workers: int = 2,
     save_predictions: bool = False,
-    pictures: int = 8,
+    panels: int = 8,
     log: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Score a benchmark; write report.json, report.md, report.html, counts.npz and pictures.
+    """Evaluate a benchmark; write report.json, report.md, report.html, counts.npz and figures.
 
     Args:
-      segmenter: a model under this preset, or predictions of another tool.
+      model: a segmenter, or the label maps of another tool.
       benchmark: name, class_names, words, has_background, and items of image uint8 (H, W, 3),
         label int32 (H, W) with -1 for ignored, and name.
       preset: the protocol.
-      checkpoint: what was evaluated, for the report.
+      checkpoint: name of the model, for the report.
       output: directory.
-      words: of the classes, where the preset has others than the benchmark.
+      classes: class vectors for a segmenter, from model.embed_class_names.
+      class_names: names of each class, where the preset has others than the benchmark.
       unseen: ids of classes for seen, unseen and harmonic means.
-      batch: windows under way at once; changes no prediction.
-      workers: threads that read, resize, put together and count.
+      batch: number of windows in flight; changes no prediction.
+      workers: number of threads that read, resize, label and measure.
       save_predictions: also write one index PNG an image to output/predictions.
-      pictures: how many panels to draw of the first images; 0: no picture anywhere.
-      log: takes progress lines and the score line.
+      panels: number of panels drawn of the first images; 0 draws nothing.
+      log: receives progress lines and the score line.
 
     Returns:
-      What report.json holds.
+      The content of report.json.
 
     Raises:
-      ValueError: an empty benchmark, or an image and its mask that do not fit; names the image.
+      ValueError: the benchmark is empty, or an image and its mask do not fit; names the image.
     """
     if not len(benchmark):
         raise ValueError(f"{benchmark.name}: the split holds no image; look at the data directory.")
     output = Path(output)
-    for folder in ["pictures"] * bool(pictures) + ["predictions"] * save_predictions:
+    for folder in ["pictures"] * bool(panels) + ["predictions"] * save_predictions:
         (output / folder).mkdir(parents=True, exist_ok=True)
-    output.mkdir(parents=True, exist_ok=True)
-    _check_predictions(segmenter, benchmark)
+    _check_predictions(model, benchmark)
     begin = time.time()
-    finish = functools.partial(
-        _finish, segmenter, benchmark, preset, output, pictures, save_predictions
-    )
+    run = _Run(model, benchmark, preset, classes, output, panels, save_predictions)
     with ThreadPoolExecutor(workers) as pool:
-        predicted = _predict(pool, segmenter, benchmark, preset, batch, workers)
-        measured = _count(benchmark, run_ahead(pool, finish, predicted, workers), log)
+        counts = run_ahead(pool, run.measure, run.predict(pool, batch, workers), workers)
+        measured = _count(benchmark, counts, log)
     result = {
         **measured.summarise(unseen or []),
-        **_describe(segmenter, benchmark, preset, checkpoint, words, batch),
+        **run.describe(checkpoint, class_names),
+        "batch": batch,
         "seconds": round(time.time() - begin, 2),
     }
-    panels = []
-    if pictures:
-        panels = [
-            (title, _redraw(segmenter, benchmark, preset, index))
-            for title, index in measured.choose_images()
-        ]
+    figures = []
+    if panels:
+        figures = [(title, run.redraw(index)) for title, index in measured.choose_images()]
     measured.write_counts(output / "counts.npz")
     files.write_json(output / "report.json", result)
-    sections = build_sections(result, panels)
+    sections = build_sections(result, figures)
     files.write_text(output / "report.md", render_markdown(benchmark.name, sections))
     files.write_text(output / "report.html", render_html(benchmark.name, sections))
     for line in measured.notes:
@@ -127,8 +148,8 @@ def _count(
 ) -> Measurements:
     measured = Measurements(benchmark)
     begin = last = time.time()
-    for count, image in enumerate(images, 1):
-        measured.add(image)
+    for count, counts in enumerate(images, 1):
+        measured.add(counts)
         if time.time() - last > _LOG_SECONDS:
             last = time.time()
             left = (len(benchmark) - count) * (last - begin) / count
@@ -136,103 +157,107 @@ def _count(
     return measured
 
 
-def _check_predictions(segmenter: Model, benchmark: Any) -> None:
-    """Predictions that miss are told all at once, where names are known without reading."""
+def _check_predictions(model: Segmenter | PredictionFolder, benchmark: Any) -> None:
+    """Report missing label maps at once, if the benchmark knows its names without reading."""
     names = list(getattr(benchmark, "names", ()))
-    if isinstance(segmenter, PredictionFolder):
-        missing = segmenter.find_missing(names)
+    if isinstance(model, PredictionFolder):
+        missing = model.find_missing(names)
         if missing:
             raise ValueError(
-                f"{segmenter.directory}: {missing[0]}.png is missing ({len(missing)} of "
+                f"{model.directory}: {missing[0]}.png is missing ({len(missing)} of "
                 f"{len(names)} are); every image of the benchmark needs its prediction."
             )
 
 
-def _predict(
-    pool: ThreadPoolExecutor,
-    segmenter: Model,
-    benchmark: Any,
-    preset: Preset,
-    batch: int,
-    workers: int,
-) -> Iterator[Any]:
-    """Yield (index, item, cut) in order; cut is None where nothing is run."""
-    if isinstance(segmenter, PredictionFolder):
-        for index in range(len(benchmark)):
-            yield index, benchmark[index], None
-        return
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """One evaluation; its methods may run in several threads."""
 
-    def prepare(index: int) -> Any:
-        item = benchmark[index]
-        return cut_picture(item["image"], preset, segmenter, (index, item))
+    model: Segmenter | PredictionFolder
+    benchmark: Any
+    preset: Preset
+    classes: ClassVectors | None
+    output: Path
+    panels: int
+    save_predictions: bool
 
-    prepared = run_ahead(pool, prepare, range(len(benchmark)), workers)
-    for cut in score_windows(segmenter, prepared, batch):
-        yield *cut.item, cut
+    def predict(self, pool: ThreadPoolExecutor, batch: int, workers: int) -> Iterator[Any]:
+        """Yield (index, item, scored windows) in order; None for label maps of another tool."""
+        if isinstance(self.model, PredictionFolder):
+            for index in range(len(self.benchmark)):
+                yield index, self.benchmark[index], None
+            return
+        segmenter = self.model
 
+        def prepare(index: int) -> WindowedImage:
+            item = self.benchmark[index]
+            return batches.resize_and_lay_out(
+                item["image"], self.preset, segmenter, item=(index, item)
+            )
 
-def _finish(
-    segmenter: Model,
-    benchmark: Any,
-    preset: Preset,
-    output: Path,
-    pictures: int,
-    save_predictions: bool,
-    predicted: Any,
-) -> Any:
-    index, item, cut = predicted
-    named = _name(segmenter, item, cut, preset)
-    counts = measure_image(benchmark, item, named.labels, named.segments)
-    if cut is not None:
-        short = preset.short_side_px or segmenter.native_px
-        counts.stretched = windows.is_stretched(*item["image"].shape[:2], short)
-    if save_predictions:
-        many = len(benchmark.class_names) > 256
-        mask = Image.fromarray(named.labels.astype(np.uint16 if many else np.uint8))
-        files.write_png(output / "predictions" / f"{item['name']}.png", mask)
-    if index < pictures:
-        panel = drawing.draw_panel(
-            item["image"], item["label"], named.labels, named.segments, benchmark.class_names
-        )
-        files.write_png(output / "pictures" / f"{item['name']}.png", panel)
-    return counts
+        prepared = run_ahead(pool, prepare, range(len(self.benchmark)), workers)
+        for scored in batches.score_images(
+            segmenter, prepared, self._classes(), self.preset, batch=batch
+        ):
+            yield *scored.item, scored
 
+    def measure(self, predicted: tuple[int, dict[str, Any], WindowedImage | None]) -> ImageCounts:
+        """Label one image, measure it, and write its prediction and panel."""
+        index, item, scored = predicted
+        labelled = self._label(item, scored)
+        counts = measure_image(self.benchmark, item, labelled.labels, labelled.segment_ids)
+        if scored is not None and not isinstance(self.model, PredictionFolder):
+            short = self.preset.short_side_px or self.model.image_px
+            counts.stretched = windows.is_stretched(*item["image"].shape[:2], short)
+        if self.save_predictions:
+            many = len(self.benchmark.class_names) > 256
+            mask = labelled.labels.astype(np.uint16 if many else np.uint8)
+            files.write_png(self.output / "predictions" / f"{item['name']}.png", mask)
+        if index < self.panels:
+            panel = self._draw(item, labelled)
+            files.write_png(self.output / "pictures" / f"{item['name']}.png", panel)
+        return counts
 
-def _name(segmenter: Model, item: dict[str, Any], cut: Any, preset: Preset) -> naming.Named:
-    if cut is not None:
-        return naming.name_pixels(segmenter, cut, item["image"], preset)
-    labels = segmenter.read(item["name"])
-    return naming.Named(labels, np.ones(labels.shape, np.float32), labels)
+    def redraw(self, index: int) -> Image.Image:
+        """Segment an image again and draw its panel."""
+        item = self.benchmark[index]
+        if isinstance(self.model, PredictionFolder):
+            return self._draw(item, self._label(item, None))
+        labelled = segment_image(self.model, item["image"], self._classes(), self.preset)
+        return self._draw(item, labelled)
 
+    def describe(self, checkpoint: str, class_names: list[list[str]] | None) -> dict[str, Any]:
+        """Return what report.json records of model and protocol."""
+        if isinstance(self.model, PredictionFolder):
+            # Only the other tool knows its protocol.
+            return {"preset": None, "checkpoint": checkpoint, "model": {}, "words": [],
+                    "prompts": None, "threshold": None}  # fmt: skip
+        asked = class_names
+        if asked is None:
+            asked = [list(names) for names in self.benchmark.words]
+        return {
+            "preset": dataclasses.asdict(self.preset),
+            "checkpoint": checkpoint,
+            "model": self.model.describe(self.preset),
+            "words": asked,
+            "prompts": self.preset.prompts,
+            "threshold": self.preset.threshold,
+        }
 
-def _redraw(segmenter: Model, benchmark: Any, preset: Preset, index: int) -> Image.Image:
-    item = benchmark[index]
-    if isinstance(segmenter, PredictionFolder):
-        named = _name(segmenter, item, None, preset)
-    else:
-        named = naming.Named(*segment_image(segmenter, item["image"], preset))
-    return drawing.draw_panel(
-        item["image"], item["label"], named.labels, named.segments, benchmark.class_names
-    )
+    def _classes(self) -> ClassVectors:
+        if self.classes is None:
+            raise ValueError("classes: a segmenter needs the class vectors of its class names.")
+        return self.classes
 
+    def _label(self, item: dict[str, Any], scored: WindowedImage | None) -> LabelledImage:
+        if isinstance(self.model, PredictionFolder) or scored is None:
+            assert isinstance(self.model, PredictionFolder)
+            labels = self.model.read(item["name"])
+            return LabelledImage(labels, np.ones(labels.shape, np.float32), labels)
+        return label_windows(self.model, scored, item["image"], self._classes(), self.preset)
 
-def _describe(
-    segmenter: Model,
-    benchmark: Any,
-    preset: Preset,
-    checkpoint: str,
-    words: list[list[str]] | None,
-    batch: int,
-) -> dict[str, Any]:
-    # Predictions of another tool were made under a protocol that only their maker knows.
-    foreign = isinstance(segmenter, PredictionFolder)
-    asked = words if words is not None else [list(names) for names in benchmark.words]
-    return {
-        "preset": None if foreign else dataclasses.asdict(preset),
-        "checkpoint": checkpoint,
-        "model": {} if foreign else segmenter.facts,
-        "words": [] if foreign else asked,
-        "prompts": None if foreign else preset.prompts,
-        "threshold": None if foreign else preset.threshold,
-        "batch": batch,
-    }
+    def _draw(self, item: dict[str, Any], labelled: LabelledImage) -> Image.Image:
+        return drawing.draw_panel(
+            item["image"], item["label"], labelled.labels, labelled.segment_ids,
+            self.benchmark.class_names,
+        )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Windows of many pictures through one model, several at once, answers in the pictures' order."""
+"""Windows of many images through one compiled shape, several at once, in the images' order."""
 
 from __future__ import annotations
 
@@ -11,151 +11,195 @@ from typing import Any, TypeVar
 import numpy as np
 
 from zeroseg_jax.inference import windows
-from zeroseg_jax.inference.canvas import Grid, Scored
-from zeroseg_jax.inference.presets import WHOLE_PICTURE, Preset
+from zeroseg_jax.inference.presets import Preset
+from zeroseg_jax.inference.scoring import ClassVectors, Encoded, Scored
 from zeroseg_jax.inference.segmenters import Segmenter
+from zeroseg_jax.inference.windows import Layout
 
-_WAITING_PICTURES = 32  # behind one whose windows have a rare shape, until that one is hurried
-In, Out = TypeVar("In"), TypeVar("Out")
+_MAX_WAITING = 32  # images behind one with windows of a rare shape, until that shape is flushed
+In = TypeVar("In")
+Out = TypeVar("Out")
+Rows = TypeVar("Rows", Encoded, Scored)
 
 
 @dataclasses.dataclass
-class Cut:
-    """A picture made ready.
+class WindowedImage:
+    """An image resized and laid out, and the results of its windows.
 
     Attributes:
-      resized: float32 (H, W, 3) levels in [0, 255].
-      grid: of its windows.
-      item: whatever travels with it.
-      scored: the answer to each window, None until it is there.
+      resized: float32 (H, W, 3) in [0, 255].
+      layout: of its windows.
+      item: anything that belongs to the image.
+      rows: arrays of each window, None until they are there.
     """
 
     resized: np.ndarray
-    grid: Grid
+    layout: Layout
     item: Any = None
-    scored: list[Scored | None] = dataclasses.field(default_factory=list)
+    rows: list[tuple[np.ndarray | None, ...] | None] = dataclasses.field(default_factory=list)
+
+    @property
+    def is_done(self) -> bool:
+        """True when every window has its result."""
+        return all(row is not None for row in self.rows)
+
+    def stack(self, kind: type[Rows]) -> Rows:
+        """Return the results of all windows as one Encoded or Scored of NumPy arrays."""
+        columns: Iterable[Any] = zip(*(row for row in self.rows if row is not None), strict=True)
+        arrays: list[Any] = [None if part[0] is None else np.stack(part) for part in columns]
+        return kind(*arrays)
 
 
-def cut_picture(image: np.ndarray, preset: Preset, segmenter: Segmenter, item: Any = None) -> Cut:
-    """Resize a picture and lay windows over it.
+def resize_and_lay_out(
+    image: np.ndarray, preset: Preset, segmenter: Segmenter, *, detail: int = 1, item: Any = None
+) -> WindowedImage:
+    """Resize an image and lay windows over it.
 
     Args:
       image: uint8 (H, W, 3).
       preset: sizes and resize rule.
       segmenter: its side and patch.
-      item: kept beside it.
+      detail: see windows.lay_out.
+      item: anything that belongs to the image.
 
     Raises:
       ValueError: sizes that do not fit the patch or each other.
     """
     height, width = image.shape[:2]
-    patch = segmenter.patch_px
-    short = preset.short_side_px or segmenter.native_px
-    size = windows.resized_size(height, width, short)
-    if preset.window_px == WHOLE_PICTURE:
-        size = window = tuple(side // patch * patch for side in size)
-        tops = lefts = [0]
-        if not min(size):
-            raise ValueError(f"preset: a short side of {short} px holds no patch of {patch} px.")
-    else:
-        side = preset.window_px or short
-        stride = preset.stride_px or max(side // 2, 1)
-        if side % patch or side > short:
-            raise ValueError(
-                f"preset: a window of {side} px must be a multiple of the patch of {patch} px and "
-                f"no larger than the short side of {short} px; use --set "
-                "window_px=...,short_side_px=..."
-            )
-        window = (side, side)
-        tops, lefts = (windows.window_starts(length, side, stride) for length in size)
-    resized = windows.resize_image(image, *size, preset.resize)
-    grid = Grid(*size, window, tops, lefts)
-    return Cut(resized, grid, item, [None] * (len(tops) * len(lefts)))
+    layout = windows.lay_out(
+        height, width, preset, image_px=segmenter.image_px, patch_px=segmenter.patch_px,
+        detail=detail,
+    )  # fmt: skip
+    resized = windows.resize_image(image, layout.height, layout.width, preset.resize)
+    return WindowedImage(resized, layout, item, [None] * len(layout.areas()))
 
 
-def score_windows(segmenter: Segmenter, cuts: Iterable[Cut], batch: int) -> Iterator[Cut]:
-    """Score the windows of pictures, across pictures.
+def run_windows(
+    run: Callable[[np.ndarray], tuple[Any, ...]],
+    images: Iterable[WindowedImage],
+    *,
+    windows_per_call: int,
+    batch: int = 1,
+) -> Iterator[WindowedImage]:
+    """Run a model on the windows of images, across images.
 
     Args:
-      segmenter: the model.
-      cuts: pictures made ready.
-      batch: windows under way at once, besides those the host is putting together.
+      run: takes float32 (windows_per_call, H, W, 3); returns Encoded or Scored, and need not wait
+        for the device.
+      images: images laid out.
+      windows_per_call: number of windows of a call.
+      batch: number of windows in flight.
 
     Yields:
-      The pictures in their order, every window scored.
+      The images in their order, with the rows of all windows.
     """
-    queue = _Queue(segmenter, batch)
-    waiting: collections.deque[Cut] = collections.deque()
-    for cut in cuts:
-        waiting.append(cut)
-        queue.add(cut)
-        if len(waiting) > _WAITING_PICTURES + batch:
-            queue.hurry(waiting[0])
-        while waiting and _is_done(waiting[0]):
+    queue = _Queue(run, windows_per_call, max(1, batch // windows_per_call))
+    waiting: collections.deque[WindowedImage] = collections.deque()
+    for image in images:
+        waiting.append(image)
+        queue.add(image)
+        if len(waiting) > _MAX_WAITING + batch:
+            queue.flush(waiting[0])
+        while waiting and waiting[0].is_done:
             yield waiting.popleft()
     queue.finish()
     yield from waiting
 
 
+def score_images(
+    segmenter: Segmenter,
+    images: Iterable[WindowedImage],
+    classes: ClassVectors,
+    preset: Preset,
+    *,
+    batch: int = 1,
+) -> Iterator[WindowedImage]:
+    """Encode and score the windows of images; see run_windows."""
+
+    def run(pixels: np.ndarray) -> Scored:
+        return segmenter.score(segmenter.encode(pixels), classes, preset)
+
+    return run_windows(run, images, windows_per_call=segmenter.windows_per_call, batch=batch)
+
+
+def score_encoded(
+    segmenter: Segmenter, encoded: Encoded, classes: ClassVectors, preset: Preset
+) -> Scored:
+    """Score the cached windows of one image, as many at once as in evaluation.
+
+    Args:
+      segmenter: the model that encoded them.
+      encoded: n windows, NumPy arrays.
+      classes: class vectors.
+      preset: naming, filter and scale.
+
+    Returns:
+      Scored of n windows, NumPy arrays.
+    """
+    count, step = len(encoded.features), segmenter.windows_per_call
+    tables = []
+    for start in range(0, count, step):
+        index = np.minimum(np.arange(start, start + step), count - 1)
+        features, global_feature, _ = encoded
+        part = Encoded(
+            features[index], None if global_feature is None else global_feature[index], None
+        )
+        tables.append(np.asarray(segmenter.score(part, classes, preset).table)[: count - start])
+    return Scored(np.concatenate(tables), encoded.segment_ids)
+
+
 class _Queue:
-    """Windows grouped by shape into units, and units under way."""
+    """Windows grouped by shape into calls, and calls in flight."""
 
-    def __init__(self, segmenter: Segmenter, batch: int):
-        self._segmenter = segmenter
-        self._most_units = max(1, batch // segmenter.unit)
-        self._groups: dict[tuple[int, ...], list] = collections.defaultdict(list)
-        self._under_way: collections.deque = collections.deque()
+    def __init__(self, run: Callable[[np.ndarray], tuple[Any, ...]], per_call: int, calls: int):
+        self._run, self._per_call, self._max_calls = run, per_call, calls
+        self._groups: dict[tuple[int, int], list[tuple[WindowedImage, int, np.ndarray]]] = {}
+        self._in_flight: collections.deque[Any] = collections.deque()
 
-    def add(self, cut: Cut) -> None:
-        for number, area in enumerate(cut.grid.places()):
-            group = self._groups[cut.grid.window]
-            group.append((cut, number, cut.resized[area]))
-            if len(group) == self._segmenter.unit:
-                self._send(cut.grid.window)
+    def add(self, image: WindowedImage) -> None:
+        shape = image.layout.window
+        for number, area in enumerate(image.layout.areas()):
+            group = self._groups.setdefault(shape, [])
+            group.append((image, number, image.resized[area]))
+            if len(group) == self._per_call:
+                self._send(shape)
 
-    def hurry(self, cut: Cut) -> None:
-        if self._groups[cut.grid.window]:
-            self._send(cut.grid.window)
-        while not _is_done(cut):
+    def flush(self, image: WindowedImage) -> None:
+        if image.layout.window in self._groups:
+            self._send(image.layout.window)
+        while not image.is_done:
             self._collect()
 
     def finish(self) -> None:
         for shape in list(self._groups):
-            if self._groups[shape]:
-                self._send(shape)
-        while self._under_way:
+            self._send(shape)
+        while self._in_flight:
             self._collect()
 
-    def _send(self, shape: tuple[int, ...]) -> None:
+    def _send(self, shape: tuple[int, int]) -> None:
         group = self._groups.pop(shape)
-        padding = [group[-1][2]] * (self._segmenter.unit - len(group))
+        padding = [group[-1][2]] * (self._per_call - len(group))
         pixels = np.stack([window for _, _, window in group] + padding)
-        places = [(cut, number) for cut, number, _ in group]
-        self._under_way.append((places, self._segmenter.score(pixels)))
-        if len(self._under_way) > self._most_units:
+        owners = [(image, number) for image, number, _ in group]
+        self._in_flight.append((owners, self._run(pixels)))
+        if len(self._in_flight) > self._max_calls:
             self._collect()
 
     def _collect(self) -> None:
-        places, scored = self._under_way.popleft()
-        table = np.asarray(scored.table)
-        winners = None if scored.winners is None else np.asarray(scored.winners)
-        for i, (cut, number) in enumerate(places):
-            chosen = None if winners is None else winners[i : i + 1]
-            cut.scored[number] = Scored(table[i : i + 1], chosen)
-
-
-def _is_done(cut: Cut) -> bool:
-    return all(answer is not None for answer in cut.scored)
+        owners, results = self._in_flight.popleft()
+        arrays = [None if result is None else np.asarray(result) for result in results]
+        for i, (image, number) in enumerate(owners):
+            image.rows[number] = tuple(None if array is None else array[i] for array in arrays)
 
 
 def run_ahead(
-    pool: Executor, function: Callable[[In], Out], inputs: Iterable[In], most: int
+    pool: Executor, function: Callable[[In], Out], inputs: Iterable[In], limit: int
 ) -> Iterator[Out]:
-    """Map in a pool, in order, with at most so many results not yet taken."""
-    pending: collections.deque = collections.deque()
+    """Map in a pool, in order, with at most `limit` results that are not yet taken."""
+    pending: collections.deque[Any] = collections.deque()
     for value in inputs:
         pending.append(pool.submit(function, value))
-        if len(pending) >= most:
+        if len(pending) >= limit:
             yield pending.popleft().result()
     while pending:
         yield pending.popleft().result()

@@ -1,114 +1,96 @@
-"""The windows of one picture put together, without ever holding every class at every pixel.
+"""Merge the windows of one image without an (H, W, classes) array.
 
-A picture of 2048 x 1024 px and 171 classes would take 1.4 GB as one array of scores. What a model
-says is much smaller: a few segments with a row of scores each, or a coarse grid. It is kept so,
-averaged so where windows overlap, and spelled out only for the pixels being labelled.
+An image of 2048 x 1024 px and 171 classes would take 1.4 GB as one array of scores. Scores stay
+per segment or per patch, overlaps are averaged in that form, and pixels are expanded in stripes.
 
-Letters: H, W the resized picture; K scored words; S segments of a window; M distinct mixtures of
-segments; h, w patch grid.
+Letters: H, W resized image; K scored rows; S segments of a window; M distinct mixtures of
+segments; h, w patch grid of a window; P, Q patches of all windows, down and across.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
-
 import numpy as np
 
 from zeroseg_jax.inference import windows
-from zeroseg_jax.inference.ranking import Rule, rank
+from zeroseg_jax.inference.labelling import LabelRule, RunningArgmax, rank
+from zeroseg_jax.inference.scoring import Scored
+from zeroseg_jax.inference.windows import Layout
 
-_BUDGET_FLOATS = 1 << 23  # scores spelled out at once: 32 MB
+_BUDGET_FLOATS = 1 << 21  # scores expanded at once: 8 MB
 
 
-class Scored(NamedTuple):
-    """What a model says of windows.
+def merge(layout: Layout, scored: Scored, patch_px: int, rows: int) -> SegmentCanvas | PatchCanvas:
+    """Merge the windows of one image.
 
-    Attributes:
-      table: float32 (B, S, K), scores of each segment; of each patch, row by row, where
-        winners is None.
-      winners: int (B, Hpx, Wpx), the segment each pixel follows; None: pixels lie between
-        patches.
+    Args:
+      layout: of the windows.
+      scored: all windows in the layout's order, as NumPy arrays.
+      patch_px: side of a patch, in dense models.
+      rows: K; further columns of the table are padding.
     """
-
-    table: np.ndarray
-    winners: np.ndarray | None
-
-
-class Canvas(Protocol):
-    """One picture's scores."""
-
-    size: tuple[int, int]
-    words: int
-
-    def label(self, height: int, width: int, rule: Rule) -> tuple[np.ndarray, np.ndarray]:
-        """Enlarge bilinearly and label: int32 and float32 (height, width)."""
-
-    def channels(self, start: int, stop: int) -> np.ndarray:
-        """Spell out float32 (H, W, stop - start)."""
-
-    def mean_scores(self, inside: np.ndarray) -> np.ndarray:
-        """Average over the pixels of a region, bool (H, W), not empty: float32 (K,)."""
-
-
-class Grid(NamedTuple):
-    """Where the windows of a picture lie: window i is at (tops[i // n], lefts[i % n])."""
-
-    height: int
-    width: int
-    window: tuple[int, int]
-    tops: list[int]
-    lefts: list[int]
-
-    def places(self) -> list[tuple[slice, slice]]:
-        """List every window's area, row by row."""
-        tall, wide = self.window
-        return [np.s_[t : t + tall, x : x + wide] for t in self.tops for x in self.lefts]
-
-
-def build_canvas(grid: Grid, scored: list[Scored], patch_px: int) -> Canvas:
-    """Put windows together: Scored of B = 1 each, in the order of grid.places()."""
-    if scored[0].winners is None:
-        return PatchCanvas(grid, [one.table[0] for one in scored], patch_px)
-    return SegmentCanvas(grid, scored)
+    table = np.asarray(scored.table)[..., :rows]
+    if scored.segment_ids is None:
+        return PatchCanvas(layout, table, patch_px)
+    return SegmentCanvas(layout, table, np.asarray(scored.segment_ids))
 
 
 class SegmentCanvas:
-    """Pixels that follow segments: each has a row of a table of means over its windows."""
+    """Canvas whose pixels follow segments; see labelling.Canvas for its methods.
 
-    def __init__(self, grid: Grid, scored: list[Scored]):
-        self.size = (grid.height, grid.width)
-        self.words = scored[0].table.shape[-1]
-        # Where windows overlap, a pixel follows a mixture of their segments. Rows are added for
-        # mixtures that occur, window by window.
+    Where windows overlap, a pixel follows a mixture of their segments. Each mixture that occurs
+    has a row in a table of mean scores.
+
+    Args:
+      layout: of the windows.
+      table: float32 (n, S, K).
+      segment_ids: int (n, Hpx, Wpx).
+    """
+
+    def __init__(self, layout: Layout, table: np.ndarray, segment_ids: np.ndarray):
+        self.size = (layout.height, layout.width)
+        self._window_ids = (layout, segment_ids, table.shape[1])
+        segments, k = table.shape[1:]
         ids = np.zeros(self.size, np.int32)
-        sums, counts = np.zeros((1, self.words), np.float32), np.zeros(1, np.float32)
-        for area, (table, winners) in zip(grid.places(), scored, strict=True):
-            segments = len(table[0])
-            code = ids[area] * segments + winners[0]
+        sums, counts = np.zeros((1, k), np.float32), np.zeros(1, np.float32)
+        for area, own, chosen in zip(layout.areas(), table, segment_ids, strict=True):
+            code = ids[area] * segments + chosen
             there = np.flatnonzero(np.bincount(code.ravel(), minlength=len(sums) * segments))
-            rows = np.empty(len(sums) * segments, np.int32)
-            rows[there] = len(sums) + np.arange(len(there), dtype=np.int32)
-            ids[area] = rows[code]
+            index = np.empty(len(sums) * segments, np.int32)
+            index[there] = len(sums) + np.arange(len(there), dtype=np.int32)
+            ids[area] = index[code]
             before = there // segments
-            sums = np.concatenate([sums, sums[before] + table[0][there % segments]])
+            sums = np.concatenate([sums, sums[before] + own[there % segments]])
             counts = np.concatenate([counts, counts[before] + 1])
         used = np.flatnonzero(np.bincount(ids.ravel(), minlength=len(sums)))
-        rows = np.zeros(len(sums), np.int32)
-        rows[used] = np.arange(len(used), dtype=np.int32)
-        self._ids = rows[ids]
+        index = np.zeros(len(sums), np.int32)
+        index[used] = np.arange(len(used), dtype=np.int32)
+        self._ids = index[ids]
         self._table = sums[used] / counts[used, None]
 
-    def channels(self, start: int, stop: int) -> np.ndarray:
-        """See Canvas."""
-        return self._table[:, start:stop][self._ids]
+    def channels(self, rows: np.ndarray) -> np.ndarray:
+        """See labelling.Canvas."""
+        return self._table[:, rows][self._ids]
+
+    def find_likely_rows(self, limit: int) -> np.ndarray:
+        """See labelling.Canvas."""
+        return _find_likely_rows(self._table, limit)
 
     def mean_scores(self, inside: np.ndarray) -> np.ndarray:
-        """See Canvas."""
+        """Average over the pixels of a region, bool (H, W), not empty: float32 (K,)."""
         pixels = np.bincount(self._ids[inside], minlength=len(self._table)).astype(np.float32)
         return pixels @ self._table / pixels.sum()
 
-    def label(self, height: int, width: int, rule: Rule) -> tuple[np.ndarray, np.ndarray]:
-        """See Canvas. A pixel between four of one row has that row's scores."""
+    def segment_ids(self, height: int, width: int) -> np.ndarray:
+        """Return int32 (height, width); where windows overlap, ids of the later one."""
+        layout, window_ids, segments = self._window_ids
+        ids = np.zeros(self.size, np.int32)
+        for number, area in enumerate(layout.areas()):
+            ids[area] = window_ids[number].astype(np.int32) + number * segments
+        rows = windows.nearest_places(self.size[0], height)
+        return ids[rows][:, windows.nearest_places(self.size[1], width)]
+
+    def label(self, height: int, width: int, rule: LabelRule) -> tuple[np.ndarray, np.ndarray]:
+        """See labelling.Canvas. A pixel between four pixels of one row has that row's scores."""
         row_labels, row_best = rank(self._table, rule)
         if (height, width) == self.size:
             return row_labels[self._ids], row_best[self._ids]
@@ -120,14 +102,14 @@ class SegmentCanvas:
         mixed = (corners[0] != corners[1]) | (corners[0] != corners[2])
         mixed |= corners[0] != corners[3]
         rows, columns = np.nonzero(mixed)
-        step = max(1, _BUDGET_FLOATS // self.words)
+        step = max(1, _BUDGET_FLOATS // self._table.shape[1])
         for begin in range(0, len(rows), step):
             y, x = rows[begin : begin + step], columns[begin : begin + step]
             weights = (
                 (1 - fy[y]) * (1 - fx[x]), (1 - fy[y]) * fx[x],
                 fy[y] * (1 - fx[x]), fy[y] * fx[x],
             )  # fmt: skip
-            scores = np.zeros((len(y), self.words), np.float32)
+            scores = np.zeros((len(y), self._table.shape[1]), np.float32)
             for corner, weight in zip(corners, weights, strict=True):
                 part = self._table[corner[y, x]]
                 part *= weight[:, None]
@@ -137,74 +119,84 @@ class SegmentCanvas:
 
 
 class PatchCanvas:
-    """Pixels that lie between patches.
+    """Canvas whose pixels are interpolated between patches; see labelling.Canvas.
 
-    Enlarging a patch grid to its window, averaging windows that lie on a grid, and enlarging the
-    whole are each a matrix for rows and one for columns, so all of it together is too.
+    Upsampling patches to their window, averaging overlaps and upsampling the whole are each one
+    matrix for rows and one for columns. So is their product.
+
+    Args:
+      layout: of the windows.
+      table: float32 (n, h * w, K).
+      patch_px: side of a patch.
     """
 
-    def __init__(self, grid: Grid, tables: list[np.ndarray], patch_px: int):
-        self.size = (grid.height, grid.width)
-        self.words = tables[0].shape[-1]
-        h, w = (side // patch_px for side in grid.window)
-        self._rows = _place_windows(grid.height, grid.tops, grid.window[0], h)
-        self._columns = _place_windows(grid.width, grid.lefts, grid.window[1], w)
-        patches = np.stack(tables).reshape(len(grid.tops), len(grid.lefts), h, w, self.words)
-        patches = patches.transpose(0, 2, 1, 3, 4)
-        self._patches = np.ascontiguousarray(
-            patches.reshape(len(grid.tops) * h, len(grid.lefts) * w, self.words), np.float32
+    def __init__(self, layout: Layout, table: np.ndarray, patch_px: int):
+        self.size = (layout.height, layout.width)
+        h, w = (side // patch_px for side in layout.window)
+        self._down = _place_windows(layout.height, layout.tops, layout.window[0], h)
+        self._across = _place_windows(layout.width, layout.lefts, layout.window[1], w)
+        down, across, k = len(layout.tops), len(layout.lefts), table.shape[-1]
+        patches = table.reshape(down, across, h, w, k).transpose(0, 2, 4, 1, 3)
+        # (P, K, Q): then both products below are of plain matrices, without a transpose.
+        self._patches = np.ascontiguousarray(patches, np.float32).reshape(down * h, k, across * w)
+
+    def channels(self, rows: np.ndarray) -> np.ndarray:
+        """See labelling.Canvas."""
+        patches = self._patches[:, rows]
+        return _expand(self._down, patches, self._across).transpose(0, 2, 1)
+
+    def find_likely_rows(self, limit: int) -> np.ndarray:
+        """See labelling.Canvas."""
+        return _find_likely_rows(
+            self._patches.transpose(0, 2, 1).reshape(-1, self._patches.shape[1]), limit
         )
 
-    def channels(self, start: int, stop: int) -> np.ndarray:
-        """See Canvas."""
-        return _spread(self._rows, self._patches[..., start:stop], self._columns)
-
     def mean_scores(self, inside: np.ndarray) -> np.ndarray:
-        """See Canvas."""
-        # What each patch counts in the region; spelling pixels out is not needed for a mean.
-        shares = self._rows.T @ inside.astype(np.float32) @ self._columns / inside.sum()
-        return np.tensordot(shares, self._patches, axes=2)
+        """Average over the pixels of a region, bool (H, W), not empty: float32 (K,)."""
+        # Weight of each patch in the region's mean; no pixel is expanded.
+        shares = self._down.T @ inside.astype(np.float32) @ self._across / inside.sum()
+        return np.tensordot(shares, self._patches, axes=([0, 1], [0, 2]))
 
-    def label(self, height: int, width: int, rule: Rule) -> tuple[np.ndarray, np.ndarray]:
-        """See Canvas."""
-        rows = windows.bilinear_matrix(self.size[0], height) @ self._rows
-        columns = windows.bilinear_matrix(self.size[1], width) @ self._columns
-        labels, best = np.empty((height, width), np.int32), np.empty((height, width), np.float32)
-        step = max(1, _BUDGET_FLOATS // (width * self.words))
+    def segment_ids(self, height: int, width: int) -> None:
+        """Return None: a dense model has no segments."""
+
+    def label(self, height: int, width: int, rule: LabelRule) -> tuple[np.ndarray, np.ndarray]:
+        """See labelling.Canvas."""
+        down = windows.bilinear_matrix(self.size[0], height) @ self._down
+        across = windows.bilinear_matrix(self.size[1], width) @ self._across
+        rows = np.arange(self._patches.shape[1])
+        running = RunningArgmax(rule, (height, width))
+        step = max(1, _BUDGET_FLOATS // (width * len(rows)))
         for top in range(0, height, step):
-            scores = _spread(rows[top : top + step], self._patches, columns)
-            found = rank(scores.reshape(-1, self.words), rule)
-            labels[top : top + step], best[top : top + step] = (x.reshape(-1, width) for x in found)
-        return labels, best
+            stripe = np.s_[top : top + step]
+            scores = _expand(down[stripe], self._patches, across)
+            running.add(list(scores.transpose(1, 0, 2)), rows, stripe)
+        return running.finish()
 
 
 def _place_windows(length: int, starts: list[int], window: int, patches: int) -> np.ndarray:
     """Return float32 (length, windows * patches): patches to pixels, means where they overlap."""
-    enlarge = windows.bilinear_matrix(patches, window)
+    upsample = windows.bilinear_matrix(patches, window)
     matrix = np.zeros((length, len(starts), patches), np.float32)
     for i, start in enumerate(starts):
-        matrix[start : start + window, i] = enlarge
+        matrix[start : start + window, i] = upsample
     covered = (matrix.sum(axis=2) > 0.5).sum(axis=1)
     return (matrix / covered[:, None, None]).reshape(length, -1)
 
 
-def _spread(rows: np.ndarray, patches: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Multiply (n, P) by (P, Q, K) by (W, Q): float32 (n, W, K)."""
-    p, q, k = patches.shape
-    lines = (rows @ patches.reshape(p, q * k)).reshape(len(rows), q, k)
-    # One product of matrices: a stack of small ones takes up to fifty times as long.
-    wide = columns @ lines.transpose(1, 0, 2).reshape(q, len(rows) * k)
-    return wide.reshape(len(columns), len(rows), k).transpose(1, 0, 2)
+def _expand(down: np.ndarray, patches: np.ndarray, across: np.ndarray) -> np.ndarray:
+    """Multiply (n, P) by (P, K, Q) by (W, Q): float32 (n, K, W)."""
+    p, k, q = patches.shape
+    lines = down @ patches.reshape(p, k * q)
+    # One product of matrices: a stack of small ones is up to fifty times slower.
+    return (lines.reshape(len(down) * k, q) @ across.T).reshape(len(down), k, len(across))
 
 
-def spread_segments(grid: Grid, scored: list[Scored], height: int, width: int) -> np.ndarray:
-    """Return int32 (height, width): ids of segments, different in each window.
-
-    Where windows overlap the later one's ids stand. No window may be without winners.
-    """
-    ids, offset = np.zeros((grid.height, grid.width), np.int32), 0
-    for area, (table, winners) in zip(grid.places(), scored, strict=True):
-        ids[area] = winners[0].astype(np.int32) + offset
-        offset += table.shape[1]
-    rows = windows.nearest_places(grid.height, height)
-    return ids[rows][:, windows.nearest_places(grid.width, width)]
+def _find_likely_rows(table: np.ndarray, limit: int) -> np.ndarray:
+    """Return the columns of (M, K) that win a line, and the highest others up to `limit`."""
+    if table.shape[1] <= limit:
+        return np.arange(table.shape[1])
+    wins = np.zeros(table.shape[1], bool)
+    wins[table.argmax(axis=1)] = True
+    order = np.lexsort((-table.max(axis=0), ~wins))
+    return np.sort(order[: max(limit, wins.sum())])

@@ -1,4 +1,4 @@
-"""Words as people type them: "star; ring, hoop; grass" to the names of each class."""
+"""Class names as typed: parse and check "star; ring, hoop; grass"."""
 
 from __future__ import annotations
 
@@ -12,41 +12,43 @@ MAX_LETTERS = 200
 def parse_classes(
     text: str, field: str = "--classes", *, limit: int = MAX_CLASSES, letters: int = MAX_LETTERS
 ) -> list[list[str]]:
-    """Parse "star; ring, hoop; grass" into synonyms of each class.
+    """Parse "star; ring, hoop; grass" into the names of each class.
 
     Args:
       text: ';' between classes, ',' between the names of one.
-      field: what to call it in messages.
-      limit: the most classes.
-      letters: the most letters of a name.
+      field: name of the field in messages.
+      limit: maximum number of classes.
+      letters: maximum number of letters of a name.
 
     Returns:
-      For each class its names, blanks around them taken off.
+      Names of each class, without surrounding blanks.
 
     Raises:
-      ValueError: no word, a blank one, one that stands twice, too many or too long.
+      ValueError: no name, a blank one, a duplicate, too many or too long ones.
     """
     if len(text) > limit * letters:
         raise ValueError(f"{field}: {len(text)} letters are more than {limit * letters}.")
     if not text.strip():
-        raise ValueError(f"{field}: no word is given, all is blank; write 'star; grass'.")
-    words = [[word.strip() for word in part.split(",")] for part in text.split(";")]
-    return check_classes(words, field, limit=limit, letters=letters)
+        raise ValueError(f"{field}: no class name is given; write for example 'star; grass'.")
+    classes = [[name.strip() for name in part.split(",")] for part in text.split(";")]
+    return check_classes(classes, field, limit=limit, letters=letters)
 
 
-def to_classes(words: str | Sequence[str | Sequence[str]], field: str = "words") -> list[list[str]]:
-    """Take words as text, as a list of names, or as a list of lists of synonyms.
+def to_classes(
+    class_names: str | Sequence[str | Sequence[str]], field: str = "classes"
+) -> list[list[str]]:
+    """Convert text, a list of names, or a list of lists of names into the names of each class.
 
     Raises:
-      ValueError: see parse_classes; or something that is not a word.
+      ValueError: see parse_classes; or a name that is not text.
     """
-    if isinstance(words, str):
-        return parse_classes(words, field)
-    if not isinstance(words, Sequence):
-        raise ValueError(f"{field}: {type(words).__name__} is no list of words.")
-    classes = [[names] if isinstance(names, str) else names for names in words]
+    if isinstance(class_names, str):
+        return parse_classes(class_names, field)
+    if not isinstance(class_names, Sequence):
+        raise ValueError(f"{field}: {type(class_names).__name__} is not a list of class names.")
+    classes = [[names] if isinstance(names, str) else names for names in class_names]
     if not all(_are_names(names) for names in classes):
-        raise ValueError(f"{field}: each word must be text, for example ['cat', 'grass'].")
+        raise ValueError(f"{field}: each class name must be text, for example ['cat', 'grass'].")
     return check_classes([[name.strip() for name in names] for names in classes], field)
 
 
@@ -55,25 +57,26 @@ def _are_names(names: object) -> bool:
 
 
 def check_classes(
-    words: list[list[str]], field: str, *, limit: int = MAX_CLASSES, letters: int = MAX_LETTERS
+    classes: list[list[str]], field: str, *, limit: int = MAX_CLASSES, letters: int = MAX_LETTERS
 ) -> list[list[str]]:
-    """Return `words` if they can be asked for; see parse_classes."""
-    if not words:
-        raise ValueError(f"{field}: no word is given; name at least one.")
-    if len(words) > limit:
-        raise ValueError(f"{field}: {len(words)} classes are more than {limit}.")
-    flat = [name for names in words for name in names]
-    if not all(names and all(names) for names in words):
-        raise ValueError(f"{field}: one of the words is blank; write for example 'star; grass'.")
+    """Return `classes` unchanged if they are valid; see parse_classes."""
+    if not classes:
+        raise ValueError(f"{field}: no class name is given; give at least one.")
+    if len(classes) > limit:
+        raise ValueError(f"{field}: {len(classes)} classes are more than {limit}.")
+    flat = [name for names in classes for name in names]
+    if not all(names and all(names) for names in classes):
+        raise ValueError(f"{field}: a class name is blank; write for example 'star; grass'.")
     if longest := max((len(name) for name in flat if len(name) > letters), default=0):
-        raise ValueError(f"{field}: a word of {longest} letters is longer than {letters}.")
+        raise ValueError(f"{field}: a class name of {longest} letters is longer than {letters}.")
     if any(unicodedata.category(letter)[0] == "C" for name in flat for letter in name):
-        raise ValueError(f"{field}: a word holds a control character; type it anew.")
-    seen, twice = set(), set()
+        raise ValueError(f"{field}: a class name holds a control character; type it again.")
+    seen: set[str] = set()
+    twice: set[str] = set()
     for name in flat:
         (twice if name in seen else seen).add(name)
     if twice:
         raise ValueError(
-            f"{field}: {', '.join(sorted(twice)[:5])} stands twice; name each word once."
+            f"{field}: {', '.join(sorted(twice)[:5])} is given twice; give each class name once."
         )
-    return words
+    return classes

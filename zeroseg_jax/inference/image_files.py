@@ -1,4 +1,4 @@
-"""What people point at: files, folders, globs and videos, as pictures one after the other."""
+"""Read input images from files, folders, globs and videos."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
-    """A picture, or why there is none.
+class InputImage:
+    """An input image, or the error that prevented reading it.
 
     Attributes:
-      source: what to call it.
-      stem: of the files to write, different for each.
+      source: name for messages and results.
+      stem: stem of the files to write, different for each image.
       image: uint8 (H, W, 3), or the error.
     """
 
@@ -30,15 +30,15 @@ class Found:
     image: np.ndarray | ImageError
 
 
-def list_files(arguments: Sequence[str], leave_out: Path | None = None) -> list[Path]:
-    """List the files that arguments mean, each once: folders and globs in order of path.
+def list_files(arguments: Sequence[str], exclude: Path | None = None) -> list[Path]:
+    """List the files of the arguments, each once; folders and globs in order of path.
 
     Args:
-      arguments: files, folders (searched below) or globs.
-      leave_out: a folder whose files are not taken, where results are written.
+      arguments: files, folders (searched recursively) or globs.
+      exclude: folder whose files are skipped, for example that of the results.
 
     Raises:
-      ValueError: a folder or a glob in which there is no picture.
+      ValueError: a folder or a glob without an image or video.
     """
     known = (*SUFFIXES, *VIDEO_SUFFIXES)
     files: dict[Path, None] = {}
@@ -51,46 +51,46 @@ def list_files(arguments: Sequence[str], leave_out: Path | None = None) -> list[
         else:
             files[path] = None
             continue
-        if leave_out is not None:
-            below = [p for p in below if leave_out.resolve() not in p.resolve().parents]
+        if exclude is not None:
+            below = [p for p in below if exclude.resolve() not in p.resolve().parents]
         if not below:
-            raise ValueError(f"{argument}: no picture or video there ({', '.join(known)}).")
+            raise ValueError(f"{argument}: holds no image or video ({', '.join(known)}).")
         files |= dict.fromkeys(below)
     return list(files)
 
 
-def read_pictures(files: Sequence[Path], *, every_seconds: float = 1.0) -> Iterator[Found]:
-    """Read the pictures of files, and frames of videos.
+def read_images(files: Sequence[Path], *, every_seconds: float = 1.0) -> Iterator[InputImage]:
+    """Read image files and frames of videos.
 
     Args:
       files: from list_files.
-      every_seconds: of a video, one frame in so much time; 0: every frame.
+      every_seconds: seconds between frames of a video; 0: every frame.
 
     Yields:
-      Found, with the error in place of what cannot be read.
+      InputImage, with the error in place of an unreadable image.
     """
     taken: set[str] = set()
     for path in files:
         stem = _free_stem(path.stem, taken)
         try:
             if path.suffix.lower() not in VIDEO_SUFFIXES:
-                yield Found(str(path), stem, read_image(path))
+                yield InputImage(str(path), stem, read_image(path))
                 continue
             for seconds, frame in read_frames(path, every_seconds=every_seconds):
                 name = f"{path} at {seconds:.2f} s"
-                yield Found(name, f"{stem}_{round(seconds * 1000):08d}ms", frame)
+                yield InputImage(name, f"{stem}_{round(seconds * 1000):08d}ms", frame)
         except ImageError as error:
-            yield Found(str(path), stem, error)
+            yield InputImage(str(path), stem, error)
 
 
 def read_frames(path: Path, *, every_seconds: float = 1.0) -> Iterator[tuple[float, np.ndarray]]:
     """Decode a video with PyAV, the optional extra `video`.
 
     Yields:
-      The time in seconds and the frame, uint8 (H, W, 3), turned as the camera says.
+      Time in seconds and the frame, uint8 (H, W, 3), in display orientation.
 
     Raises:
-      ImageError: not a video that can be read, no picture in it, or too large frames.
+      ImageError: the file is unreadable, holds no video stream, or its frames are too large.
       ValueError: PyAV is not installed.
     """
     try:
@@ -100,16 +100,16 @@ def read_frames(path: Path, *, every_seconds: float = 1.0) -> Iterator[tuple[flo
             f'{path}: videos need the extra "video"; pip install "zeroseg_jax[video]".'
         ) from error
     if not path.is_file() or not path.stat().st_size:
-        raise ImageError(f"{path}: no such file, or an empty one.")
+        raise ImageError(f"{path}: the file is missing or empty; name another.")
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
-                raise ImageError(f"{path}: there is no picture in this video.")
+                raise ImageError(f"{path}: holds no video stream; name another file.")
             stream = container.streams.video[0]
             if stream.width * stream.height > MAX_PIXELS:
                 raise ImageError(
-                    f"{path}: frames of {stream.width} x {stream.height} px are more than the "
-                    f"limit of {MAX_PIXELS} pixels."
+                    f"{path}: frames of {stream.width} x {stream.height} px exceed the limit of "
+                    f"{MAX_PIXELS} pixels; make them smaller."
                 )
             due = 0.0
             for frame in container.decode(stream):
@@ -122,11 +122,13 @@ def read_frames(path: Path, *, every_seconds: float = 1.0) -> Iterator[tuple[flo
                         np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns)),
                     )
     except av.FFmpegError as error:
-        raise ImageError(f"{path}: not a video that can be read ({error.strerror}).") from error
+        raise ImageError(
+            f"{path}: unreadable as a video ({error.strerror}); convert it."
+        ) from error
 
 
 def _free_stem(stem: str, taken: set[str]) -> str:
-    """Two files of one name from two folders must not overwrite each other."""
+    """Number a stem that is taken: equal names of two folders must not overwrite each other."""
     number, free = 1, stem
     while free in taken:
         number += 1

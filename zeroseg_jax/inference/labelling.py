@@ -1,96 +1,302 @@
-"""A picture whose windows are scored, to labels at its own size: refine, enlarge, decide."""
+"""Labels of an image from its merged scores: refine with PAMR, upsample, decide.
+
+How a pixel gets its class is decided here alone, for Predictor, page and evaluation. Scores are
+refined at a guide size rounded to 32 px, so that PAMR compiles for few sizes. Letters: H, W image;
+K rows that are scored (classes, or their names); n places.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zeroseg_jax.inference import canvas, windows
-from zeroseg_jax.inference import pamr as refine
-from zeroseg_jax.inference.batches import Cut
+from zeroseg_jax.inference import pamr, windows
 from zeroseg_jax.inference.presets import Preset
-from zeroseg_jax.inference.ranking import Ranking, Rule, drop_small
-from zeroseg_jax.inference.segmenters import Segmenter
+from zeroseg_jax.inference.scoring import ClassVectors
+
+_GUIDE_STEP_PX, _MAX_GUIDE_PX = 32, 2048
+_REFINED_ROWS = 32  # rows that PAMR refines: more cost time and hardly ever win a pixel
+_STRIPE_PIXELS = 60_000  # upsampled at once, so that a stripe stays in the processor's cache
 
 
-class Named(NamedTuple):
-    """What a model makes of a picture, at its own size.
+@dataclasses.dataclass(frozen=True)
+class LabelRule:
+    """How scores become labels.
 
     Attributes:
-      labels: int32 (H, W), classes.
-      scores: float32 (H, W), their probabilities.
-      segments: int32 (H, W), ids before refinement; the labels themselves where a model has
-        patches and no segments.
+      class_ids: int32 (K,), label of each row.
+      softmax_scale: factor of scores before a softmax over all rows; 0: scores are probabilities.
+      threshold: probability under which a place gets label 0; 0: none.
+      has_background: True if label 0 is background.
+      allowed: bool (K,), rows that may win; None for all. The softmax is over all of them.
+    """
+
+    class_ids: np.ndarray
+    softmax_scale: float = 0.0
+    threshold: float = 0.0
+    has_background: bool = False
+    allowed: np.ndarray | None = None
+
+
+class LabelledImage(NamedTuple):
+    """Labels of an image at its own size.
+
+    Attributes:
+      labels: int32 (H, W), class of each pixel.
+      scores: float32 (H, W), probability of that class.
+      segment_ids: int32 (H, W), segment of each pixel before refinement; the labels in dense
+        models, which have no segments.
     """
 
     labels: np.ndarray
     scores: np.ndarray
-    segments: np.ndarray
+    segment_ids: np.ndarray
 
 
-def name_pixels(segmenter: Segmenter, cut: Cut, image: np.ndarray, preset: Preset) -> Named:
-    """Label every pixel of a picture.
+class Canvas(Protocol):
+    """The merged scores of one image; see canvas.py.
+
+    Attributes:
+      size: (h, w) of the resized image.
+    """
+
+    size: tuple[int, int]
+
+    def label(self, height: int, width: int, rule: LabelRule) -> tuple[np.ndarray, np.ndarray]:
+        """Upsample bilinearly and decide: int32 labels and float32 scores (height, width)."""
+
+    def channels(self, rows: np.ndarray) -> np.ndarray:
+        """Return the scores of some rows at every pixel, float32 (h, w, len(rows))."""
+
+    def find_likely_rows(self, limit: int) -> np.ndarray:
+        """Return the rows that win anywhere, and the highest others up to `limit`, ascending."""
+
+    def segment_ids(self, height: int, width: int) -> np.ndarray | None:
+        """Return int32 (height, width), different ids in each window; None without segments."""
+
+
+def build_rule(preset: Preset, classes: ClassVectors, logit_scale: float) -> LabelRule:
+    """Return the rule by which a preset's scores become labels.
 
     Args:
-      segmenter: whose windows these are.
-      cut: all windows scored.
-      image: uint8 (H, W, 3), the picture at its own size.
-      preset: the protocol.
+      preset: naming and background rules.
+      classes: rows that are scored.
+      logit_scale: factor of cosines, from segmenters.choose_scale.
 
     Returns:
-      See Named.
+      The rule; label 0 is background if the preset or the class vectors have one.
     """
-    height, width = image.shape[:2]
-    picture = canvas.build_canvas(cut.grid, cut.scored, segmenter.patch_px)
-    weights = _weigh(image, preset) if preset.pamr_dilations else None
+    background, rows = classes.background, len(classes.class_ids)
+    constant = preset.threshold if preset.threshold_rule == "constant" else 0.0
+    has_background = bool(background or preset.threshold)
+    if preset.naming == "segments":
+        # scoring.score_windows put a background column in front, unless the rule is constant.
+        column = has_background and not (constant and not background)
+        ids = np.arange(rows - background + column, dtype=np.int32)
+        ids = ids + np.int32(has_background and not column)
+        return LabelRule(ids, threshold=constant, has_background=has_background)
+    ids = classes.class_ids.astype(np.int32) + np.int32(has_background)
+    if background:
+        ids[-background:] = 0
+    return LabelRule(ids, logit_scale, constant, has_background)
 
-    def label(rule: Rule) -> tuple[np.ndarray, np.ndarray]:
-        if weights is None:
-            return picture.label(height, width, rule)
-        return _label_refined(picture, weights, height, width, rule, preset)
 
-    labels, scores = label(segmenter.rule)
-    if preset.area_threshold and preset.names_background:
+def build_guide(image: np.ndarray, preset: Preset) -> np.ndarray | None:
+    """Resize uint8 (H, W, 3) to the size at which PAMR refines; None without refinement."""
+    if not preset.pamr_dilations:
+        return None
+    sides = image.shape[:2]
+    short = preset.pamr_short_px or min(sides)
+    scale = min(1.0, short / min(sides), _MAX_GUIDE_PX / max(sides))
+    steps = (max(1, round(side * scale / _GUIDE_STEP_PX)) for side in sides)
+    height, width = (step * _GUIDE_STEP_PX for step in steps)
+    guide = windows.resize_image(image, height, width, "antialiased")
+    return np.clip(np.rint(guide), 0, 255).astype(np.uint8)
+
+
+def label_image(
+    canvas: Canvas,
+    size: tuple[int, int],
+    rule: LabelRule,
+    preset: Preset,
+    guide: np.ndarray | None,
+) -> LabelledImage:
+    """Label every pixel of an image.
+
+    Args:
+      canvas: merged scores.
+      size: (H, W) of the labels.
+      rule: from build_rule.
+      preset: refinement and area threshold.
+      guide: from build_guide; None labels without refinement.
+    """
+    refiner = None if guide is None else _Refiner(canvas, guide, preset)
+
+    def label(rule: LabelRule) -> tuple[np.ndarray, np.ndarray]:
+        return canvas.label(*size, rule) if refiner is None else refiner.label(size, rule)
+
+    labels, scores = label(rule)
+    if preset.area_threshold and rule.has_background:
         # Classes are measured as they win, before the threshold takes pixels away.
-        open_rule = dataclasses.replace(segmenter.rule, threshold=0.0)
-        measured = label(open_rule)[0] if segmenter.rule.threshold else labels
-        stricter = drop_small(measured, segmenter.rule, preset.area_threshold)
+        measured = labels
+        if rule.threshold:
+            measured = label(dataclasses.replace(rule, threshold=0.0))[0]
+        stricter = drop_small(measured, rule, preset.area_threshold)
         if stricter is not None:
             labels, scores = label(stricter)
-    if cut.scored[0].winners is None:
-        return Named(labels, scores, labels)
-    segments = canvas.spread_segments(cut.grid, cut.scored, height, width)
-    return Named(labels, scores, segments)
+    segment_ids = canvas.segment_ids(*size)
+    return LabelledImage(labels, scores, labels if segment_ids is None else segment_ids)
 
 
-def _weigh(image: np.ndarray, preset: Preset) -> jax.Array:
-    height, width = image.shape[:2]
-    if preset.pamr_short_px and min(height, width) > preset.pamr_short_px:
-        height, width = windows.resized_size(height, width, preset.pamr_short_px)
-    guide = jnp.asarray(windows.resize_image(image, height, width, "antialiased"))
-    return refine.weigh_neighbours(guide, preset.pamr_dilations)
+class _Refiner:
+    """PAMR at the guide's size, a few rows at a time; portrait guides are transposed."""
 
-
-def _label_refined(
-    picture: canvas.Canvas,
-    weights: jax.Array,
-    height: int,
-    width: int,
-    rule: Rule,
-    preset: Preset,
-) -> tuple[np.ndarray, np.ndarray]:
-    ranking = Ranking(rule, height * width)
-    for start in range(0, picture.words, refine.CHANNELS_AT_ONCE):
-        stop = min(start + refine.CHANNELS_AT_ONCE, picture.words)
-        scores = windows.resize_floats(picture.channels(start, stop), *weights.shape[1:3])
-        refined = refine.refine_part(
-            scores, weights, dilations=preset.pamr_dilations, iterations=preset.pamr_iterations
+    def __init__(self, canvas: Canvas, guide: np.ndarray, preset: Preset):
+        self._canvas, self._preset = canvas, preset
+        self._size = guide.shape[:2]
+        self._portrait = guide.shape[0] > guide.shape[1]
+        pixels = guide.swapaxes(0, 1) if self._portrait else guide
+        self._weights = pamr.weigh_neighbours(
+            jnp.asarray(pixels, jnp.float32), preset.pamr_dilations
         )
-        refined = windows.resize_floats(refined, height, width)
-        ranking.add(refined.reshape(height * width, -1), start)
-    labels, best = ranking.finish()
-    return labels.reshape(height, width), best.reshape(height, width)
+
+    def label(self, size: tuple[int, int], rule: LabelRule) -> tuple[np.ndarray, np.ndarray]:
+        """Refine, upsample and decide: int32 labels and float32 scores (H, W)."""
+        rows = np.arange(len(rule.class_ids))
+        if not rule.softmax_scale and rule.allowed is None:
+            rows = self._canvas.find_likely_rows(_REFINED_ROWS)
+        running = RunningArgmax(rule, size)
+        for start in range(0, len(rows), pamr.CHANNELS_AT_ONCE):
+            part = rows[start : start + pamr.CHANNELS_AT_ONCE]
+            _add_upsampled(running, self._refine(self._canvas.channels(part)), part, size)
+        return running.finish()
+
+    def _refine(self, scores: np.ndarray) -> np.ndarray:
+        scores = windows.resize_floats(scores, *self._size)
+        refined = pamr.refine_part(
+            scores.swapaxes(0, 1) if self._portrait else scores,
+            self._weights,
+            dilations=self._preset.pamr_dilations,
+            iterations=self._preset.pamr_iterations,
+        )
+        return refined.swapaxes(0, 1) if self._portrait else refined
+
+
+def _add_upsampled(
+    running: RunningArgmax, scores: np.ndarray, rows: np.ndarray, size: tuple[int, int]
+) -> None:
+    """Upsample float32 (h, w, k) to (H, W) a stripe at a time, and rank the rows."""
+    low, high, down = windows.bilinear_taps(scores.shape[0], size[0])
+    left, right, across = windows.bilinear_taps(scores.shape[1], size[1])
+    maps = np.ascontiguousarray(scores.transpose(2, 0, 1))
+    step = max(1, _STRIPE_PIXELS // size[1])
+    for top in range(0, size[0], step):
+        stripe = np.s_[top : top + step]
+        weight = down[stripe, None]
+        values = []
+        for channel in maps:
+            lines = channel[low[stripe]]
+            lines += (channel[high[stripe]] - lines) * weight
+            value = lines.take(left, axis=1)
+            value += (lines.take(right, axis=1) - value) * across
+            values.append(value)
+        running.add(values, rows, stripe)
+
+
+class RunningArgmax:
+    """Best row of each pixel, found with the rows given in parts.
+
+    Args:
+      rule: how scores become labels.
+      size: (H, W).
+    """
+
+    def __init__(self, rule: LabelRule, size: tuple[int, int]):
+        self._rule = rule
+        self._best = np.full(size, -np.inf, np.float32)
+        self._winner = np.zeros(size, np.int32)
+        if rule.softmax_scale:
+            self._highest = np.full(size, -np.inf, np.float32)
+            self._sum = np.zeros(size, np.float32)
+
+    def add(self, values: list[np.ndarray], rows: np.ndarray, stripe: slice) -> None:
+        """Rank float32 (height, W) of each of `rows`; the first of equals stays."""
+        allowed, best, winner = self._rule.allowed, self._best[stripe], self._winner[stripe]
+        for row, value in zip(rows, values, strict=True):
+            if allowed is None or allowed[row]:
+                np.copyto(winner, row, where=value > best, casting="unsafe")
+                np.maximum(best, value, out=best)
+        if self._rule.softmax_scale:
+            self._add_to_softmax(np.stack(values), stripe)
+
+    def _add_to_softmax(self, values: np.ndarray, stripe: slice) -> None:
+        scale = np.float32(self._rule.softmax_scale)
+        before, total = self._highest[stripe], self._sum[stripe]
+        highest = np.maximum(before, values.max(axis=0))
+        kept = np.where(total > 0, np.exp(scale * (before - highest)), 0)
+        values -= highest
+        values *= scale
+        self._sum[stripe] = total * kept + np.exp(values, out=values).sum(axis=0)
+        self._highest[stripe] = highest
+
+    def finish(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return int32 (H, W) labels and float32 (H, W) probabilities."""
+        best = self._best
+        if self._rule.softmax_scale:
+            scale = np.float32(self._rule.softmax_scale)
+            best = np.exp(scale * (best - self._highest)) / self._sum
+        return _decide(self._winner, best, self._rule)
+
+
+def rank(scores: np.ndarray, rule: LabelRule) -> tuple[np.ndarray, np.ndarray]:
+    """Decide for n places at once.
+
+    Args:
+      scores: float32 (n, K).
+      rule: how scores become labels.
+
+    Returns:
+      int32 (n,) labels and float32 (n,) probabilities.
+    """
+    allowed = scores if rule.allowed is None else np.where(rule.allowed, scores, -np.inf)
+    winner = allowed.argmax(axis=1)
+    best = np.take_along_axis(scores, winner[:, None], axis=1)[:, 0]
+    if rule.softmax_scale:
+        scale = np.float32(rule.softmax_scale)
+        highest = scores.max(axis=1)
+        terms = scores - highest[:, None]
+        terms *= scale
+        best = np.exp(scale * (best - highest)) / np.exp(terms, out=terms).sum(axis=1)
+    return _decide(winner, best, rule)
+
+
+def _decide(winner: np.ndarray, best: np.ndarray, rule: LabelRule) -> tuple[np.ndarray, np.ndarray]:
+    labels = rule.class_ids[winner]
+    if rule.threshold:
+        labels = np.where(best < rule.threshold, 0, labels)
+    return labels.astype(np.int32, copy=False), best
+
+
+def drop_small(labels: np.ndarray, rule: LabelRule, least: float) -> LabelRule | None:
+    """Forbid the classes that cover too little of the foreground.
+
+    Args:
+      labels: int (H, W), 0 background.
+      rule: rule of these labels.
+      least: fraction of the foreground that a class must exceed.
+
+    Returns:
+      The rule without the rows of those classes; None if no class is too small.
+
+    Source: SCLIP's evaluation on VOC.
+    """
+    areas = np.bincount(labels.ravel(), minlength=int(rule.class_ids.max()) + 1)
+    areas[0] = 0
+    small = areas <= least * areas.sum()
+    small[0] = False
+    if not small[np.unique(labels)].any():
+        return None
+    return dataclasses.replace(rule, allowed=~small[rule.class_ids])

@@ -1,72 +1,87 @@
-"""The Python API: load once, segment any picture with any words.
+"""Predictor, the Python API: load a model once, segment any image with any class names.
 
     from zeroseg_jax import Predictor
     result = Predictor.from_pretrained("runs/photos").segment("photo.jpg", ["cat", "grass"])
     result.save("out")
 
-A picture is cut first and named afterwards, so the cut is kept: other words on the same picture
-cost almost nothing.
+An image is encoded before its classes are known, and the encoding is cached: other class names on
+the same image cost almost nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import hashlib
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import overload
 
 import numpy as np
 from PIL import Image
 
 from zeroseg_jax.data.transforms import to_image
-from zeroseg_jax.inference import model as build
-from zeroseg_jax.inference import model_files as pretrained
-from zeroseg_jax.inference import painting
+from zeroseg_jax.inference import batches, canvas, labelling, model_files, windows
+from zeroseg_jax.inference import model as models
+from zeroseg_jax.inference.cache import LruCache
 from zeroseg_jax.inference.class_names import check_classes, to_classes
-from zeroseg_jax.inference.cutting import Cut, Cutter, Kept
-from zeroseg_jax.inference.presets import WHOLE_PICTURE, Preset, get_preset
+from zeroseg_jax.inference.presets import Preset
+from zeroseg_jax.inference.scoring import ClassVectors, Encoded, pack_classes
 from zeroseg_jax.inference.segmentation import BACKGROUND, Segmentation, index_dtype
+from zeroseg_jax.inference.segmenters import ModelSegmenter, choose_scale
+from zeroseg_jax.inference.windows import Layout
 from zeroseg_jax.teacher.class_embeddings import cache_directory, embed_classes
 
-Picture = str | Path | Image.Image | np.ndarray
-_PRESET_OF = "playground/full"  # the student's own size, its captions' prompts
-_KEPT_WORDS = 4096
+ImageLike = str | Path | Image.Image | np.ndarray
+ClassNames = str | Sequence[str | Sequence[str]]
+_MAX_DETAIL_PX = 2048  # short side: the resized image and its windows are held in memory
+_CACHED_IMAGES, _CACHED_BYTES, _CACHED_CLASSES = 32, 1 << 29, 4096
 
 
-def build_preset(settings: dict[str, str] | None = None) -> Preset:
-    """Return the preset a Predictor works by; on square pictures it is evaluation's zeroseg.
+@dataclasses.dataclass(frozen=True)
+class EncodedImage:
+    """An image encoded before its classes are known; holds no full-size pixels.
 
-    Raises:
-      ValueError: see evaluation.presets.get_preset.
+    Attributes:
+      size: (H, W) of the image, and of its labels.
+      layout: of its windows.
+      encoded: all windows, NumPy arrays.
+      guide: uint8 (gh, gw, 3), the image at the size at which PAMR refines; None without PAMR.
     """
-    whole = {"window_px": str(WHOLE_PICTURE)}
-    return get_preset("zeroseg", _PRESET_OF, {**whole, **(settings or {})})
+
+    size: tuple[int, int]
+    layout: Layout
+    encoded: Encoded
+    guide: np.ndarray | None
+
+    @property
+    def nbytes(self) -> int:
+        """Size in memory."""
+        arrays = [*self.encoded, self.guide]
+        return sum(array.nbytes for array in arrays if array is not None)
 
 
 class Predictor:
-    """A trained student that answers with a Segmentation; make it with `from_pretrained`.
+    """A model that segments images into a Segmentation; made by `from_pretrained`.
 
     It may be used from several threads at once.
 
     Args:
-      student: with its teacher.
-      preset: of evaluation; what `settings` of from_pretrained change.
-      facts: what is known of the student, for the model card.
-      keep_words: also keep embedded words in the user's cache folder, for the next process.
+      model: from inference.model.load.
+      preset: how images are laid out, scored and labelled; None for the model's own.
+      cache_names: also cache embedded class names on disk, for the next process.
     """
 
     def __init__(
-        self,
-        student: build.TrainedStudent,
-        preset: Preset,
-        facts: dict[str, Any],
-        *,
-        keep_words: bool = True,
+        self, model: models.Model, preset: Preset | None = None, *, cache_names: bool = True
     ):
-        self.checkpoint = student.checkpoint
-        self.preset = preset
-        self._student, self._facts = student, facts
-        self._words_cache = cache_directory() if keep_words else None
-        self._cutter, self._rows = Cutter(student, preset), Kept(_KEPT_WORDS)
+        self.model, self.preset = model, preset or model.get_preset()
+        self.segmenter = ModelSegmenter(model, self.preset.normalisation)
+        self._window_px = windows.check_window(
+            self.preset, image_px=model.image_px, patch_px=model.patch_px
+        )
+        self._names_cache = cache_directory() if cache_names else None
+        self._rows: LruCache[np.ndarray] = LruCache(_CACHED_CLASSES)
+        self._images: LruCache[EncodedImage] = LruCache(_CACHED_IMAGES, _CACHED_BYTES)
 
     @classmethod
     def from_pretrained(
@@ -74,126 +89,177 @@ class Predictor:
         directory: str | Path = "playground",
         *,
         teacher: str | Path = "",
+        readout: str = "",
         settings: dict[str, str] | None = None,
-        keep_words: bool = True,
+        cache_names: bool = True,
     ) -> Predictor:
         """Load a model.
 
         Args:
-          directory: what save_pretrained or `zeroseg export` wrote, a work directory of a
-            training run, or "playground" for the student that ships.
-          teacher: where the CLIP lies whose words it understands; "" for beside the model, or
-            where the run found it.
-          settings: fields of evaluation's preset as text, for example {"stride_px": "28"}.
-          keep_words: see Predictor.
+          directory: work directory of a run, what save_pretrained or `zeroseg export` wrote, the
+            directory of a CLIP, or "playground" for the student that ships.
+          teacher: directory of a student's CLIP; "" for the one inside an export or the run's own.
+          readout: dense read-out of a CLIP, see teacher.readouts; "" for its family's default.
+          settings: fields of the preset as text, for example {"stride_px": "28"}.
+          cache_names: see Predictor.
 
         Raises:
-          ValueError: no model there, another teacher than the one it learned from, or a
-            setting that cannot be.
+          ValueError: the directory holds no model, the teacher is not the student's, or a setting
+            is wrong.
         """
-        preset = build_preset(settings)
+        model = models.load(directory, teacher=str(teacher), readout=readout)
+        preset = model.get_preset(settings)
         if preset.threshold:
             raise ValueError("--set: threshold is for evaluation; give background=THRESHOLD here.")
-        student = build.load_student(directory, pretrained.find_teacher(directory, str(teacher)))
-        place = build.SHIPPED_STUDENT if str(directory) == "playground" else directory
-        return cls(student, preset, pretrained.read_facts(place), keep_words=keep_words)
+        return cls(model, preset, cache_names=cache_names)
+
+    @property
+    def checkpoint(self) -> str:
+        """Name of the model for reports."""
+        return self.model.checkpoint
 
     def __repr__(self) -> str:
-        model = self._student.config.model
+        config, clip = self.model.config, self.model.teacher.directory.name
+        if config is None:
+            return f"Predictor of {self.checkpoint} at {self._window_px} px"
         return (
-            f"Predictor of {self.checkpoint}: ViT of width {model.encoder.width} at "
-            f"{self._cutter.window_px} px, teacher {self._student.teacher.directory.name}"
+            f"Predictor of {self.checkpoint}: ViT of width {config.model.encoder.width} at "
+            f"{self._window_px} px, teacher {clip}"
         )
+
+    @overload
+    def segment(
+        self,
+        image: ImageLike,
+        classes: ClassNames,
+        *,
+        background: float | ClassNames | None = None,
+        detail: int = 1,
+        refine: bool = True,
+        source: str = "",
+    ) -> Segmentation: ...
+
+    @overload
+    def segment(
+        self,
+        image: list[ImageLike] | tuple[ImageLike, ...],
+        classes: ClassNames,
+        *,
+        background: float | ClassNames | None = None,
+        detail: int = 1,
+        refine: bool = True,
+        source: str = "",
+    ) -> list[Segmentation]: ...
 
     def segment(
         self,
-        image: Picture | Sequence[Picture],
-        words: str | Sequence[str | Sequence[str]],
+        image: ImageLike | list[ImageLike] | tuple[ImageLike, ...],
+        classes: ClassNames,
         *,
-        background: float | str | Sequence[str] | None = None,
+        background: float | ClassNames | None = None,
         detail: int = 1,
         refine: bool = True,
         source: str = "",
     ) -> Segmentation | list[Segmentation]:
-        """Cut a picture into regions and give each pixel one of the words.
+        """Assign each pixel of an image to one of the classes.
 
         Args:
-          image: a path, a Pillow image or an array, see data.transforms.to_image, of any size;
-            or a list of them.
-          words: ["cat", "grass"]; synonyms of one class as ["ring", "hoop"] inside; or text as
-            on the command line, "cat; ring, hoop".
-          background: a threshold in [0, 1] under which a pixel is background; or words whose
-            pixels are background; None: every pixel gets one of the words.
-          detail: how many times the training resolution the picture is looked at; more windows
-            find smaller things, and take that number squared as long.
-          refine: let the regions follow the picture's edges.
-          source: what to call the picture in results; "": its path, if it came as one.
+          image: path, Pillow image or array of any size, see data.transforms.to_image; or a list
+            of them.
+          classes: ["cat", "grass"]; ["ring", "hoop"] inside the list for the names of one class;
+            or text as on the command line, "cat; ring, hoop".
+          background: threshold in [0, 1] under which a pixel is background; or class names whose
+            pixels are background; None: every pixel gets one of the classes.
+          detail: multiple of the training resolution; higher values find smaller objects, and
+            time grows with its square.
+          refine: False skips PAMR, where the preset has it.
+          source: name of the image in results; "": its path, if it has one.
 
         Returns:
-          A Segmentation at the picture's own size; for a list, a list in its order.
+          A Segmentation at the image's own size; for a list, a list in its order.
 
         Raises:
-          ValueError: a picture, a word or an option that cannot be; one sentence.
+          ValueError: an image, a class name or an option that is wrong.
         """
-        classes = to_classes(words)
-        threshold, behind = self._read_background(background, classes)
+        wanted = to_classes(classes)
+        threshold, background_classes = self._read_background(background, wanted)
         several = isinstance(image, list | tuple)
-        pictures = [to_image(picture) for picture in (image if several else [image])]
-        cuts = self._cutter.cut(pictures, detail=detail)
+        inputs: Sequence[ImageLike] = image if isinstance(image, list | tuple) else [image]
+        arrays = [to_image(one) for one in inputs]
         results = []
-        for item, picture, cut in zip(image if several else [image], pictures, cuts, strict=True):
-            name = source or (str(item) if isinstance(item, str | Path) else "")
-            named = self.name(cut, classes, behind, picture, refine=refine, source=name)
-            results.append(named.with_background(threshold))
+        encoded_images = self.encode(arrays, detail=detail)
+        for given, array, encoded in zip(inputs, arrays, encoded_images, strict=True):
+            name = source or (str(given) if isinstance(given, str | Path) else "")
+            result = self.score_classes(
+                encoded, wanted, background_classes, array, refine=refine, source=name
+            )
+            results.append(result.with_background(threshold))
         return results if several else results[0]
 
-    def cut(self, picture: np.ndarray, *, detail: int = 1) -> Cut:
-        """Cut a uint8 (H, W, 3) picture into segments without names."""
-        return self._cutter.cut([picture], detail=detail)[0]
+    def encode(self, images: Sequence[np.ndarray], *, detail: int = 1) -> list[EncodedImage]:
+        """Encode uint8 (H, W, 3) images without class names; recent ones are cached.
 
-    def forget(self) -> None:
-        """Drop the pictures whose cuts are kept."""
-        self._cutter.forget()
+        Raises:
+          ValueError: `detail` is out of range.
+        """
+        short = self.preset.short_side_px or self.model.image_px
+        most = max(1, _MAX_DETAIL_PX // short)
+        if not isinstance(detail, int) or not 1 <= detail <= most:
+            raise ValueError(f"detail: {detail} is not a whole number between 1 and {most}.")
+        keys = [_digest(image, detail) for image in images]
+        found: dict[Hashable, EncodedImage] = {}
+        missing: dict[Hashable, np.ndarray] = {}
+        for key, image in zip(keys, images, strict=True):
+            cached = self._images.get(key)
+            if cached is None:
+                missing[key] = image
+            else:
+                found[key] = cached
+        for key, encoded in zip(missing, self._encode(missing.values(), detail), strict=True):
+            found[key] = encoded
+            self._images.put(key, encoded, encoded.nbytes)
+        return [found[key] for key in keys]
 
-    def name(
+    def clear_cache(self) -> None:
+        """Evict the cached encodings of images."""
+        self._images.clear()
+
+    def score_classes(
         self,
-        cut: Cut,
+        encoded: EncodedImage,
         classes: list[list[str]],
-        behind: list[list[str]],
-        picture: np.ndarray,
+        background_classes: list[list[str]],
+        image: np.ndarray,
         *,
         refine: bool = True,
         source: str = "",
     ) -> Segmentation:
-        """Give the segments of a cut words.
+        """Label an encoded image with class names.
 
         Args:
-          cut: of the picture.
+          encoded: from `encode`; its size is that of the labels.
           classes: names of each class.
-          behind: classes whose pixels are background.
-          picture: uint8 (H, W, 3), goes into the result.
+          background_classes: names of the classes whose pixels are background.
+          image: uint8 (H, W, 3), stored in the result.
           refine: see segment.
-          source: goes into the result.
+          source: name stored in the result.
 
         Returns:
-          A Segmentation; "background" comes first if there is something behind.
+          A Segmentation; "background" comes first if there are background classes.
         """
-        text = self._embed(classes + behind)
-        table = self._cutter.score(cut, text, len(behind))
-        chosen = painting.choose_words(table)
-        scores, ids = painting.paint_windows(
-            table[..., chosen], cut.owners, cut.corners, cut.laid_px
-        )
-        if refine and self.preset.pamr_dilations:
-            scores = painting.follow_edges(scores, cut.guide, self.preset)
-        height, width = cut.size
-        labels, best = painting.label_pixels(scores, height, width)
+        vectors = self._embed(classes, background_classes)
+        scale = choose_scale(self.preset, self.segmenter.logit_scale)
+        rule = labelling.build_rule(self.preset, vectors, scale)
+        scored = batches.score_encoded(self.segmenter, encoded.encoded, vectors, self.preset)
+        merged = canvas.merge(encoded.layout, scored, self.model.patch_px, len(rule.class_ids))
+        guide = encoded.guide if refine else None
+        labelled = labelling.label_image(merged, encoded.size, rule, self.preset, guide)
         names = tuple(names[0] for names in classes)
-        words = (BACKGROUND, *names) if behind else names
-        enlarged = Image.fromarray(ids).resize((width, height), Image.Resampling.NEAREST)
-        mask = chosen.astype(index_dtype(len(words)))[labels]
+        shown = (BACKGROUND, *names) if background_classes else names
+        mask: np.ndarray = labelled.labels.astype(index_dtype(len(shown)))
+        ids = np.unique(labelled.segment_ids, return_inverse=True)[1].reshape(encoded.size)
         return Segmentation(
-            picture, mask, best, np.asarray(enlarged), words, self.checkpoint, source
+            image, mask, labelled.scores, ids.astype(np.uint16), shown, self.checkpoint, source
         )
 
     def save_pretrained(
@@ -202,52 +268,85 @@ class Predictor:
         """Write config.json, model.safetensors, a model card and the teacher.
 
         Args:
-          directory: made if missing.
-          include_teacher: copy the CLIP too, so that the directory is all one needs; else its
-            digest is kept, and from_pretrained(teacher=...) says where it lies.
-          dtype: "float32" or "float16", of the stored tensors.
+          directory: created if missing.
+          include_teacher: copy the CLIP too, so that the directory is complete; else only its
+            digest is kept, and from_pretrained(teacher=...) says where it is.
+          dtype: "float32" or "float16" for the stored tensors.
 
         Returns:
           The directory.
+
+        Raises:
+          ValueError: the model is a frozen CLIP, whose directory is complete already.
         """
-        student = self._student
-        shipped = student.config.teacher.directory == "playground"
-        return pretrained.write_pretrained(
-            student.params,
-            student.config,
+        model = self.model
+        if model.config is None:
+            raise ValueError(
+                f"save_pretrained: {model.teacher.directory} is a frozen CLIP and complete; "
+                "copy that directory."
+            )
+        shipped = model.config.teacher.directory == "playground"
+        return model_files.write_pretrained(
+            model.params,
+            model.config,
             directory,
-            {**self._facts, "teacher": student.teacher.digest},
-            step=int(self.checkpoint.rpartition(" at step ")[2]),
-            teacher="playground" if shipped else student.teacher.directory,
+            {**model.facts, "teacher": model.teacher.digest},
+            step=int(model.checkpoint.rpartition(" at step ")[2]),
+            teacher="playground" if shipped else model.teacher.directory,
             include_teacher=include_teacher,
             dtype=dtype,
         )
 
+    def _encode(self, images: Iterable[np.ndarray], detail: int) -> Iterator[EncodedImage]:
+        laid_out = (
+            batches.resize_and_lay_out(
+                image, self.preset, self.segmenter, detail=detail, item=image
+            )
+            for image in images
+        )
+        per_call = self.segmenter.windows_per_call
+        for one in batches.run_windows(
+            self.segmenter.encode, laid_out, windows_per_call=per_call, batch=2 * per_call
+        ):
+            guide = labelling.build_guide(one.item, self.preset)
+            yield EncodedImage(one.item.shape[:2], one.layout, one.stack(Encoded), guide)
+
     def _read_background(
-        self, background: float | str | Sequence[str] | None, classes: list[list[str]]
+        self, background: float | ClassNames | None, classes: list[list[str]]
     ) -> tuple[float, list[list[str]]]:
-        words = [[word] for word in self.preset.background_words]
-        if background is None or isinstance(background, bool):
-            threshold = 0.0
-        elif isinstance(background, int | float):
+        names = [[name] for name in self.preset.background_words]
+        threshold = 0.0
+        if isinstance(background, int | float) and not isinstance(background, bool):
             threshold = float(background)
-        else:
-            threshold, words = 0.0, to_classes(background, "background")
+        elif background is not None and not isinstance(background, bool | int | float):
+            names = to_classes(background, "background")
         if not 0 <= threshold <= 1:
             raise ValueError(f"background: {background} is outside [0, 1].")
-        if words:
-            check_classes(classes + words, "words and background")
-        return threshold, words
+        if names:
+            check_classes(classes + names, "words and background")
+        return threshold, names
 
-    def _embed(self, classes: list[list[str]]) -> np.ndarray:
-        keys = [tuple(names) for names in classes]
-        rows = {key: self._rows.get(key) for key in keys}
-        missing = [list(key) for key, row in rows.items() if row is None]
+    def _embed(self, classes: list[list[str]], background: list[list[str]]) -> ClassVectors:
+        """Embed class names, each class once in a process."""
+        keys = [tuple(names) for names in classes + background]
+        rows: dict[tuple[str, ...], np.ndarray] = {}
+        for key in keys:
+            cached = self._rows.get(key)
+            if cached is not None:
+                rows[key] = cached
+        missing = [key for key in keys if key not in rows]
         if missing:
             fresh = embed_classes(
-                self._student.teacher, missing, self.preset.prompts, self._words_cache
-            )
-            for names, row in zip(missing, fresh.classes, strict=True):
-                rows[tuple(names)] = row
-                self._rows.put(tuple(names), row)
-        return np.stack([rows[key] for key in keys])
+                self.model.teacher, [list(key) for key in missing], self.preset.prompts,
+                self._names_cache,
+            )  # fmt: skip
+            for i, key in enumerate(missing):
+                best = self.preset.names == "best"
+                rows[key] = fresh.names[fresh.class_ids == i] if best else fresh.classes[i : i + 1]
+                self._rows.put(key, rows[key])
+        return pack_classes([rows[key] for key in keys], len(background))
+
+
+def _digest(image: np.ndarray, detail: int) -> Hashable:
+    content = np.ascontiguousarray(image).data
+    return image.shape, detail, hashlib.blake2b(content, digest_size=16).digest()

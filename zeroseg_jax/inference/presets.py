@@ -1,12 +1,13 @@
-"""A protocol as data: how a picture is resized, cut, scored and named.
+"""Preset: one evaluation protocol as data, its lookup, and `--set field=value` overrides.
 
-The same method moves by many points with these numbers, so a score is always printed with all
-of them. The numbers of each named protocol, with their sources, are in evaluation.protocols.
+A score depends strongly on these settings, so every report records all of them. The values of the
+named protocols and their sources are in preset_table.py.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from zeroseg_jax.config import suggest
@@ -14,6 +15,7 @@ from zeroseg_jax.inference.preset_table import PROTOCOLS
 from zeroseg_jax.teacher.prompts import PROMPTS
 
 CHOICES = {
+    "window": ("sliding", "whole", "same_area"),
     "resize": ("cv2", "bilinear", "antialiased"),
     "normalisation": ("model", "clip", "imagenet"),
     "prompts": tuple(PROMPTS),
@@ -22,49 +24,52 @@ CHOICES = {
     "image_filter": ("topk_product", "none"),
     "threshold_rule": ("window", "constant"),
 }
-WHOLE_PICTURE = -1
-_SEVERAL = {"background_words": str, "pamr_dilations": int}
+_TUPLES = {"background_words": str, "pamr_dilations": int}
 
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """One protocol on one benchmark.
+    """Settings of one protocol on one benchmark.
 
     Attributes:
-      name: of the preset.
-      short_side_px: pictures are resized to it, aspect kept; 0: the model's training side.
-      window_px, stride_px: sliding windows; 0: the short side, and half the window; a window of
-        -1 is the whole picture, its sides rounded down to patches.
-      resize: "cv2" as its INTER_LINEAR does with bytes, "bilinear" the same in float (torch's
-        F.interpolate), or "antialiased" bicubic; see windows.
-      normalisation: "model", the mean and deviation its weights were trained with; or those of
-        "clip" or "imagenet" whatever the model.
+      name: name of the protocol.
+      short_side_px: short side that images are resized to, aspect kept; 0: the model's own side.
+      window: how an image is laid out. "sliding": square windows of window_px. "whole": one window
+        over the image at short_side_px, aspect kept, sides rounded down to patches. "same_area":
+        one window with as many patches as a square of short_side_px, at the image's aspect; an
+        image more than twice as long as wide gets square windows.
+      window_px: side of a square window; 0: the short side. Only with window "sliding".
+      stride_px: stride of square windows; 0: half the window.
+      resize: "cv2": cv2.INTER_LINEAR on bytes. "bilinear": the same in float32, as torch's
+        F.interpolate. "antialiased": Pillow's bicubic.
+      normalisation: mean and deviation of pixels: those of the "model", of "clip" or "imagenet".
       prompts: key of teacher.prompts.PROMPTS.
-      words_file: variant of the word list, data/benchmarks/words/SPACE.VARIANT.txt;
-        "" for the benchmark's own.
-      naming: "segments" turns the cosines of a segment (of a patch, in a dense read-out) into
-        probabilities and averages these; "pixels" averages cosines, enlarges them to the picture
-        and takes the softmax at each pixel.
-      names: "mean" scores a class by the mean of its names' embeddings; "best" by its most
-        probable name (only with naming "pixels").
-      logit_scale: multiplies cosines, at most 100; 0: the teacher's own.
-      image_filter: "topk_product" keeps the topk classes of the whole window and multiplies
-        by their probability there (GroupViT); "none" leaves the segments alone.
-      topk: of the filter.
-      threshold: background wins where no class reaches it; 0 for no threshold.
-      threshold_rule: "window" lowers it to the window's best score and lets background win per
-        segment before windows are averaged (GroupViT); "constant" compares each pixel's best
+      words_file: variant of the class names, data/benchmarks/words/SPACE.VARIANT.txt; "": the
+        benchmark's own.
+      naming: "segments": cosines of a segment (of a patch, in a dense model) become probabilities,
+        which are averaged over windows. "pixels": cosines are averaged and upsampled, and the
+        softmax is taken at each pixel.
+      names: "mean": a class is scored by the mean embedding of its names. "best": by its most
+        probable name; needs naming "pixels".
+      logit_scale: factor of cosines, at most 100; 0: the model's own.
+      image_filter: "topk_product": keep the topk classes of the whole window and multiply by their
+        probability there (GroupViT). "none": no filter.
+      topk: number of classes that the filter keeps.
+      threshold: score under which a pixel is background; 0: none.
+      threshold_rule: "window": the threshold is at most the window's best score, and applies per
+        segment before windows are averaged (GroupViT). "constant": it applies to each pixel's best
         probability at the end.
-      background_words: names of background. With naming "segments" they exclude a threshold.
-      area_threshold: a class that covers no more than this share of all that is not background
-        is taken back, and its pixels go to the next best (SCLIP); 0: off.
-      pamr_dilations, pamr_iterations: scores follow the picture's edges, see
-        refine.Refinement; no dilations, no refinement.
-      pamr_short_px: pictures whose short side is larger are refined at this size; 0: at theirs.
+      background_words: class names of the background; exclude a threshold with naming "segments".
+      area_threshold: classes covering at most this fraction of the foreground are dropped and
+        their pixels reassigned (SCLIP); 0: off.
+      pamr_dilations: dilations of PAMR, see pamr.py; none: no refinement.
+      pamr_iterations: number of PAMR iterations.
+      pamr_short_px: largest short side at which scores are refined; 0: that of the image.
     """
 
     name: str
     short_side_px: int = 448
+    window: str = "sliding"
     window_px: int = 448
     stride_px: int = 224
     resize: str = "cv2"
@@ -86,18 +91,23 @@ class Preset:
 
     @property
     def names_background(self) -> bool:
-        """Whether label 0 is background."""
+        """True if label 0 is background."""
         return bool(self.threshold or self.background_words)
 
 
-def get_preset(name: str, benchmark: str, overrides: dict[str, Any] | None = None) -> Preset:
-    """Return a preset's numbers for a benchmark, with single fields overridden.
+def get_preset(name: str, benchmark: str, overrides: Mapping[str, str] | None = None) -> Preset:
+    """Return a protocol's settings for a benchmark, with single fields overridden.
+
+    Args:
+      name: key of PROTOCOLS.
+      benchmark: name of the benchmark; the protocol's "*" where it has no entry.
+      overrides: fields as text, for example {"stride_px": "28"}.
 
     Raises:
-      ValueError: an unknown preset or field, or a value out of range.
+      ValueError: an unknown protocol or field, or a value out of range.
     """
     if name not in PROTOCOLS:
-        raise ValueError(f"--preset: {name!r} is not known; {suggest(name, PROTOCOLS)}")
+        raise ValueError(f"--preset: {name!r} is unknown; {suggest(name, PROTOCOLS)}")
     table = PROTOCOLS[name]
     preset = Preset(name, **{**table["*"], **table.get(benchmark, {})})
     values = {key: _read(preset, key, value) for key, value in (overrides or {}).items()}
@@ -119,15 +129,15 @@ def _read(preset: Preset, key: str, value: str) -> Any:
     fields = [field.name for field in dataclasses.fields(Preset) if field.name != "name"]
     if key not in fields:
         raise ValueError(f"--set: {key!r} is no field of a preset; {suggest(key, fields)}")
-    kind = _SEVERAL.get(key, type(getattr(preset, key)))
+    kind = _TUPLES.get(key, type(getattr(preset, key)))
     parts = [value]
-    if key in _SEVERAL:
+    if key in _TUPLES:
         parts = [part.strip() for part in value.split(";") if part.strip()]
     try:
         read = tuple(kind(part) for part in parts)
     except ValueError as error:
         raise ValueError(f"--set: {key}={value!r} is not of type {kind.__name__}.") from error
-    return read if key in _SEVERAL else read[0]
+    return read if key in _TUPLES else read[0]
 
 
 def _check(preset: Preset) -> None:
@@ -139,18 +149,24 @@ def _check(preset: Preset) -> None:
     for field in ("threshold", "area_threshold"):
         if not 0 <= getattr(preset, field) <= 1:
             raise ValueError(f"--set: {field} {getattr(preset, field)} is outside [0, 1].")
-    smallest = {"window_px": WHOLE_PICTURE, "pamr_iterations": 1, "topk": 1}
-    sides = ("short_side_px", "window_px", "stride_px", "pamr_iterations", "pamr_short_px", "topk")
-    for field in sides:
-        least = smallest.get(field, 0)
-        if getattr(preset, field) < least:
-            raise ValueError(f"--set: {field} {getattr(preset, field)} is less than {least}.")
+    least = {"pamr_iterations": 1, "topk": 1}
+    sizes = ("short_side_px", "window_px", "stride_px", "pamr_iterations", "pamr_short_px", "topk")
+    for field in sizes:
+        if getattr(preset, field) < least.get(field, 0):
+            raise ValueError(
+                f"--set: {field} {getattr(preset, field)} is less than {least.get(field, 0)}."
+            )
+    if preset.window != "sliding" and preset.window_px:
+        raise ValueError(
+            f"--set: window_px={preset.window_px} has no effect with window={preset.window}; "
+            "set window=sliding too."
+        )
     if not 0 <= preset.logit_scale <= 100:
         raise ValueError(f"--set: logit_scale {preset.logit_scale} is outside [0, 100].")
     if any(d < 1 for d in preset.pamr_dilations):
         raise ValueError(
-            f"--set: pamr_dilations {preset.pamr_dilations} are distances of 1 px or more; "
-            "nothing switches refinement off."
+            f"--set: pamr_dilations {preset.pamr_dilations} must be distances of at least 1 px; "
+            "an empty value switches refinement off."
         )
     _check_naming(preset)
 
@@ -160,7 +176,7 @@ def _check_naming(preset: Preset) -> None:
         if preset.threshold and preset.background_words:
             raise ValueError(
                 "--set: threshold and background_words exclude each other; "
-                "set one of them to 0 or to nothing, as in background_words=,threshold=0.5."
+                "set one of them to nothing, as in background_words=,threshold=0.5."
             )
         if preset.names == "best":
             raise ValueError("--set: names=best needs naming=pixels.")

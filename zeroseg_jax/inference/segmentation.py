@@ -1,4 +1,4 @@
-"""What a segmented picture is: who owns each pixel, how surely, and how it looks."""
+"""Result of segmenting one image: mask, scores, segments; drawing and saving it."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ BACKGROUND = "background"
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
 class Segmentation:
-    """One picture, cut and named.
+    """Labels of one image.
 
     Attributes:
       image: uint8 (H, W, 3).
-      mask: uint8 or uint16 (H, W), index into `words`.
-      scores: float32 (H, W) in [0, 1], of the word that owns the pixel: its share among the
-        words that were asked for, so one word alone scores 1 everywhere.
-      segments: uint16 (H, W), ids of the regions that were cut before any was named.
-      words: the first name of each class; "background" comes first where there is one.
-      checkpoint: of the model.
-      source: the file, or "".
+      mask: uint8 or uint16 (H, W), index into `class_names`.
+      scores: float32 (H, W) in [0, 1], probability of the pixel's class among the classes given;
+        one class alone scores 1 everywhere.
+      segments: uint16 (H, W), ids of the segments that were found without class names; the mask's
+        classes in dense models, which have no segments.
+      class_names: first name of each class; "background" comes first if there is one.
+      checkpoint: name of the model.
+      source: file name, or "".
     """
 
     image: np.ndarray
     mask: np.ndarray
     scores: np.ndarray
     segments: np.ndarray
-    words: tuple[str, ...]
+    class_names: tuple[str, ...]
     checkpoint: str
     source: str = ""
 
@@ -46,13 +47,13 @@ class Segmentation:
 
     @functools.cached_property
     def colours(self) -> np.ndarray:
-        """uint8 (C, 3), a colour for each word."""
-        return drawing.palette(self.words)
+        """uint8 (C, 3), a colour for each class."""
+        return drawing.palette(self.class_names)
 
     @functools.cached_property
     def classes(self) -> list[dict[str, Any]]:
-        """One record a word, largest area first: word, index, colour, area_px, area, score."""
-        count = len(self.words)
+        """One record a class, largest area first: word, index, colour, area_px, area, score."""
+        count = len(self.class_names)
         pixels = np.bincount(self.mask.ravel(), minlength=count)
         sums = np.bincount(self.mask.ravel(), self.scores.ravel(), minlength=count)
         records = [
@@ -64,40 +65,40 @@ class Segmentation:
                 "area": round(float(pixels[i] / self.mask.size), 6),
                 "score": round(float(sums[i] / pixels[i]), 4) if pixels[i] else None,
             }
-            for i, word in enumerate(self.words)
+            for i, word in enumerate(self.class_names)
         ]
         return sorted(records, key=lambda record: -record["area_px"])
 
     @property
     def areas(self) -> dict[str, float]:
-        """Share of the picture for each word, largest first; they sum to 1."""
+        """Fraction of the image for each class name, largest first; they sum to 1."""
         return {record["word"]: record["area"] for record in self.classes}
 
     def with_background(self, threshold: float) -> Segmentation:
-        """Give pixels that score under a threshold to "background".
+        """Assign pixels with scores under a threshold to "background".
 
         Args:
           threshold: in [0, 1]; 0 changes nothing.
 
         Returns:
-          Another Segmentation; `self` stays, so that thresholds can be tried.
+          A new Segmentation; `self` is unchanged, so that thresholds can be tried.
 
         Raises:
-          ValueError: a threshold out of range.
+          ValueError: the threshold is out of range.
         """
         if not 0 <= threshold <= 1:
             raise ValueError(f"background: {threshold} is outside [0, 1].")
         if not threshold:
             return self
-        words, mask = self.words, self.mask
-        if words[0] != BACKGROUND:
-            words = (BACKGROUND, *words)
-            mask = mask.astype(index_dtype(len(words))) + 1
-        mask = np.where(self.scores < threshold, 0, mask).astype(index_dtype(len(words)))
-        return dataclasses.replace(self, words=words, mask=mask)
+        names, mask = self.class_names, self.mask
+        if names[0] != BACKGROUND:
+            names = (BACKGROUND, *names)
+            mask = mask.astype(index_dtype(len(names))) + 1
+        mask = np.where(self.scores < threshold, 0, mask).astype(index_dtype(len(names)))
+        return dataclasses.replace(self, class_names=names, mask=mask)
 
     def overlay(self, opacity: float = 0.55, *, legend: bool = True) -> Image.Image:
-        """Draw the words' colours over the picture; the legend lists shares."""
+        """Draw the classes' colours over the image; the legend lists fractions of the image."""
         painted = drawing.overlay(self.image, self.mask, self.colours, opacity)
         if not legend:
             return Image.fromarray(painted)
@@ -112,15 +113,15 @@ class Segmentation:
         return drawing.add_legend(painted, entries)
 
     def mask_image(self) -> Image.Image:
-        """Return the mask as an index picture: pixels are ids, the palette their colours."""
+        """Return the mask as an indexed image: pixels are class ids, with a palette of colours."""
         mask = Image.fromarray(self.mask)
-        if len(self.words) <= 256:
+        if len(self.class_names) <= 256:
             mask = mask.convert("P")
             mask.putpalette(self.colours.ravel().tolist())
         return mask
 
     def to_record(self) -> dict[str, Any]:
-        """Return what the JSON file holds."""
+        """Return the content of the JSON file."""
         height, width = self.mask.shape
         return {
             "image": self.source,
@@ -131,7 +132,7 @@ class Segmentation:
         }
 
     def save(self, directory: str | Path, stem: str = "segmentation") -> dict[str, Path]:
-        """Write STEM_overlay.png, STEM_mask.png and STEM.json; return where they are."""
+        """Write STEM_overlay.png, STEM_mask.png and STEM.json; return their paths."""
         root = Path(directory)
         paths = {
             "overlay": root / f"{stem}_overlay.png",
@@ -145,5 +146,5 @@ class Segmentation:
 
 
 def index_dtype(classes: int) -> type:
-    """Return the smallest dtype of a mask over so many classes."""
+    """Return the smallest dtype of a mask with this number of classes."""
     return np.uint8 if classes <= 256 else np.uint16

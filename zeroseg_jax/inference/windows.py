@@ -1,20 +1,106 @@
-"""Resizing and sliding windows: mmcv's sizes, cv2's and torch's pixels, mmsegmentation's grid."""
+"""Layout of windows over an image, and resizing as mmcv, cv2 and torch do it."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-MAX_LONG_PX = 2048  # of the long side, mmcv's scale (2048, S)
-_CV2_BITS = 11  # cv2 keeps its weights for bytes as multiples of 2 ** -11
+from zeroseg_jax.inference.presets import Preset
+
+MAX_LONG_PX = 2048  # long side after resizing; mmcv's scale (2048, S)
+_MAX_ASPECT = 2.0  # long side over short side up to which "same_area" is one window
+_CV2_BITS = 11  # cv2 rounds its weights for bytes to multiples of 2 ** -11
+
+
+class Layout(NamedTuple):
+    """Windows over a resized image: window i is at (tops[i // n], lefts[i % n]), n = len(lefts).
+
+    Attributes:
+      height, width: size of the resized image.
+      window: (height, width) of each window.
+      tops, lefts: rows and columns of the windows' upper left corners.
+    """
+
+    height: int
+    width: int
+    window: tuple[int, int]
+    tops: list[int]
+    lefts: list[int]
+
+    def areas(self) -> list[tuple[slice, slice]]:
+        """List the area of every window, row by row."""
+        tall, wide = self.window
+        return [np.s_[t : t + tall, x : x + wide] for t in self.tops for x in self.lefts]
+
+
+def lay_out(
+    height: int, width: int, preset: Preset, *, image_px: int, patch_px: int, detail: int = 1
+) -> Layout:
+    """Lay windows over an image; the one rule for Predictor, page and evaluation.
+
+    Args:
+      height, width: size of the image.
+      preset: window rule, short side, window and stride.
+      image_px: the model's own side, where the preset has no short side.
+      patch_px: sides of windows are multiples of it.
+      detail: multiple of the short side; more than 1 always lays square windows.
+
+    Raises:
+      ValueError: sizes that do not fit the patch or each other.
+    """
+    short = preset.short_side_px or image_px
+    side = check_window(preset, image_px=image_px, patch_px=patch_px)
+    aspect = height / width
+    if detail == 1 and preset.window == "same_area" and 1 / _MAX_ASPECT <= aspect <= _MAX_ASPECT:
+        rows = max(1, round(short / patch_px * aspect**0.5))
+        columns = max(1, round(short / patch_px / aspect**0.5))
+        size = (rows * patch_px, columns * patch_px)
+        return Layout(*size, size, [0], [0])
+    size = resized_size(height, width, short * detail)
+    if detail == 1 and preset.window == "whole":
+        size = (size[0] // patch_px * patch_px, size[1] // patch_px * patch_px)
+        return Layout(*size, size, [0], [0])
+    stride = preset.stride_px or max(side // 2, 1)
+    tops, lefts = (window_starts(length, side, stride) for length in size)
+    return Layout(*size, (side, side), tops, lefts)
+
+
+def check_window(preset: Preset, *, image_px: int, patch_px: int) -> int:
+    """Return the side of a square window; a whole image is at least one patch high and wide.
+
+    Raises:
+      ValueError: sizes that do not fit the patch or each other.
+    """
+    short = preset.short_side_px or image_px
+    side = preset.window_px or short
+    if preset.window == "whole":
+        side = short // patch_px * patch_px
+        if not side:
+            raise ValueError(
+                f"--set: short_side_px={short} is less than the patch of {patch_px} px."
+            )
+    elif side % patch_px or side > short:
+        raise ValueError(
+            f"--set: a window of {side} px must be a multiple of the patch of {patch_px} px and no "
+            f"larger than the short side of {short} px; set window_px or short_side_px."
+        )
+    return side
+
+
+def window_starts(length: int, window: int, stride: int) -> list[int]:
+    """Return the first pixels of windows along a side; the last window is shifted back inside."""
+    count = max(length - window + stride - 1, 0) // stride + 1
+    return [max(min(i * stride + window, length) - window, 0) for i in range(count)]
 
 
 def resized_size(height: int, width: int, short_side: int) -> tuple[int, int]:
     """Return the size with the short side at `short_side` and the long one at most 2048.
 
-    mmcv's rule: one factor for both sides, halves rounded up. In pictures so long that the
-    short side would fall below `short_side` it is stretched, since a window must fit; see
-    is_stretched.
+    mmcv's rule: one factor for both sides, halves rounded up. If the limit of the long side would
+    make the short side less than `short_side`, the short side is stretched to it, because a window
+    must fit; see is_stretched.
     """
     factor = min(MAX_LONG_PX / max(height, width), short_side / min(height, width))
     new = (int(height * factor + 0.5), int(width * factor + 0.5))
@@ -22,18 +108,18 @@ def resized_size(height: int, width: int, short_side: int) -> tuple[int, int]:
 
 
 def is_stretched(height: int, width: int, short_side: int) -> bool:
-    """Tell whether resized_size changes the aspect of a picture."""
+    """Return True if resized_size changes the aspect of an image."""
     return max(height, width) * short_side > MAX_LONG_PX * min(height, width)
 
 
 def resize_image(image: np.ndarray, height: int, width: int, method: str) -> np.ndarray:
-    """Resize uint8 (H, W, 3) to float32 levels in [0, 255].
+    """Resize uint8 (H, W, 3) to float32 in [0, 255].
 
     Args:
-      image: the picture.
+      image: uint8 (H, W, 3).
       height, width: new size.
-      method: "bilinear" as torch.nn.functional.interpolate(align_corners=False); "cv2" as
-        INTER_LINEAR on bytes, which rounds; both without antialiasing; "antialiased" as Pillow's
+      method: "bilinear": torch.nn.functional.interpolate(align_corners=False). "cv2":
+        INTER_LINEAR on bytes, which rounds. Both are without antialiasing. "antialiased": Pillow's
         bicubic.
     """
     if image.shape[:2] == (height, width):
@@ -61,12 +147,12 @@ def resize_floats(values: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def bilinear_taps(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return for each of `new` places the two it lies between and how near the second is.
+    """Return the two neighbours of each new sample and the weight of the second.
 
     Returns:
-      int (new,) and int (new,) places among `old`, and float32 (new,) in [0, 1).
+      Two int (new,) indices into `old`, and float32 (new,) weights in [0, 1).
     """
-    # In float32, as torch has it: a thousandth of a pixel would be a visible difference.
+    # In float32 like torch, so that resized pixels equal torch's.
     scale, half = np.float32(old) / np.float32(new), np.float32(0.5)
     places = np.maximum((np.arange(new, dtype=np.float32) + half) * scale - half, 0)
     low = np.minimum(places.astype(np.int64), old - 1)
@@ -74,7 +160,7 @@ def bilinear_taps(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 def bilinear_matrix(old: int, new: int) -> np.ndarray:
-    """Return the same as float32 (new, old): rows sum to 1."""
+    """Return bilinear_taps as a matrix, float32 (new, old); rows sum to 1."""
     low, high, part = bilinear_taps(old, new)
     matrix = np.zeros((new, old), np.float32)
     rows = np.arange(new)
@@ -84,13 +170,13 @@ def bilinear_matrix(old: int, new: int) -> np.ndarray:
 
 
 def nearest_places(old: int, new: int) -> np.ndarray:
-    """Return int (new,): the nearest of `old` places for each of `new`."""
+    """Return int (new,): the nearest of `old` samples for each of `new`."""
     return ((np.arange(new) + 0.5) * (old / new)).astype(np.int64)
 
 
 def _resize_bytes(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    # What cv2 does with bytes: weights rounded to 11 bits, columns first in whole numbers, then
-    # rows with the low bits cut off before and after the product, as its vector code has it.
+    # cv2's arithmetic on bytes: weights rounded to 11 bits, columns first in integers, then rows
+    # with the low bits dropped before and after the product, like its vectorised code.
     values = image.astype(np.int32)
     low, high, w_low, w_high = _cv2_taps(image.shape[1], width, clear_ends=True)
     values = values[:, low] * w_low[None, :, None] + values[:, high] * w_high[None, :, None]
@@ -102,7 +188,7 @@ def _resize_bytes(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _cv2_taps(old: int, new: int, *, clear_ends: bool) -> tuple[np.ndarray, ...]:
-    # Beyond the first and the last pixel cv2 takes one column alone, but the same row twice.
+    # Beyond the first and last pixel cv2 uses one column alone, but the same row twice.
     places = ((np.arange(new) + 0.5) * (old / new) - 0.5).astype(np.float32)
     low = np.floor(places).astype(np.int64)
     part = places - low.astype(np.float32)
@@ -111,9 +197,3 @@ def _cv2_taps(old: int, new: int, *, clear_ends: bool) -> tuple[np.ndarray, ...]
     one = 1 << _CV2_BITS
     weights = (np.rint(share * one).astype(np.int32) for share in (1 - part, part))
     return np.clip(low, 0, old - 1), np.clip(low + 1, 0, old - 1), *weights
-
-
-def window_starts(length: int, window: int, stride: int) -> list[int]:
-    """Return where windows begin along a side; the last is shifted back inside."""
-    count = max(length - window + stride - 1, 0) // stride + 1
-    return [max(min(i * stride + window, length) - window, 0) for i in range(count)]

@@ -1,1 +1,1 @@
-"""The local web page: a few routes, hard limits, one static page, nothing on disk."""
+"""Local web page: Starlette app, request limits, one static page; nothing is written to disk."""

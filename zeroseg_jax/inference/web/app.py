@@ -1,4 +1,4 @@
-"""The routes, and the guard before them. Starlette: small, ASGI, all limits in our hands."""
+"""Starlette app of the web page: routes, request limits and security headers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from zeroseg_jax.inference.web.sessions import Desk, Refusal
+from zeroseg_jax.inference.web.sessions import RequestError, Sessions
 
 _PAGE = Path(__file__).parent / "page"
 _FILES = {
@@ -40,15 +40,14 @@ _HEADERS = {
 
 
 def build_app(
-    desk: Desk, *, hosts: Sequence[str], examples: Sequence[tuple[np.ndarray, str]] = ()
+    sessions: Sessions, *, hosts: Sequence[str], examples: Sequence[tuple[np.ndarray, str]] = ()
 ) -> Starlette:
     """Build the page's application.
 
     Args:
-      desk: answers.
-      hosts: names under which the page may be asked for; any other is refused, so that no
-        foreign site reaches it by a name of its own (DNS rebinding).
-      examples: pictures uint8 (H, W, 3), each with words for it.
+      sessions: the model behind the page.
+      hosts: host names that are served; others are refused, against DNS rebinding.
+      examples: images uint8 (H, W, 3), each with class names for it.
     """
     files = {path: ((_PAGE / name).read_bytes(), kind) for path, (name, kind) in _FILES.items()}
     pictures = [_to_png(image) for image, _ in examples]
@@ -60,8 +59,8 @@ def build_app(
     async def about(request: Request) -> Response:
         return JSONResponse(
             {
-                "model": repr(desk.predictor),
-                "limits": dataclasses.asdict(desk.limits),
+                "model": repr(sessions.predictor),
+                "limits": dataclasses.asdict(sessions.limits),
                 "examples": [words for _, words in examples],
             }
         )
@@ -69,31 +68,33 @@ def build_app(
     async def example(request: Request) -> Response:
         number = request.path_params["number"]
         if number >= len(pictures):
-            raise Refusal(404, f"example {number}: there are {len(pictures)}.")
+            raise RequestError(404, f"example {number}: there are {len(pictures)}.")
         return Response(pictures[number], media_type="image/png")
 
-    uploads = asyncio.Semaphore(desk.limits.queue)
+    uploads = asyncio.Semaphore(sessions.limits.queue)
 
     async def upload(request: Request) -> Response:
         if uploads.locked():
-            raise Refusal(503, "busy: too many pictures arrive at once; try again soon.")
+            raise RequestError(503, "busy: too many uploads at once; try again soon.")
         async with uploads:
             content = await _read_body(
-                request, desk.limits.upload_bytes, desk.limits.upload_seconds
+                request, sessions.limits.upload_bytes, sessions.limits.upload_seconds
             )
             if not content:
-                raise Refusal(422, "picture: the file is empty.")
-            return JSONResponse(await desk.run(lambda: desk.cut(content)))
+                raise RequestError(422, "picture: the file is empty.")
+            return JSONResponse(await sessions.run(lambda: sessions.upload(content)))
 
     def ask(job: Callable[..., Any], wrap: Callable[[Any], Response]) -> Callable:
         async def endpoint(request: Request) -> Response:
-            body = await _read_body(request, desk.limits.request_bytes, desk.limits.upload_seconds)
+            body = await _read_body(
+                request, sessions.limits.request_bytes, sessions.limits.upload_seconds
+            )
             try:
                 content = json.loads(body)
             except (ValueError, RecursionError) as error:
-                raise Refusal(422, "request: not valid JSON.") from error
-            cut, options = desk.read(content)
-            return wrap(await desk.run(lambda: job(cut, options)))
+                raise RequestError(422, "request: not valid JSON.") from error
+            encoded, options = sessions.read(content)
+            return wrap(await sessions.run(lambda: job(encoded, options)))
 
         return endpoint
 
@@ -102,9 +103,9 @@ def build_app(
         Route("/about", about),
         Route("/examples/{number:int}.png", example),
         Route("/pictures", upload, methods=["POST"]),
-        Route("/segment", ask(desk.show, JSONResponse), methods=["POST"]),
-        Route("/mask", ask(desk.draw_mask, _as_png), methods=["POST"]),
-        Route("/record", ask(desk.tell, JSONResponse), methods=["POST"]),
+        Route("/segment", ask(sessions.maps, JSONResponse), methods=["POST"]),
+        Route("/mask", ask(sessions.mask, _as_png), methods=["POST"]),
+        Route("/record", ask(sessions.record, JSONResponse), methods=["POST"]),
     ]
     return Starlette(
         routes=routes,
@@ -112,12 +113,12 @@ def build_app(
             Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False),
             Middleware(Guard),
         ],
-        exception_handlers={Refusal: _refuse, 500: _fail, ClientDisconnect: _gone},
+        exception_handlers={RequestError: _refuse, 500: _fail, ClientDisconnect: _gone},
     )
 
 
 class Guard:
-    """Refuses what another site's page sends, and adds the headers that tie ours down."""
+    """Middleware that refuses cross-site requests and adds security headers."""
 
     def __init__(self, app: ASGIApp):
         self.app = app
@@ -145,30 +146,31 @@ class Guard:
 async def _read_body(request: Request, limit: int, seconds: float) -> bytes:
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and len(announced) < 20 and int(announced) > limit:
-        raise Refusal(413, f"{announced} bytes are more than the limit of {limit}.")
+        raise RequestError(413, f"{announced} bytes are more than the limit of {limit}.")
     content = bytearray()
     try:
         async with asyncio.timeout(seconds):
             async for part in request.stream():
                 content += part
                 if len(content) > limit:
-                    raise Refusal(413, f"more bytes than the limit of {limit}.")
+                    raise RequestError(413, f"more bytes than the limit of {limit}.")
     except TimeoutError as error:
-        raise Refusal(408, f"the request did not arrive within {seconds:g} s.") from error
+        raise RequestError(408, f"the request did not arrive within {seconds:g} s.") from error
     return bytes(content)
 
 
-async def _refuse(request: Request, error: Refusal) -> Response:
-    # What was not read of a body must not be taken for the next request.
+async def _refuse(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestError)
+    # The unread rest of a body must not be parsed as the next request.
     return JSONResponse({"error": error.sentence}, error.status, headers={"connection": "close"})
 
 
-async def _gone(request: Request, error: ClientDisconnect) -> Response:
-    return JSONResponse({"error": "the sender went away."}, 400)
+async def _gone(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": "the client disconnected."}, 400)
 
 
 async def _fail(request: Request, error: BaseException) -> Response:
-    return JSONResponse({"error": "the server failed; its log says why."}, 500)
+    return JSONResponse({"error": "the server failed; see its log."}, 500)
 
 
 def _as_png(content: bytes) -> Response:

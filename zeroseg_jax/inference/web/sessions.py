@@ -1,7 +1,7 @@
-"""What the page asks of the model, with the limits that keep it answering.
+"""Sessions of the web page: uploads, segmentation requests, and their limits.
 
-A picture is decoded and cut once; only the cut stays, in memory, under a name nobody can guess,
-until others push it out. One job runs at a time; few may wait; each has its time.
+Each upload is encoded once and kept in an LRU cache under a random token. One job runs at a time;
+queue length and job time are limited.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import numpy as np
 from PIL import Image
 
 from zeroseg_jax.data.transforms import decode_image
+from zeroseg_jax.inference.cache import LruCache
 from zeroseg_jax.inference.class_names import check_classes, parse_classes
-from zeroseg_jax.inference.cutting import Cut, Kept
-from zeroseg_jax.inference.predictor import Predictor
+from zeroseg_jax.inference.predictor import EncodedImage, Predictor
 from zeroseg_jax.inference.segmentation import Segmentation
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
@@ -30,86 +30,97 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What is refused, in one sentence and with its HTTP status."""
+    """Limits of requests; a request beyond one gets an HTTP status and a sentence.
+
+    Attributes:
+      upload_bytes, pixels: size of an uploaded file and of its image.
+      words, letters: number of class names and of letters in each.
+      request_bytes: size of a request with class names and options.
+      queue: number of jobs and of uploads that wait or run.
+      seconds, upload_seconds: time of a job, waiting included, and of an upload.
+      pictures, cached_bytes: number and memory of cached encodings.
+      shown_px: long side of the maps that the page draws; downloads have full size.
+    """
 
     upload_bytes: int = 16_000_000
     pixels: int = 25_000_000
     words: int = 64
     letters: int = 60
-    request_bytes: int = 32_000  # of words and options
-    queue: int = 8  # jobs and uploads that may wait or run
-    seconds: float = 60.0  # for a job, its wait included
+    request_bytes: int = 32_000
+    queue: int = 8
+    seconds: float = 60.0
     upload_seconds: float = 30.0
-    pictures: int = 64  # whose cuts stay in memory
-    shown_px: int = 1024  # long side of what the page draws; downloads are full size
+    pictures: int = 64
+    cached_bytes: int = 1 << 29
+    shown_px: int = 1024
 
 
-class Refusal(Exception):
-    """A request that is not served: an HTTP status and one sentence."""
+class RequestError(Exception):
+    """A request that is refused, with an HTTP status and one sentence."""
 
     def __init__(self, status: int, sentence: str):
         super().__init__(sentence)
         self.status, self.sentence = status, sentence
 
 
-class Desk:
-    """Runs one predictor for many visitors."""
+class Sessions:
+    """Requests of all visitors to one predictor."""
 
     def __init__(self, predictor: Predictor, limits: Limits):
         self.predictor, self.limits = predictor, limits
-        self._cuts = Kept(limits.pictures)
+        self._images: LruCache[EncodedImage] = LruCache(limits.pictures, limits.cached_bytes)
         self._pool = concurrent.futures.ThreadPoolExecutor(1)
         self._pending = 0
 
     async def run(self, job: Callable[[], T]) -> T:
-        """Run a job in its turn, off the event loop.
+        """Run a job in the worker thread, off the event loop.
 
         Raises:
-          Refusal: 503 where too many wait, 504 where it takes too long (the job still ends, and
-            holds its place until then), 422 where the job raises ValueError.
+          RequestError: 503 if the queue is full; 504 if the job takes too long (it still runs to
+            its end and occupies the queue until then); 422 if the job raises ValueError.
         """
         if self._pending >= self.limits.queue:
-            raise Refusal(503, f"busy: {self._pending} requests are waiting; try again soon.")
+            raise RequestError(503, f"busy: {self._pending} requests are waiting; try again soon.")
         self._pending += 1
         future = asyncio.get_running_loop().run_in_executor(self._pool, job)
         future.add_done_callback(self._leave)
         try:
             return await asyncio.wait_for(asyncio.shield(future), self.limits.seconds)
         except TimeoutError as error:
-            raise Refusal(
+            raise RequestError(
                 504, f"no answer within {self.limits.seconds:g} s; try a smaller picture."
             ) from error
         except ValueError as error:
-            raise Refusal(422, " ".join(str(error).split())) from error
+            raise RequestError(422, " ".join(str(error).split())) from error
 
     def _leave(self, future: asyncio.Future) -> None:
         self._pending -= 1
         if not future.cancelled():
-            future.exception()  # read, so that a job nobody waits for does not warn
+            future.exception()  # retrieved, so that asyncio does not warn about it
 
-    def cut(self, content: bytes) -> dict[str, Any]:
-        """Decode and cut a picture: {"picture": name, "width", "height"}."""
+    def upload(self, content: bytes) -> dict[str, Any]:
+        """Decode and encode an image: {"picture": token, "width", "height"}."""
         image = decode_image(
             io.BytesIO(content), "picture", max_pixels=self.limits.pixels, formats=FORMATS
         )
-        cut = self.predictor.cut(image)
-        name = secrets.token_urlsafe(16)
-        self._cuts.put(name, cut)
-        return {"picture": name, "width": cut.size[1], "height": cut.size[0]}
+        (encoded,) = self.predictor.encode([image])
+        token = secrets.token_urlsafe(16)
+        self._images.put(token, encoded, encoded.nbytes)
+        return {"picture": token, "width": encoded.size[1], "height": encoded.size[0]}
 
-    def read(self, request: Any) -> tuple[Cut, dict[str, Any]]:
+    def read(self, request: Any) -> tuple[EncodedImage, dict[str, Any]]:
         """Check a request {"picture", "words", "behind", "threshold", "refine", "name"}.
 
         Raises:
-          Refusal: 422 for a field that cannot be, 410 for a picture that is no longer held.
+          RequestError: 422 for an invalid field, 410 for an image that is no longer cached.
         """
         if not isinstance(request, dict):
-            raise Refusal(422, "request: not a JSON object.")
+            raise RequestError(422, "request: not a JSON object.")
         kinds = {"picture": str, "words": str, "behind": str, "threshold": float | int,
                  "refine": bool, "name": str}  # fmt: skip
         for field, value in request.items():
             if field not in kinds or not isinstance(value, kinds[field]):
-                raise Refusal(422, f"request: {field[:40]!r} is no field, or of a wrong type.")
+                raise RequestError(422, f"request: {field[:40]!r} is unknown or of a wrong type.")
         limits = {"limit": self.limits.words, "letters": self.limits.letters}
         try:
             classes = parse_classes(request.get("words", ""), "words", **limits)
@@ -117,60 +128,61 @@ class Desk:
             behind = parse_classes(behind, "background words", **limits) if behind else []
             check_classes(classes + behind, "words and background words", **limits)
         except ValueError as error:
-            raise Refusal(422, str(error)) from error
+            raise RequestError(422, str(error)) from error
         threshold = request.get("threshold", 0.0)
         if isinstance(threshold, bool) or not 0 <= threshold <= 1:
-            raise Refusal(422, f"threshold: {threshold} is outside [0, 1].")
-        cut = self._cuts.get(request.get("picture", ""))
-        if cut is None:
-            raise Refusal(410, "the picture is no longer held; send it again.")
+            raise RequestError(422, f"threshold: {threshold} is outside [0, 1].")
+        encoded = self._images.get(request.get("picture", ""))
+        if encoded is None:
+            raise RequestError(410, "the picture is no longer cached; send it again.")
         options = {
             "classes": classes,
-            "behind": behind,
+            "background_classes": behind,
             "threshold": float(threshold),
             "refine": request.get("refine", True),
             "source": request.get("name", "")[:200],
         }
-        return cut, options
+        return encoded, options
 
-    def show(self, cut: Cut, options: dict[str, Any]) -> dict[str, Any]:
-        """Segment at the size the page draws; the threshold is the page's own to move.
+    def maps(self, encoded: EncodedImage, options: dict[str, Any]) -> dict[str, Any]:
+        """Segment at the size that the page draws; the page applies the threshold itself.
 
         Returns:
-          width, height, words, colours, and maps: a PNG in base64 whose red is the word's
-          index, green the score of 255, blue the segment's id modulo 256.
+          width, height, words, colours, has_background, and maps: a base64 PNG with the class id
+          in red, the score times 255 in green and the segment id modulo 256 in blue.
         """
-        scale = min(1.0, self.limits.shown_px / max(cut.size))
-        size = tuple(max(1, round(side * scale)) for side in cut.size)
-        result = self._name(dataclasses.replace(cut, size=size), {**options, "threshold": 0.0})
+        scale = min(1.0, self.limits.shown_px / max(encoded.size))
+        height, width = (max(1, round(side * scale)) for side in encoded.size)
+        shown = dataclasses.replace(encoded, size=(height, width))
+        result = self._segment(shown, {**options, "threshold": 0.0})
         maps = np.stack(
             [result.mask, np.rint(255 * result.scores), result.segments % 256], axis=-1
         ).astype(np.uint8)
         return {
-            "width": size[1],
-            "height": size[0],
-            "words": list(result.words),
+            "width": width,
+            "height": height,
+            "words": list(result.class_names),
             "colours": ["#{:02x}{:02x}{:02x}".format(*colour) for colour in result.colours],
-            "has_background": bool(options["behind"]),
+            "has_background": bool(options["background_classes"]),
             "maps": base64.b64encode(_to_png(Image.fromarray(maps))).decode(),
         }
 
-    def draw_mask(self, cut: Cut, options: dict[str, Any]) -> bytes:
-        """Return the index mask at the picture's own size, PNG."""
-        return _to_png(self._name(cut, options).mask_image())
+    def mask(self, encoded: EncodedImage, options: dict[str, Any]) -> bytes:
+        """Return the index mask at the image's own size, PNG."""
+        return _to_png(self._segment(encoded, options).mask_image())
 
-    def tell(self, cut: Cut, options: dict[str, Any]) -> dict[str, Any]:
-        """Return what `zeroseg segment` writes as JSON."""
-        return self._name(cut, options).to_record()
+    def record(self, encoded: EncodedImage, options: dict[str, Any]) -> dict[str, Any]:
+        """Return the JSON content that `zeroseg segment` writes."""
+        return self._segment(encoded, options).to_record()
 
-    def _name(self, cut: Cut, options: dict[str, Any]) -> Segmentation:
-        # The picture itself is not held: the page has it.
-        nothing = np.broadcast_to(np.uint8(0), (*cut.size, 3))
-        named = self.predictor.name(
-            cut, options["classes"], options["behind"], nothing,
+    def _segment(self, encoded: EncodedImage, options: dict[str, Any]) -> Segmentation:
+        # The server does not keep images; the browser does.
+        nothing = np.broadcast_to(np.uint8(0), (*encoded.size, 3))
+        result = self.predictor.score_classes(
+            encoded, options["classes"], options["background_classes"], nothing,
             refine=options["refine"], source=options["source"],
         )  # fmt: skip
-        return named.with_background(options["threshold"])
+        return result.with_background(options["threshold"])
 
 
 def _to_png(image: Image.Image) -> bytes:
