@@ -24,14 +24,12 @@ from zeroseg_jax.data import bank
 from zeroseg_jax.data.bank import FusedSource
 from zeroseg_jax.data.benchmarks import get_benchmark
 from zeroseg_jax.data.playground.scenes import EVALUATION_SEED, SHAPES, STUFF, build_scene, render
+from zeroseg_jax.evaluation.baselines import build_baseline
 from zeroseg_jax.evaluation.classes import choose_class_names
 from zeroseg_jax.evaluation.runner import evaluate, segment_image
-from zeroseg_jax.inference.model import (
-    build_baseline,
-    build_student_segmenter,
-    load_student,
-)
+from zeroseg_jax.inference.model import embed_class_names, load
 from zeroseg_jax.inference.presets import get_preset
+from zeroseg_jax.inference.segmenters import ModelSegmenter
 from zeroseg_jax.models.clip_zss.student import build_dense_student, init_dense_params
 from zeroseg_jax.models.zeroseg.student import build_student, init_params
 from zeroseg_jax.teacher.checkpoints.config import read_config
@@ -319,10 +317,11 @@ def predict(predictor, shapes):
 def segment_for_evaluation(student, shapes):
     """Segment the images of `shapes` as evaluation does, with the words of playground/full."""
     preset = get_preset("zeroseg", "playground/full")
-    segmenter = build_student_segmenter(student, [[word] for word in SHAPES + STUFF], preset)
+    segmenter = ModelSegmenter(student, preset.normalisation)
+    classes = embed_class_names(student.teacher, [[word] for word in SHAPES + STUFF], preset)
     found = {}
     for i, (image, _) in enumerate(draw_images(shapes)):
-        labels, scores, _ = segment_image(segmenter, image, preset)
+        labels, scores, _ = segment_image(segmenter, image, classes, preset)
         found |= _keep(i, labels, scores)
     return found
 
@@ -339,15 +338,13 @@ def score_benchmarks(student, scratch):
         benchmark = get_benchmark(name, images=images)
         words, preset = choose_class_names(get_preset("zeroseg", name), benchmark)
         if model == "student":
-            segmenter = build_student_segmenter(student, words, preset)
+            segmenter = ModelSegmenter(student, preset.normalisation)
         else:
-            segmenter = build_baseline(
-                model, student.teacher, words, preset, benchmark.has_background
-            )
+            segmenter = build_baseline(model, student.teacher, preset)
         output = scratch / f"{len(found)}"
         evaluate(
-            segmenter, benchmark, preset, checkpoint=model, output=output, words=words,
-            pictures=0, log=quiet,
+            segmenter, benchmark, preset, checkpoint=model, output=output, class_names=words,
+            classes=embed_class_names(student.teacher, words, preset), panels=0, log=quiet,
         )  # fmt: skip
         report = json.loads((output / "report.json").read_text())
         found[f"{model} on {name}"] = {key: report[key] for key in ("miou", "per_class_iou")}
@@ -377,13 +374,14 @@ def ask_artifact(directory):
     Returns:
       The step, a mask uint8 (H, W) and scores float32 (H, W).
     """
-    student = load_student(directory)
-    name = "zss" if student.config.objective == "clip_zss" else "zeroseg"
+    student = load(directory)
+    name = "zss" if student.kind == "clip_zss" else "zeroseg"
     preset = get_preset(name, "playground/full", {"pamr_dilations": ""})
     words = [["star"], ["ring", "hoop"], ["grass"], ["sky"]]
-    segmenter = build_student_segmenter(student, words, preset)
+    segmenter = ModelSegmenter(student, preset.normalisation)
+    classes = embed_class_names(student.teacher, words, preset)
     image = render(build_scene(EVALUATION_SEED, 5), 48)[0]
-    labels, scores, _ = segment_image(segmenter, image, preset)
+    labels, scores, _ = segment_image(segmenter, image, classes, preset)
     return int(student.checkpoint.rpartition(" ")[2]), labels.astype(np.uint8), scores
 
 

@@ -17,8 +17,8 @@ import numpy as np
 # conftest sets the devices and the compiler's flags before jax starts.
 from tests import conftest, guards
 from zeroseg_jax import Predictor, teacher
-from zeroseg_jax.inference.model import load_student
-from zeroseg_jax.inference.model_files import read_facts, write_pretrained
+from zeroseg_jax.inference.model import load, read_facts
+from zeroseg_jax.inference.model_files import write_pretrained
 from zeroseg_jax.training.checkpoint import load_params
 
 assert conftest
@@ -72,14 +72,14 @@ def write_predictor(scratch):
 
 def write_evaluation(scratch):
     del scratch
-    student = load_student("playground")
+    student = load("playground")
     for name, shapes in (("square", guards.SQUARES), ("other", guards.OTHERS)):
         found = guards.segment_for_evaluation(student, shapes)
         np.savez_compressed(guards.FOLDER / f"evaluation_{name}.npz", **found)
 
 
 def write_reports(scratch):
-    write_json("reports.json", guards.score_benchmarks(load_student("playground"), scratch))
+    write_json("reports.json", guards.score_benchmarks(load("playground"), scratch))
 
 
 def write_flags(scratch):

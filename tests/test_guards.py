@@ -15,7 +15,7 @@ import pytest
 
 from tests import guards
 from zeroseg_jax import Predictor, teacher
-from zeroseg_jax.inference.model import load_student
+from zeroseg_jax.inference.model import load
 
 EXACT = os.environ.get("GUARDS_EXACT") == "1"
 SHAPES = {"square": guards.SQUARES, "other": guards.OTHERS}
@@ -35,7 +35,7 @@ def clip():
 
 @pytest.fixture(scope="module")
 def student():
-    return load_student("playground")
+    return load("playground")
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,12 @@
 """PAMR against the sum written out pixel by pixel, and what it is for."""
 
 import numpy as np
+from zeroseg_jax.inference.ranking import Rule
 
 from zeroseg_jax.evaluation import runner
 from zeroseg_jax.inference import pamr as refine
 from zeroseg_jax.inference import presets
 from zeroseg_jax.inference.canvas import Scored
-from zeroseg_jax.inference.ranking import Rule
 
 
 def refine_slowly(scores, image, dilations, iterations):

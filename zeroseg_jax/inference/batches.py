@@ -50,6 +50,29 @@ class WindowedImage:
         return kind(*arrays)
 
 
+@dataclasses.dataclass(frozen=True)
+class EncodedImage:
+    """An image encoded before its classes are known; holds no full-size pixels.
+
+    Attributes:
+      size: (H, W) of the image, and of its labels.
+      layout: of its windows.
+      encoded: all windows, NumPy arrays.
+      guide: uint8 (gh, gw, 3), the image at the size at which PAMR refines; None without PAMR.
+    """
+
+    size: tuple[int, int]
+    layout: Layout
+    encoded: Encoded
+    guide: np.ndarray | None
+
+    @property
+    def nbytes(self) -> int:
+        """Size in memory."""
+        arrays = [*self.encoded, self.guide]
+        return sum(array.nbytes for array in arrays if array is not None)
+
+
 def resize_and_lay_out(
     image: np.ndarray, preset: Preset, segmenter: Segmenter, *, detail: int = 1, item: Any = None
 ) -> WindowedImage:

@@ -10,7 +10,6 @@ the same image cost almost nothing.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -22,42 +21,19 @@ from PIL import Image
 from zeroseg_jax.data.transforms import to_image
 from zeroseg_jax.inference import batches, canvas, labelling, model_files, windows
 from zeroseg_jax.inference import model as models
+from zeroseg_jax.inference.batches import EncodedImage
 from zeroseg_jax.inference.cache import LruCache
 from zeroseg_jax.inference.class_names import check_classes, to_classes
 from zeroseg_jax.inference.presets import Preset
 from zeroseg_jax.inference.scoring import ClassVectors, Encoded, pack_classes
 from zeroseg_jax.inference.segmentation import BACKGROUND, Segmentation, index_dtype
 from zeroseg_jax.inference.segmenters import ModelSegmenter, choose_scale
-from zeroseg_jax.inference.windows import Layout
 from zeroseg_jax.teacher.class_embeddings import cache_directory, embed_classes
 
 ImageLike = str | Path | Image.Image | np.ndarray
 ClassNames = str | Sequence[str | Sequence[str]]
 _MAX_DETAIL_PX = 2048  # short side: the resized image and its windows are held in memory
 _CACHED_IMAGES, _CACHED_BYTES, _CACHED_CLASSES = 32, 1 << 29, 4096
-
-
-@dataclasses.dataclass(frozen=True)
-class EncodedImage:
-    """An image encoded before its classes are known; holds no full-size pixels.
-
-    Attributes:
-      size: (H, W) of the image, and of its labels.
-      layout: of its windows.
-      encoded: all windows, NumPy arrays.
-      guide: uint8 (gh, gw, 3), the image at the size at which PAMR refines; None without PAMR.
-    """
-
-    size: tuple[int, int]
-    layout: Layout
-    encoded: Encoded
-    guide: np.ndarray | None
-
-    @property
-    def nbytes(self) -> int:
-        """Size in memory."""
-        arrays = [*self.encoded, self.guide]
-        return sum(array.nbytes for array in arrays if array is not None)
 
 
 class Predictor:

@@ -19,9 +19,10 @@ import numpy as np
 from PIL import Image
 
 from zeroseg_jax.data.transforms import decode_image
+from zeroseg_jax.inference.batches import EncodedImage
 from zeroseg_jax.inference.cache import LruCache
 from zeroseg_jax.inference.class_names import check_classes, parse_classes
-from zeroseg_jax.inference.predictor import EncodedImage, Predictor
+from zeroseg_jax.inference.predictor import Predictor
 from zeroseg_jax.inference.segmentation import Segmentation
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
