@@ -30,9 +30,9 @@ from zeroseg_jax.data.benchmarks.splits import get_split
 from zeroseg_jax.data.playground.scenes import EVALUATION_SEED, TUNE_SEED
 from zeroseg_jax.evaluation.confusion import Confusion
 from zeroseg_jax.evaluation.runner import segment_image
-from zeroseg_jax.inference import model as build
+from zeroseg_jax.inference.model import Model, embed_class_names
 from zeroseg_jax.inference.presets import get_preset
-from zeroseg_jax.inference.segmenters import DenseStudentSegmenter
+from zeroseg_jax.inference.segmenters import ModelSegmenter
 from zeroseg_jax.teacher.encode_bank import prepare_bank
 from zeroseg_jax.teacher.region_labels import prepare_regions
 from zeroseg_jax.training.checkpoint import load_params
@@ -159,12 +159,13 @@ def score(params, config: Config, clip: teacher.Teacher, images: int) -> dict:
     """Score a student under the preset zss: percent, and IoU by class."""
     benchmark = get_benchmark("playground/zss", images=images, seed=_scene_seed())
     preset = get_preset("zss", benchmark.name)
-    text = build.embed_words(clip, [list(words) for words in benchmark.words], preset)
-    segmenter = DenseStudentSegmenter(params, config, text, preset)
+    classes = embed_class_names(clip, benchmark.words, preset)
+    segmenter = ModelSegmenter(Model("clip_zss", params, clip, "bench", config))
     confusion = Confusion(len(benchmark.class_names))
     for i in range(len(benchmark)):
         item = benchmark[i]
-        confusion.add(item["label"], segment_image(segmenter, item["image"], preset)[0])
+        labelled = segment_image(segmenter, item["image"], classes, preset)
+        confusion.add(item["label"], labelled.labels)
     means = confusion.split_miou(list(get_split(config.clip_zss.labels.split).unseen))
     iou = confusion.class_iou()
     return {

@@ -31,9 +31,9 @@ from zeroseg_jax.data.bank import bank_directory
 from zeroseg_jax.data.benchmarks import get_benchmark
 from zeroseg_jax.data.playground.scenes import TUNE_SEED
 from zeroseg_jax.evaluation import runner
-from zeroseg_jax.inference import model as build
+from zeroseg_jax.inference.model import Model, embed_class_names
 from zeroseg_jax.inference.presets import get_preset
-from zeroseg_jax.inference.segmenters import StudentSegmenter
+from zeroseg_jax.inference.segmenters import ModelSegmenter
 from zeroseg_jax.teacher.encode_bank import prepare_bank
 from zeroseg_jax.training import inputs, sharding
 from zeroseg_jax.training.objective import build_objective
@@ -145,12 +145,11 @@ def _score(params, config: Config, clip: teacher.Teacher) -> dict:
     for benchmark_name in ("playground/things", "playground/full"):
         benchmark = get_benchmark(benchmark_name, images=FLAGS.images, seed=TUNE_SEED)
         preset = get_preset("zeroseg", benchmark_name, {"pamr_dilations": ""})
-        text = build.embed_words(clip, [list(w) for w in benchmark.words], preset)
-        segmenter = StudentSegmenter(params, config, text, preset, clip.logit_scale)
+        segmenter = ModelSegmenter(Model("zeroseg", params, clip, "bench", config))
         with tempfile.TemporaryDirectory() as folder:
             report = runner.evaluate(
-                segmenter, benchmark, preset, checkpoint="bench", output=folder, pictures=0,
-                log=lambda line: None,
+                segmenter, benchmark, preset, checkpoint="bench", output=folder, panels=0,
+                classes=embed_class_names(clip, benchmark.words, preset), log=lambda line: None,
             )  # fmt: skip
         short = benchmark_name.removeprefix("playground/")
         scores[short] = report["miou"]

@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> None:
     del arguments
     ways = {
         "whole": Predictor.from_pretrained(),
-        "windows": Predictor.from_pretrained(settings={"window_px": "0"}),
+        "windows": Predictor.from_pretrained(settings={"window": "sliding"}),
     }
     found = {
         name: {way: score(predictor, cut) for way, predictor in ways.items()}

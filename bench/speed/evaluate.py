@@ -24,16 +24,17 @@ from transformers import GroupViTVisionConfig, GroupViTVisionModel
 
 from bench import record
 from bench.speed.timing import Rounds, median_seconds, ratios, time_in_turns
+from zeroseg_jax import teacher
 from zeroseg_jax.assets.recipes import imagenet
 from zeroseg_jax.commands import flags
 from zeroseg_jax.config import from_mapping
 from zeroseg_jax.evaluation import runner
 from zeroseg_jax.evaluation.measure import measure_image
-from zeroseg_jax.inference import batches as stream
-from zeroseg_jax.inference import labelling as naming
-from zeroseg_jax.inference import windows
+from zeroseg_jax.inference import batches, windows
+from zeroseg_jax.inference.model import Model
 from zeroseg_jax.inference.presets import get_preset
-from zeroseg_jax.inference.segmenters import StudentSegmenter
+from zeroseg_jax.inference.scoring import ClassVectors, pack_classes
+from zeroseg_jax.inference.segmenters import ModelSegmenter
 from zeroseg_jax.models.zeroseg.student import build_student, init_params
 from zeroseg_jax.training.plan.costs import count_flops
 
@@ -76,36 +77,50 @@ def main(arguments: list[str]) -> None:
     """Time, print, and write."""
     del arguments
     preset = get_preset("groupvit", "voc21")
-    segmenter = _build_student(preset)
+    segmenter, classes = _build_student()
     photos = Photos(FLAGS.images)
     tower = GroupViTVisionModel(GroupViTVisionConfig(image_size=_WINDOW_PX)).eval()
-    parts = _list_parts(segmenter, tower, photos, preset)
+    parts = _list_parts(segmenter, classes, tower, photos, preset)
     rounds = time_in_turns(parts, FLAGS.rounds)
     result = {**_summarise(rounds), "gflop_a_window": _count_work(segmenter, tower)}
     record.write(result)
     print(json.dumps({k: v for k, v in result.items() if k != "seconds"}, indent=1))
 
 
-def _build_student(preset) -> StudentSegmenter:
+def _build_student() -> tuple[ModelSegmenter, ClassVectors]:
     config = from_mapping(imagenet.get_config("vit_s16").to_dict())
     params = init_params(build_student(config.model), jax.random.key(0))
     text = np.random.default_rng(0).normal(size=(_CLASSES - 1, config.model.embed_dim))
     text = (text / np.linalg.norm(text, axis=1, keepdims=True)).astype(np.float32)
-    return StudentSegmenter(params, config, text, preset, 100.0)
+    model = Model("zeroseg", params, teacher.load("playground"), "bench", config)
+    return ModelSegmenter(model), pack_classes([row[None] for row in text])
 
 
-def _list_parts(segmenter, tower, photos: Photos, preset) -> dict[str, Callable[[], object]]:
+def _list_parts(
+    segmenter, classes, tower, photos: Photos, preset
+) -> dict[str, Callable[[], object]]:
     """Return the timed calls by name; each takes all photos, or _WINDOWS windows one by one."""
     items = [photos[i] for i in range(len(photos))]
-    cuts = [stream.cut_picture(item["image"], preset, segmenter) for item in items]
+
+    def resize():
+        return [batches.resize_and_lay_out(item["image"], preset, segmenter) for item in items]
+
+    laid_out = resize()
     shape = (1, _WINDOW_PX, _WINDOW_PX, 3)
     window = np.random.default_rng(0).uniform(0, 255, shape).astype(np.float32)
     pixels = torch.from_numpy(window.transpose(0, 3, 1, 2) / 255)
-    scored = list(stream.score_windows(segmenter, cuts, 8))
-    named = [
-        naming.name_pixels(segmenter, cut, item["image"], preset)
-        for cut, item in zip(scored, items, strict=True)
-    ]
+    scored = list(batches.score_images(segmenter, resize(), classes, preset, batch=8))
+
+    def label():
+        return [
+            runner.label_windows(segmenter, one, item["image"], classes, preset)
+            for one, item in zip(scored, items, strict=True)
+        ]
+
+    labelled = label()
+
+    def score(windows):
+        return tuple(segmenter.score(segmenter.encode(windows), classes, preset))
 
     def run_torch():
         with torch.inference_mode():
@@ -114,18 +129,18 @@ def _list_parts(segmenter, tower, photos: Photos, preset) -> dict[str, Callable[
 
     def run_student():
         for _ in range(_WINDOWS):
-            jax.block_until_ready(tuple(segmenter.score(window)))
+            jax.block_until_ready(score(window))
 
     def run_forward():
-        for cut in cuts:
-            for area in cut.grid.places():
-                jax.block_until_ready(tuple(segmenter.score(cut.resized[area][None])))
+        for one in laid_out:
+            for area in one.layout.areas():
+                jax.block_until_ready(score(one.resized[area][None]))
 
     def run_whole():
         with tempfile.TemporaryDirectory() as folder:
             runner.evaluate(
-                segmenter, photos, preset, checkpoint="bench", output=folder, pictures=0,
-                log=lambda line: None,
+                segmenter, photos, preset, checkpoint="bench", output=folder, panels=0,
+                classes=classes, log=lambda line: None,
             )  # fmt: skip
 
     return {
@@ -133,25 +148,22 @@ def _list_parts(segmenter, tower, photos: Photos, preset) -> dict[str, Callable[
         "student_windows": run_student,
         "forward": run_forward,
         "whole": run_whole,
-        "resize": lambda: [stream.cut_picture(i["image"], preset, segmenter) for i in items],
-        "paste": lambda: [
-            naming.name_pixels(segmenter, cut, item["image"], preset)
-            for cut, item in zip(scored, items, strict=True)
-        ],
+        "resize": resize,
+        "paste": label,
         "metric": lambda: [
-            measure_image(photos, item, n.labels, n.segments)
-            for item, n in zip(items, named, strict=True)
+            measure_image(photos, item, one.labels, one.segment_ids)
+            for item, one in zip(items, labelled, strict=True)
         ],
     }
 
 
-def _count_work(segmenter: StudentSegmenter, tower) -> dict[str, float]:
+def _count_work(segmenter: ModelSegmenter, tower) -> dict[str, float]:
     """Count GFLOP of one window, multiplications and additions of matrix products."""
     shape = (1, _WINDOW_PX, _WINDOW_PX, 3)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         tower(pixel_values=torch.zeros(1, 3, _WINDOW_PX, _WINDOW_PX))
     return {
-        "student": round(count_flops(segmenter.score, np.zeros(shape, np.float32)) / 1e9, 1),
+        "student": round(count_flops(segmenter.encode, np.zeros(shape, np.float32)) / 1e9, 1),
         "torch_groupvit": round(counter.get_total_flops() / 1e9, 1),
     }
 

@@ -30,8 +30,8 @@ from zeroseg_jax import teacher
 from zeroseg_jax.commands import flags
 from zeroseg_jax.config import from_mapping
 from zeroseg_jax.data.playground.scenes import build_scene, render
-from zeroseg_jax.inference.model import TrainedStudent
-from zeroseg_jax.inference.predictor import Predictor, build_preset
+from zeroseg_jax.inference.model import Model
+from zeroseg_jax.inference.predictor import Predictor
 from zeroseg_jax.models.sizes import SIZES
 from zeroseg_jax.models.zeroseg import student as students
 
@@ -51,8 +51,8 @@ def build_predictor(size: str) -> Predictor:
     clip = teacher.load("playground")
     config = from_mapping({"model": {**SIZES[size], "embed_dim": clip.embed_dim}})
     params = students.init_params(students.build_student(config.model), jax.random.key(0))
-    student = TrainedStudent(params, config, clip, f"random {size} at step 0")
-    return Predictor(student, build_preset(), {}, keep_words=False)
+    model = Model("zeroseg", params, clip, f"random {size} at step 0", config)
+    return Predictor(model, cache_names=False)
 
 
 def build_groupvit(width: int, heads: int) -> tuple[Callable, Callable]:
@@ -105,17 +105,17 @@ def time_call(run: Callable[[], Any]) -> dict[str, float]:
 
 
 def measure_student(size: str, picture: np.ndarray) -> dict[str, Any]:
-    """Measure forward and end to end of a student, its cut forgotten before every call."""
+    """Measure forward and end to end of a student, its cache cleared before every call."""
     predictor = build_predictor(size)
     square = np.ascontiguousarray(picture[:224, :224].astype(np.float32))[None]
 
-    def segment(refine: bool, forget: bool = True) -> None:
-        if forget:
-            predictor.forget()
+    def segment(refine: bool, clear: bool = True) -> None:
+        if clear:
+            predictor.clear_cache()
         predictor.segment(picture, WORDS, refine=refine)
 
     return {
-        "forward": time_call(lambda: jax.block_until_ready(predictor._cutter.run_student(square))),
+        "forward": time_call(lambda: jax.block_until_ready(predictor.segmenter.encode(square))),
         "end_to_end": time_call(lambda: segment(True)),
         "end_to_end_unrefined": time_call(lambda: segment(False)),
         "new_words_on_the_same_picture": time_call(lambda: segment(True, False)),

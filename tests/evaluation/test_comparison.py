@@ -29,7 +29,7 @@ def runs(tmp_path_factory):
                 Image.fromarray(labels).save(path)
         runner.evaluate(
             PredictionFolder(folder), BENCHMARK, get_preset("zeroseg", "playground/things"),
-            checkpoint=kind, output=root / kind, save_predictions=True, pictures=0,
+            checkpoint=kind, output=root / kind, save_predictions=True, panels=0,
             log=lambda line: None,
         )  # fmt: skip
     return [comparison.read_run(root / kind) for kind in ("good", "bad")]

@@ -9,11 +9,16 @@ import pytest
 from PIL import Image
 from small_benchmark import SmallBenchmark, write_predictions
 
+from zeroseg_jax import Predictor
+from zeroseg_jax.data.playground import scenes
 from zeroseg_jax.evaluation import runner
+from zeroseg_jax.evaluation.baselines import ChanceSegmenter
 from zeroseg_jax.evaluation.label_maps import PredictionFolder
-from zeroseg_jax.inference import batches as stream
-from zeroseg_jax.inference import model as build
-from zeroseg_jax.inference import presets, segmenters
+from zeroseg_jax.inference import batches, presets
+from zeroseg_jax.inference.labelling import build_rule
+from zeroseg_jax.inference.model import embed_class_names, load
+from zeroseg_jax.inference.scoring import Encoded
+from zeroseg_jax.inference.segmenters import ModelSegmenter
 
 PRESET = {"background_words": "grass; sky", "pamr_dilations": ""}
 
@@ -27,29 +32,34 @@ ASKED = [["star"], ["ring", "hoop"]]
 
 @pytest.fixture(scope="module")
 def student():
-    return build.load_student("playground")
+    return load("playground")
 
 
 @pytest.fixture(scope="module")
 def segmenter(student):
-    return build.build_student_segmenter(student, ASKED, playground_preset())
+    return ModelSegmenter(student)
 
 
-def predict(segmenter, folder, preset, batch):
+@pytest.fixture(scope="module")
+def classes(student):
+    return embed_class_names(student.teacher, ASKED, playground_preset())
+
+
+def predict(segmenter, classes, folder, preset, batch):
     result = runner.evaluate(
         segmenter, SmallBenchmark(), preset, checkpoint="c", output=folder, batch=batch,
-        save_predictions=True, pictures=0, log=lambda line: None,
+        classes=classes, save_predictions=True, panels=0, log=lambda line: None,
     )  # fmt: skip
     maps = [np.asarray(Image.open(path)) for path in sorted((folder / "predictions").iterdir())]
     return result, maps
 
 
-def test_no_batch_and_no_number_of_devices_changes_a_pixel(student, segmenter, tmp_path):
+def test_no_batch_and_no_number_of_devices_changes_a_pixel(student, segmenter, classes, tmp_path):
     preset = playground_preset()
-    eight = build.build_student_segmenter(student, ASKED, preset, devices=jax.devices())
-    assert (segmenter.unit, eight.unit) == (1, 8)
+    eight = ModelSegmenter(student, devices=jax.devices())
+    assert (segmenter.windows_per_call, eight.windows_per_call) == (1, 8)
     runs = [
-        predict(model, tmp_path / str(i), preset, batch)
+        predict(model, classes, tmp_path / str(i), preset, batch)
         for i, (model, batch) in enumerate(
             ((segmenter, 1), (segmenter, 4), (segmenter, 8), (eight, 1), (eight, 8))
         )
@@ -62,67 +72,65 @@ def test_no_batch_and_no_number_of_devices_changes_a_pixel(student, segmenter, t
     stored = json.loads((tmp_path / "0" / "report.json").read_text())
     assert stored["preset"] == json.loads(json.dumps(dataclasses.asdict(preset)))
     assert stored["model"]["mean"]
-    # And as the single picture says.
-    alone, _, _ = runner.segment_image(segmenter, SmallBenchmark()[3]["image"], preset)
+    # And as one image alone gives.
+    alone, _, _ = runner.segment_image(segmenter, SmallBenchmark()[3]["image"], classes, preset)
     np.testing.assert_array_equal(alone, maps[3])
 
 
-def test_incomplete_units_are_padded_and_the_padding_dropped(segmenter, tmp_path):
-    preset = playground_preset()
+def test_incomplete_calls_are_padded_and_the_padding_dropped(segmenter, classes, tmp_path):
+    preset = playground_preset(window="sliding")
     result = {}
-    for unit in (1, 3):
+    for per_call in (1, 3):
         calls = []
 
-        class Units:
-            native_px, patch_px, facts = segmenter.native_px, segmenter.patch_px, {}
-            rule = segmenter.rule
+        class Several:
+            """The student, three windows a call."""
 
-            def score(self, windows, calls=calls):
+            image_px, patch_px = segmenter.image_px, segmenter.patch_px
+            logit_scale, describe = segmenter.logit_scale, staticmethod(segmenter.describe)
+            windows_per_call = per_call
+
+            def encode(self, windows, calls=calls):
                 calls.append(len(windows))
-                parts = [segmenter.score(windows[i : i + 1]) for i in range(len(windows))]
-                return type(parts[0])(*(np.concatenate(x) for x in zip(*parts, strict=True)))
+                parts = [segmenter.encode(windows[i : i + 1]) for i in range(len(windows))]
+                return Encoded(*(np.concatenate(x) for x in zip(*parts, strict=True)))
 
-        Units.unit = unit
-        result[unit] = runner.evaluate(
-            Units(), SmallBenchmark(4), preset, checkpoint="c", output=tmp_path / str(unit),
-            batch=6, pictures=0, log=lambda line: None,
+            def score(self, encoded, classes, preset):
+                return segmenter.score(encoded, classes, preset)
+
+        result[per_call] = runner.evaluate(
+            Several(), SmallBenchmark(4), preset, checkpoint="c", output=tmp_path / str(per_call),
+            classes=classes, batch=6, panels=0, log=lambda line: None,
         )  # fmt: skip
-        assert set(calls) == {unit}
+        assert set(calls) == {per_call}
     assert result[1]["per_class_iou"] == result[3]["per_class_iou"]
-    cuts = (
-        stream.cut_picture(item["image"], preset, segmenter) for item in SmallBenchmark(4).items
+    laid_out = (
+        batches.resize_and_lay_out(item["image"], preset, segmenter)
+        for item in SmallBenchmark(4).items
     )
-    count = sum(len(cut.scored) for cut in cuts)
+    count = sum(len(image.rows) for image in laid_out)
     assert count % 3 and len(calls) == -(-count // 3)
 
 
-def test_dense_read_outs_run_under_their_presets(student):
-    image = SmallBenchmark()[1]["image"]
-    found = {}
-    for readout, name in (("raw", "sclip"), ("maskclip", "groupvit"), ("sclip", "sclip"),
-                          ("clearclip", "clearclip"), ("naclip", "naclip")):  # fmt: skip
-        changes = {"short_side_px": "96", "stride_px": "48", "pamr_dilations": "", "words_file": ""}
-        if name != "naclip":  # which sees VOC's pictures in one piece
-            changes["window_px"] = "96"
-        preset = presets.get_preset(name, "voc20", changes)
-        model = build.build_baseline(
-            f"dense:{readout}", student.teacher, [*ASKED, ["moon"]], preset, False
+def test_evaluation_and_predictor_give_the_same_labels(student, segmenter):
+    """One pipeline: on a 4:3 image, refined and not, the very same pixels."""
+    image = scenes.render(scenes.build_scene(2, 5), 128)[0][:96]
+    names = ["star", "ring", "heart", "grass", "sky"]
+    for changes in ({}, {"pamr_dilations": ""}):
+        preset = presets.get_preset("zeroseg", "playground/full", changes)
+        vectors = embed_class_names(student.teacher, [[name] for name in names], preset)
+        mine = runner.segment_image(segmenter, image, vectors, preset)
+        theirs = Predictor(student, preset).segment(image, names)
+        np.testing.assert_array_equal(mine.labels, theirs.mask)
+        np.testing.assert_array_equal(mine.scores, theirs.scores)
+        assert len(np.unique(mine.segment_ids)) == len(np.unique(theirs.segments))
+
+
+def test_a_segmenter_needs_class_vectors(segmenter, tmp_path):
+    with pytest.raises(ValueError, match="classes: a segmenter needs the class vectors"):
+        runner.evaluate(
+            segmenter, SmallBenchmark(1), playground_preset(), checkpoint="c", output=tmp_path
         )
-        labels, scores, _ = runner.segment_image(model, image, preset)
-        assert labels.shape == image.shape[:2] and 0 <= labels.min() <= labels.max() <= 2
-        # Weights of a mean in float32 sum to 1 within some ulps.
-        assert 0 < scores.min() <= scores.max() <= 1 + 1e-5
-        found[readout] = scores
-    assert not np.allclose(found["raw"], found["sclip"])
-
-
-def test_chance_depends_on_the_picture_alone():
-    chance = segmenters.ChanceSegmenter(4, True, 96)
-    preset = playground_preset()
-    first, second = (SmallBenchmark()[i]["image"] for i in (0, 1))
-    before = runner.segment_image(chance, first, preset)[0]
-    runner.segment_image(chance, second, preset)
-    np.testing.assert_array_equal(runner.segment_image(chance, first, preset)[0], before)
 
 
 @pytest.mark.parametrize("bits", [8, 16])
@@ -182,30 +190,30 @@ def test_bad_pictures_masks_and_predictions_are_named(tmp_path, break_it, senten
     with pytest.raises(ValueError, match=sentence):
         runner.evaluate(
             PredictionFolder(tmp_path / "maps"), pictures, playground_preset(), checkpoint="o",
-            output=tmp_path / "out", pictures=0, log=lambda line: None,
+            output=tmp_path / "out", panels=0, log=lambda line: None,
         )  # fmt: skip
 
 
-def test_extreme_pictures_are_scored_and_told(tmp_path):
+def test_extreme_images_are_scored_and_reported(classes, tmp_path):
     pictures = SmallBenchmark(2)
     pictures.items[1] = {
         "image": np.zeros((3, 400, 3), np.uint8),
         "label": np.full((3, 400), -1, np.int32),
         "name": "thread",
     }
-    chance = segmenters.ChanceSegmenter(2, True, 96)
     said = []
     result = runner.evaluate(
-        chance, pictures, playground_preset(), checkpoint="c", output=tmp_path, log=said.append
-    )
+        ChanceSegmenter(96), pictures, playground_preset(), checkpoint="c", output=tmp_path,
+        classes=classes, log=said.append,
+    )  # fmt: skip
     assert result["affected"]["images_stretched"] == 1
     assert result["affected"]["images_without_a_counted_pixel"] == 1
     assert any("thread: longer than the protocol's limit" in line for line in said)
     assert any("thread: every pixel is ignored" in line for line in said)
 
 
-def test_every_name_belongs_to_its_class_and_the_last_ones_to_the_background():
+def test_every_name_belongs_to_its_class_and_the_last_ones_to_the_background(student):
     preset = presets.get_preset("sclip", "voc21", {"background_words": "sky;wall"})
-    owners = build.list_owners(ASKED, preset)
-    rule = segmenters.build_rule(preset, 40.0, 5, owners)
-    assert rule.labels.tolist() == [1, 2, 2, 0, 0] and rule.softmax_scale == 40
+    vectors = embed_class_names(student.teacher, ASKED, preset)
+    rule = build_rule(preset, vectors, 40.0)
+    assert rule.class_ids.tolist() == [1, 2, 2, 0, 0] and rule.softmax_scale == 40

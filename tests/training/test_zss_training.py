@@ -13,9 +13,10 @@ from zeroseg_jax.config import ConfigError, from_mapping
 from zeroseg_jax.data import seen_labels as labels
 from zeroseg_jax.data.bank import FusedSource
 from zeroseg_jax.evaluation.runner import segment_image
-from zeroseg_jax.inference.model import SHIPPED_STUDENT
+from zeroseg_jax.inference.model import SHIPPED_STUDENT, Model
 from zeroseg_jax.inference.presets import get_preset
-from zeroseg_jax.inference.segmenters import DenseStudentSegmenter
+from zeroseg_jax.inference.scoring import pack_classes
+from zeroseg_jax.inference.segmenters import ModelSegmenter
 from zeroseg_jax.models.clip_zss import student as dense_student
 from zeroseg_jax.teacher import region_labels as pseudo_labels
 from zeroseg_jax.teacher.encode_bank import prepare_bank
@@ -236,20 +237,22 @@ def test_misfits_are_named(prepared, tmp_path, clip):
             from_mapping({**TINY, "clip_zss": change(changes)})
 
 
-def test_evaluation_needs_the_encoder_and_words_alone(whole):
+def test_evaluation_needs_the_encoder_and_class_vectors_alone(whole, clip):
     params, config, _ = load_params(whole)
     del params["synthesizer"]
     text = np.eye(3, 128, dtype=np.float32)
-    segmenter = DenseStudentSegmenter(params, config, text, get_preset("zss", "playground/zss"))
+    segmenter = ModelSegmenter(Model("clip_zss", params, clip, "test", config))
+    classes, preset = pack_classes([row[None] for row in text]), get_preset("zss", "playground/zss")
     image = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
-    scored = segmenter.score(image[None].astype(np.float32))
+    encoded = segmenter.encode(image[None].astype(np.float32))
+    scored = segmenter.score(encoded, classes, preset)
     student = dense_student.build_dense_student(config.model, config.clip_zss.student)
     pixels = (image / 255 - np.array(config.data.mean)) / np.array(config.data.std)
     features = dense_student.apply_dense(student, params, pixels[None].astype(np.float32))
     features = np.asarray(features).reshape(16, 128)
     wanted = features @ text.T / np.linalg.norm(features, axis=1, keepdims=True)
-    np.testing.assert_allclose(np.asarray(scored.table)[0], wanted, atol=1e-5)
-    labels, _, _ = segment_image(segmenter, image, get_preset("zss", "playground/zss"))
+    np.testing.assert_allclose(np.asarray(scored.table)[0, :, :3], wanted, atol=1e-5)
+    labels, _, _ = segment_image(segmenter, image, classes, preset)
     assert labels.shape == (32, 32) and labels.max() < 3
 
 

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from bench.endurance import serve_hostile as hostile
-from zeroseg_jax.commands import serve
 from zeroseg_jax.data.playground import scenes
+from zeroseg_jax.inference.web import server
 
 
 def post(port, path, content, **headers):
@@ -59,18 +59,18 @@ def test_answers_are_the_predictors(port, picture, scene, predictor):
 @pytest.mark.parametrize(
     ("field", "value", "status", "sentence"),
     [
-        ("words", "", 422, "no word"),
+        ("words", "", 422, "no class name"),
         ("words", "a;;b", 422, "blank"),
-        ("words", "a; a", 422, "stands twice"),
+        ("words", "a; a", 422, "is given twice"),
         ("words", "; ".join(f"w{i}" for i in range(65)), 422, "65 classes are more than 64"),
         ("words", "x" * 61, 422, "61 letters is longer than 60"),
         ("words", ["a"], 422, "wrong type"),
-        ("behind", "star", 422, "stands twice"),
+        ("behind", "star", 422, "is given twice"),
         ("threshold", 1.5, 422, "outside"),
         ("threshold", True, 422, "outside"),
         ("refine", 1, 422, "wrong type"),
-        ("picture", "nobody", 410, "no longer held"),
-        ("directory", "/etc", 422, "no field"),
+        ("picture", "nobody", 410, "no longer cached"),
+        ("directory", "/etc", 422, "unknown or of a wrong type"),
     ],
 )
 def test_questions_that_are_refused(port, picture, field, value, status, sentence):
@@ -157,4 +157,4 @@ def test_hostile_requests_leave_it_answering(port, picture):
 
 def test_a_taken_port_is_one_sentence(port):
     with pytest.raises(ValueError, match=f"cannot listen on 127.0.0.1:{port}"):
-        serve.open_socket("127.0.0.1", port)
+        server.open_socket("127.0.0.1", port)

@@ -1,57 +1,64 @@
-"""Assignment, windows and presets against plain numpy and, for resizing, torch and cv2."""
+"""Layout of windows, and resizing against torch and cv2."""
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from zeroseg_jax.inference import scoring as assign
 from zeroseg_jax.inference import windows
-from zeroseg_jax.models.zeroseg.student import SegmentOutputs
+from zeroseg_jax.inference.presets import get_preset
 
 
-def draw(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+def lay_out(height, width, *, detail=1, **changes):
+    preset = get_preset("zeroseg", "playground/full", changes)
+    return windows.lay_out(height, width, preset, image_px=96, patch_px=8, detail=detail)
 
 
-def softmax(x):
-    e = np.exp(x - x.max())
-    return e / e.sum()
+@pytest.mark.parametrize(
+    ("size", "laid"),
+    [
+        ((96, 96), (96, 96)),
+        ((1, 1), (96, 96)),
+        ((300, 400), (80, 112)),
+        ((400, 300), (112, 80)),
+        ((100, 200), (64, 136)),
+    ],
+)
+def test_same_area_is_one_window_of_as_many_patches(size, laid):
+    layout = lay_out(*size)
+    assert layout == (*laid, laid, [0], [0])
+    assert 0.85 < np.prod(laid) / 96**2 < 1.15
 
 
-def unit(x):
-    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+def test_long_images_and_detail_get_square_windows():
+    layout = lay_out(100, 400)
+    assert layout[:3] == (96, 384, (96, 96)) and layout.lefts == [48 * i for i in range(7)]
+    assert lay_out(100, 100, detail=2)[:4] == (192, 192, (96, 96), [0, 48, 96])
+    assert lay_out(100, 100, detail=2, stride_px="96").tops == [0, 96]
 
 
-def test_scores_follow_groupvit_step_by_step():
-    segments, image, text = draw(2, 4, 6), draw(2, 6, seed=1), unit(draw(7, 6, seed=2))
-    outputs = SegmentOutputs(jnp.asarray(segments), jnp.asarray(image), jnp.zeros((2, 1, 1, 4)))
-    found = assign.score_segments(outputs, text, scale=10.0, image_filter="topk_product", topk=3)
-    for b in range(2):
-        q = softmax(10 * unit(image[b]) @ text.T)
-        kept = np.argsort(q)[-3:]
-        for s in range(4):
-            logits = 10 * unit(segments[b, s]) @ text.T
-            only = np.full(7, -np.inf)
-            only[kept] = logits[kept]
-            np.testing.assert_allclose(found[b, s], softmax(logits) * softmax(only), rtol=1e-4)
-    plain = assign.score_segments(outputs, text, scale=10.0, image_filter="none", topk=3)
-    np.testing.assert_allclose(plain.sum(axis=-1), 1, rtol=1e-5)
+def test_whole_keeps_the_short_side_and_rounds_down():
+    layout = lay_out(300, 400, window="whole", short_side_px="100")
+    assert layout == (96, 128, (96, 128), [0], [0])
 
 
-def test_pixels_follow_their_segment():
-    maps = np.zeros((1, 2, 2, 2), np.float32)
-    maps[0, :, 0, 0], maps[0, :, 1, 1] = 1, 1
-    winners = np.asarray(assign.choose_segments(jnp.asarray(maps), (8, 8)))
-    assert (winners[0, :, :4] == 0).all() and (winners[0, :, 4:] == 1).all()
-    assert winners.dtype == np.uint8
+def test_sliding_windows_are_mmsegmentations():
+    layout = lay_out(375, 500, window="sliding", short_side_px="448", window_px="448",
+                     stride_px="224")  # fmt: skip
+    assert layout == (448, 597, (448, 448), [0], [0, 149])
+    assert layout.areas() == [np.s_[0:448, 0:448], np.s_[0:448, 149:597]]
 
 
-def test_background_wins_below_the_threshold_lowered_to_the_best_segment():
-    scores = jnp.asarray([[[0.3, 0.2], [0.7, 0.1]], [[0.2, 0.1], [0.1, 0.0]]])
-    labels = assign.add_background(scores, 0.5).argmax(axis=-1)
-    assert labels.tolist() == [[0, 1], [1, 0]]
-    labels = assign.add_background(scores, 0.95).argmax(axis=-1)
-    assert labels.tolist() == [[0, 1], [1, 0]]
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"window": "sliding", "window_px": "50"}, "50 px must be a multiple of the patch of 8 px"),
+        ({"window": "sliding", "window_px": "104"}, "no larger than the short side of 96 px"),
+        ({"short_side_px": "100"}, "100 px must be a multiple of the patch of 8 px"),
+        ({"window": "whole", "short_side_px": "5"}, "short_side_px=5 is less than the patch"),
+    ],
+)
+def test_sizes_that_do_not_fit(changes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        lay_out(100, 150, **changes)
 
 
 @pytest.mark.parametrize(
@@ -105,13 +112,12 @@ def test_bytes_are_within_a_level_of_the_exact_mean():
     assert (found == np.rint(found)).all() and 0 < np.abs(found - exact).max() <= 1
 
 
-def test_long_pictures_are_stretched_and_known():
+def test_long_images_are_stretched_and_known():
     assert not windows.is_stretched(375, 500, 448) and windows.is_stretched(100, 3000, 448)
     assert windows.resized_size(100, 3000, 448) == (448, 2048)
 
 
-def test_background_words_become_one_channel_in_front():
-    scores = np.array([[[0.1, 0.5, 0.0, 0.3, 0.1], [0.1, 0.2, 0.0, 0.0, 0.7]]], np.float32)
-    merged = np.asarray(assign.merge_background(scores, 2))
-    np.testing.assert_allclose(merged[0], [[0.3, 0.1, 0.5, 0.0], [0.7, 0.1, 0.2, 0.0]])
-    assert merged.argmax(axis=-1).tolist() == [[2, 0]]
+def test_matrix_and_taps_are_one_rule():
+    values = np.random.default_rng(0).random((9, 1, 1)).astype(np.float32)
+    by_matrix = windows.bilinear_matrix(9, 14) @ values[:, 0]
+    np.testing.assert_allclose(by_matrix, windows.resize_floats(values, 14, 1)[:, 0], atol=1e-6)

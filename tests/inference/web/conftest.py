@@ -10,7 +10,7 @@ pytest.importorskip("starlette", reason="the extra 'serve' is not installed")
 pytest.importorskip("uvicorn", reason="the extra 'serve' is not installed")
 
 from zeroseg_jax import Predictor
-from zeroseg_jax.commands import serve  # noqa: E402
+from zeroseg_jax.inference.web import server as web  # noqa: E402
 from zeroseg_jax.inference.web.sessions import Limits  # noqa: E402
 
 
@@ -21,14 +21,14 @@ def limits():
 
 @pytest.fixture(scope="session")
 def predictor():
-    return Predictor.from_pretrained(keep_words=False)
+    return Predictor.from_pretrained(cache_names=False)
 
 
 @pytest.fixture(scope="session")
 def port(limits, predictor):
     os.environ["no_proxy"] = "127.0.0.1"
-    server = serve.build_server(predictor, limits=limits)
-    with serve.open_socket("127.0.0.1", 0) as listener:
+    server = web.build_server(predictor, limits=limits)
+    with web.open_socket("127.0.0.1", 0) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         while not server.started:

@@ -1,0 +1,89 @@
+"""PAMR against the sum written out pixel by pixel, and its effect at an edge."""
+
+import numpy as np
+
+from zeroseg_jax.inference import canvas, labelling
+from zeroseg_jax.inference import pamr as refine
+from zeroseg_jax.inference.labelling import LabelRule
+from zeroseg_jax.inference.presets import get_preset
+from zeroseg_jax.inference.scoring import Scored
+from zeroseg_jax.inference.windows import Layout
+
+
+def refine_slowly(scores, image, dilations, iterations):
+    height, width = image.shape[:2]
+    steps = [
+        (d * y, d * x)
+        for d in dilations
+        for y in (-1, 0, 1)
+        for x in (-1, 0, 1)
+        if (y, x) != (0, 0)
+    ]
+
+    def around(array, i, j):
+        inside = [(min(max(i + y, 0), height - 1), min(max(j + x, 0), width - 1)) for y, x in steps]
+        return np.stack([array[place] for place in inside])
+
+    for _ in range(iterations):
+        new = np.empty_like(scores)
+        for i in range(height):
+            for j in range(width):
+                colours = around(image, i, j)
+                spread = np.concatenate([colours, image[i, j][None]]).std(axis=0, ddof=1)
+                closeness = -(np.abs(colours - image[i, j]) / (0.1 * spread + 1e-8)).mean(axis=-1)
+                weights = np.exp(closeness - closeness.max())
+                new[i, j] = (weights / weights.sum()) @ around(scores, i, j)
+        scores = new
+    return scores
+
+
+def test_equals_the_sum_written_out():
+    rng = np.random.default_rng(0)
+    image, scores = rng.random((7, 9, 3)), rng.random((7, 9, 4))
+    weights = refine.weigh_neighbours(image.astype(np.float32), (1, 3))
+    found = refine.refine_scores(scores.astype(np.float32), weights, dilations=(1, 3), iterations=2)
+    expected = refine_slowly(scores, image, (1, 3), 2)
+    # Weights are exponentials of float32 differences over a tenth of a deviation.
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+def label(scored, image, **changes):
+    preset = get_preset("zeroseg", "playground/full", changes)
+    side = scored.segment_ids.shape[1]
+    merged = canvas.merge(Layout(side, side, (side, side), [0], [0]), scored, 8, 2)
+    guide = labelling.build_guide(image, preset)
+    return labelling.label_image(merged, image.shape[:2], LabelRule(np.arange(2)), preset, guide)
+
+
+def test_blurred_scores_snap_to_the_edge_of_the_image():
+    image = np.zeros((32, 32, 3), np.uint8)
+    image[:, 13:] = 200
+    ramp = np.clip((np.arange(32) - 6) / 20, 0, 1).astype(np.float32)  # crosses 0.5 at 16, not 13
+    columns = np.broadcast_to(np.arange(32), (1, 32, 32))  # a segment each
+    scored = Scored(np.stack([1 - ramp, ramp], axis=-1)[None], columns)
+    truth = (np.arange(32) >= 13).astype(int)
+    blurred = label(scored, image, pamr_dilations="")
+    sharp = label(scored, image, pamr_dilations="1;4")
+    assert (blurred.labels != truth).any()
+    np.testing.assert_array_equal(sharp.labels, np.broadcast_to(truth, (32, 32)))
+    assert sharp.scores.shape == (32, 32) and sharp.scores.max() <= 1
+
+
+def test_portrait_and_landscape_agree():
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (96, 64, 3), dtype=np.uint8)
+    ids = rng.integers(0, 4, (16, 16)).astype(np.uint8)
+    table = rng.random((1, 4, 2)).astype(np.float32)
+    upright = label(Scored(table, ids[None]), image, pamr_dilations="1;2")
+    wide = label(Scored(table, ids.T[None]), image.swapaxes(0, 1), pamr_dilations="1;2")
+    np.testing.assert_allclose(upright.scores, wide.scores.T, atol=1e-6)
+
+
+def test_large_images_are_refined_at_the_presets_size():
+    image = np.zeros((200, 200, 3), np.uint8)
+    image[:, 100:] = 255
+    right = np.broadcast_to(np.arange(16) >= 8, (1, 16, 16)).astype(int)
+    scored = Scored(np.eye(2, dtype=np.float32)[None], right)
+    labels = label(scored, image, pamr_dilations="1;2", pamr_short_px="64").labels
+    assert labels.shape == (200, 200)
+    assert (labels[:, :98] == 0).all() and (labels[:, 102:] == 1).all()
