@@ -89,7 +89,7 @@ def test_output_into_a_closed_pipe_is_no_error():
             ("segment", "a.png", "--classes=a", "--backgroud=1"),
             "--backgroud: no such flag; did you mean --background?",
         ),
-        (("segment", "nowhere/*.png", "--classes=a"), "no picture or video there"),
+        (("segment", "nowhere/*.png", "--classes=a"), "no image or video"),
         (("completion", "fish"), "bash, zsh"),
         (("train", "--config=playground", "--workdir=none",
           "--config.optim.base_rat=1"), "base_rate"),

@@ -22,9 +22,9 @@ def test_files_folders_and_globs(folder, tmp_path):
     names = [str(p.relative_to(folder)) for p in pictures.list_files([str(folder)])]
     assert names == ["a.png", "deep/a.jpg"]
     assert len(pictures.list_files([str(folder), str(folder / "**" / "*.jpg")])) == 2
-    assert len(pictures.list_files([str(folder)], leave_out=folder / "deep")) == 1
+    assert len(pictures.list_files([str(folder)], exclude=folder / "deep")) == 1
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="no picture or video"):
+    with pytest.raises(ValueError, match="no image or video"):
         pictures.list_files([str(tmp_path / "empty")])
 
 
@@ -38,12 +38,12 @@ def test_frames_of_a_video(tmp_path):
             frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 10 * i, np.uint8), "rgb24")
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    found = list(pictures.read_pictures([path], every_seconds=1.0))
+    found = list(pictures.read_images([path], every_seconds=1.0))
     assert [f.stem for f in found] == ["clip_00000000ms", "clip_00001000ms", "clip_00002000ms"]
     for number, one in enumerate(found):
         assert one.image.shape == (48, 64, 3)
         assert abs(int(one.image.mean()) - 100 * number) < 6
     assert len(list(pictures.read_frames(path, every_seconds=0))) == 25
     path.write_bytes(path.read_bytes()[:200])
-    (bad,) = pictures.read_pictures([path])
+    (bad,) = pictures.read_images([path])
     assert isinstance(bad.image, ImageError) and "clip.mp4" in str(bad.image)

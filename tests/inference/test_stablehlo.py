@@ -12,8 +12,8 @@ from PIL import Image
 
 from zeroseg_jax import Predictor
 from zeroseg_jax.data.playground import scenes
-from zeroseg_jax.inference import model as build
 from zeroseg_jax.inference import stablehlo
+from zeroseg_jax.inference.model import SHIPPED_STUDENT, load
 
 ROOT = Path(__file__).parent.parent
 
@@ -21,15 +21,14 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     directory = tmp_path_factory.mktemp("export")
-    student = build.load_student("playground")
-    words = [["star"], ["ring", "hoop"], ["grass"]]
-    return directory, stablehlo.export_stablehlo(student, words, directory)
+    classes = [["star"], ["ring", "hoop"], ["grass"]]
+    return directory, stablehlo.export_stablehlo(load("playground"), classes, directory)
 
 
 @pytest.mark.slow
 def test_stablehlo_is_the_model(exported):
     directory, record = exported
-    assert record["largest_difference"] <= 1e-4 and record["owners_agree"] >= 0.999
+    assert record["largest_difference"] <= 1e-4 and record["segments_agree"] >= 0.999
     assert record["platforms"] == ["cpu", "cuda", "tpu"] and record["size_mb"] > 3
 
 
@@ -60,7 +59,7 @@ runpy.run_path({str(directory / "run.py")!r}, run_name="__main__")
         env={**os.environ, "XLA_FLAGS": ""},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    mine = Predictor.from_pretrained(settings={"window_px": "96", "pamr_dilations": ""}).segment(
+    mine = Predictor.from_pretrained(settings={"pamr_dilations": ""}).segment(
         image, ["star", ["ring", "hoop"], "grass"]
     )
     mask = np.asarray(Image.open(tmp_path / "mask.png"))
@@ -76,7 +75,7 @@ def test_safetensors_come_with_a_card_and_load_again(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert {p.name for p in tmp_path.iterdir()} == {"config.json", "model.safetensors", "README.md"}
-    shipped = json.loads((build.SHIPPED_STUDENT / "config.json").read_text())
+    shipped = json.loads((SHIPPED_STUDENT / "config.json").read_text())
     again = json.loads((tmp_path / "config.json").read_text())
     assert again["sha256"] == shipped["sha256"] and again["step"] == shipped["step"]
     assert Predictor.from_pretrained(tmp_path).checkpoint.endswith("step 6000")
