@@ -70,7 +70,7 @@ NOT_IMPORTED = {"flatbuffers": "jax.export imports it but does not declare it"}
 # First words that leave the reader to fetch the noun from the name.
 HEADLESS = ("of", "where", "what", "which", "how", "whether", "likewise", "also", "only", "to")
 # Tests of several files of a folder, and entries of tests/ that are no folder of the package.
-TESTS_OF_SEVERAL_FILES: dict[str, str] = {}
+TESTS_OF_SEVERAL_FILES = {"inference/test_page.py": "the static page in a browser"}
 TESTS_OF_THE_WHOLE = {
     "golden": "recorded values",
     "launch": "scripts of launch/",

@@ -60,9 +60,9 @@ def label_windows(
 
     Args:
       segmenter: the model.
-      scored: from batches.score_images.
+      scored: image from batches.score_images.
       image: uint8 (H, W, 3), the image at its own size.
-      classes, preset: those of the scores.
+      classes, preset: class vectors and preset of the scores.
     """
     rule = labelling.build_rule(preset, classes, choose_scale(preset, segmenter.logit_scale))
     merged = canvas.merge(

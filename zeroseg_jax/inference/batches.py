@@ -28,7 +28,7 @@ class WindowedImage:
 
     Attributes:
       resized: float32 (H, W, 3) in [0, 255].
-      layout: of its windows.
+      layout: layout of its windows.
       item: anything that belongs to the image.
       rows: arrays of each window, None until they are there.
     """
@@ -56,7 +56,7 @@ class EncodedImage:
 
     Attributes:
       size: (H, W) of the image, and of its labels.
-      layout: of its windows.
+      layout: layout of its windows.
       encoded: all windows, NumPy arrays.
       guide: uint8 (gh, gw, 3), the image at the size at which PAMR refines; None without PAMR.
     """
@@ -82,7 +82,7 @@ def resize_and_lay_out(
       image: uint8 (H, W, 3).
       preset: sizes and resize rule.
       segmenter: its side and patch.
-      detail: see windows.lay_out.
+      detail: multiple of the short side, see windows.lay_out.
       item: anything that belongs to the image.
 
     Raises:

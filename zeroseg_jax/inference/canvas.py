@@ -23,7 +23,7 @@ def merge(layout: Layout, scored: Scored, patch_px: int, rows: int) -> SegmentCa
     """Merge the windows of one image.
 
     Args:
-      layout: of the windows.
+      layout: layout of the windows.
       scored: all windows in the layout's order, as NumPy arrays.
       patch_px: side of a patch, in dense models.
       rows: K; further columns of the table are padding.
@@ -41,7 +41,7 @@ class SegmentCanvas:
     has a row in a table of mean scores.
 
     Args:
-      layout: of the windows.
+      layout: layout of the windows.
       table: float32 (n, S, K).
       segment_ids: int (n, Hpx, Wpx).
     """
@@ -125,7 +125,7 @@ class PatchCanvas:
     matrix for rows and one for columns. So is their product.
 
     Args:
-      layout: of the windows.
+      layout: layout of the windows.
       table: float32 (n, h * w, K).
       patch_px: side of a patch.
     """

@@ -129,9 +129,9 @@ def label_image(
     Args:
       canvas: merged scores.
       size: (H, W) of the labels.
-      rule: from build_rule.
+      rule: rule from build_rule.
       preset: refinement and area threshold.
-      guide: from build_guide; None labels without refinement.
+      guide: image from build_guide; None labels without refinement.
     """
     refiner = None if guide is None else _Refiner(canvas, guide, preset)
 
@@ -210,7 +210,7 @@ class RunningArgmax:
     """Best row of each pixel, found with the rows given in parts.
 
     Args:
-      rule: how scores become labels.
+      rule: rule by which scores become labels.
       size: (H, W).
     """
 
@@ -256,7 +256,7 @@ def rank(scores: np.ndarray, rule: LabelRule) -> tuple[np.ndarray, np.ndarray]:
 
     Args:
       scores: float32 (n, K).
-      rule: how scores become labels.
+      rule: rule by which scores become labels.
 
     Returns:
       int32 (n,) labels and float32 (n,) probabilities.

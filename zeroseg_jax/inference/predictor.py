@@ -43,7 +43,7 @@ class Predictor:
 
     Args:
       model: from inference.model.load.
-      preset: how images are laid out, scored and labelled; None for the model's own.
+      preset: settings of layout, scores and labels; None for the model's own.
       cache_names: also cache embedded class names on disk, for the next process.
     """
 

@@ -34,7 +34,7 @@ class Preset:
     Attributes:
       name: name of the protocol.
       short_side_px: short side that images are resized to, aspect kept; 0: the model's own side.
-      window: how an image is laid out. "sliding": square windows of window_px. "whole": one window
+      window: layout of an image. "sliding": square windows of window_px. "whole": one window
         over the image at short_side_px, aspect kept, sides rounded down to patches. "same_area":
         one window with as many patches as a square of short_side_px, at the image's aspect; an
         image more than twice as long as wide gets square windows.

@@ -96,7 +96,7 @@ def score_windows(
 ) -> Array:
     """Score every segment or patch.
 
-    Only shapes and the keywords compile anew; class vectors and numbers are arguments.
+    Other shapes or keywords compile again; other class vectors and numbers do not.
 
     Args:
       encoded: n windows.
@@ -104,9 +104,9 @@ def score_windows(
       count: number of rows that are not padding.
       background: number of rows of the background, the last before the padding.
       scale: factor of cosines.
-      threshold: of add_background.
+      threshold: threshold of add_background.
       naming: "pixels" returns cosines, "segments" probabilities.
-      image_filter, topk: see score_segments.
+      image_filter, topk: filter, see score_segments.
       window_rule: True puts a background column by threshold in front.
       has_background: True puts a background column by name in front.
 
@@ -184,7 +184,7 @@ def add_background(scores: Array, threshold: Array | float) -> Array:
 
     Args:
       scores: float32 (n, S, K), 0 for padding.
-      threshold: in (0, 1].
+      threshold: score in (0, 1].
 
     Returns:
       float32 (n, S, 1 + K).
