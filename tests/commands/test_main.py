@@ -84,7 +84,7 @@ def test_output_into_a_closed_pipe_is_no_error():
         (("prepare",), "--config, --workdir: missing"),
         (("plan", "--workdir=a"), "--workdir: no such flag; known: help, candidates, config, "),
         (("segment", "--classes=a; b"), "no image given"),
-        (("segment", "a.png", "--classes=a; a"), "a stands twice"),
+        (("segment", "a.png", "--classes=a; a"), "a is given twice"),
         (
             ("segment", "a.png", "--classes=a", "--backgroud=1"),
             "--backgroud: no such flag; did you mean --background?",
