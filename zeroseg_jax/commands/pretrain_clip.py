@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 from absl import flags as absl_flags
@@ -40,4 +41,4 @@ def main(arguments: list[str]) -> None:
         log_every_steps=FLAGS.log_every_steps,
         init=Path(FLAGS.init) if FLAGS.init else None,
     )
-    pretrain(Path(FLAGS.output), options)
+    pretrain(Path(FLAGS.output), options, functools.partial(print, flush=True))

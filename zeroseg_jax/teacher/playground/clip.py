@@ -237,7 +237,9 @@ def _check_tokenizers(before: Path | None, directory: Path) -> None:
         return
     files = [path / "tokenizer.json" for path in (before, directory)]
     if files[0].read_bytes() != files[1].read_bytes():
-        raise ValueError(f"--init: the tokenizer of {before} differs from the one of this version.")
+        raise ValueError(
+            f"--init: the tokenizer of {before} differs from this version's; run its stage again."
+        )
 
 
 def _start(config: ClipConfig, before: Path | None) -> dict[str, Any]:
