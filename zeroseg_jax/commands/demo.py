@@ -1,7 +1,7 @@
-"""The whole job on the Playground: python -m zeroseg_jax demo --workdir=runs/demo.
+"""`zeroseg demo --workdir=DIR`: prepare, train and evaluate on the Playground, in minutes.
 
-Prepares a bank, trains a student without one label, scores it beside chance, its teacher's
-dense read-outs and the student that ships, and draws pictures.
+Trains a student without labels and scores it beside chance, the teacher's dense read-outs and the
+shipped student, with figures.
 """
 
 from __future__ import annotations
@@ -28,20 +28,22 @@ MODELS = ("chance", "raw", "maskclip", "student", "shipped")
 
 
 def define_flags() -> None:
-    """Define the command line."""
+    """Define the flags of `demo`."""
     absl_flags.DEFINE_string("workdir", "runs/demo", "directory of the demo")
-    absl_flags.DEFINE_integer("images", 100, "number of scenes per benchmark", lower_bound=1)
-    absl_flags.DEFINE_integer("began", 0, "unix time at which the installation began; 0: none")
     absl_flags.DEFINE_integer(
-        "steps", 0, "number of training steps; 0: the recipe's", lower_bound=0
+        "images", 100, "number of evaluation scenes of each benchmark", lower_bound=1
+    )
+    absl_flags.DEFINE_integer("began", 0, "Unix time of the start of the installation; 0: unknown")
+    absl_flags.DEFINE_integer(
+        "steps", 0, "number of training steps; 0: those of the recipe", lower_bound=0
     )
 
 
 def main(arguments: list[str]) -> None:
-    """Run every stage, tell what it took, and end with a table."""
+    """Run every stage and print scores and times."""
     del arguments
-    from zeroseg_jax import teacher
     from zeroseg_jax.assets.recipes import playground as recipe
+    from zeroseg_jax import teacher
     from zeroseg_jax.data.bank import bank_directory
     from zeroseg_jax.teacher.encode_bank import prepare_bank
     from zeroseg_jax.training.loop import Options, train
@@ -59,11 +61,11 @@ def main(arguments: list[str]) -> None:
     clip = teacher.load(config.teacher.directory)
 
     begin = time.time()
-    prepare_bank(config, bank_directory(config, workdir), clip, _say)
+    prepare_bank(config, bank_directory(config, workdir), clip, _log)
     seconds["prepare"] = round(time.time() - begin, 1)
 
     begin = time.time()
-    train(config, workdir, teacher=clip, options=Options(log=_say))
+    train(config, workdir, teacher=clip, options=Options(log=_log))
     seconds["train"] = round(time.time() - begin, 1)
 
     begin = time.time()
@@ -75,12 +77,12 @@ def main(arguments: list[str]) -> None:
     _print_table(workdir, scores, seconds)
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     print(line, flush=True)
 
 
 def _evaluate(workdir: Path, clip: teacher.Teacher) -> dict[str, Any]:
-    """Score every model as the preset says, and without refinement: what it alone is worth."""
+    """Score every model with the preset, and without PAMR to measure the model alone."""
     from zeroseg_jax.data.benchmarks import get_benchmark
     from zeroseg_jax.evaluation import runner
     from zeroseg_jax.inference.model import embed_class_names
@@ -95,14 +97,14 @@ def _evaluate(workdir: Path, clip: teacher.Teacher) -> dict[str, Any]:
         scores[short], scores["unrefined"][short] = {}, {}
         for model in MODELS:
             segmenter, checkpoint = _build(model, workdir, clip, preset)
-            words = [list(names) for names in benchmark.words]
+            class_names = [list(synonyms) for synonyms in benchmark.words]
             score = functools.partial(
-                runner.evaluate, segmenter, benchmark, checkpoint=checkpoint, log=_say,
-                classes=embed_class_names(clip, words, preset),
+                runner.evaluate, segmenter, benchmark, checkpoint=checkpoint, log=_log,
+                classes=embed_class_names(clip, class_names, preset),
             )  # fmt: skip
             result = score(preset, output=workdir / "reports" / short / model)
             scores[short][model] = result["miou"]
-            # Refinement comes after the model: the same compiled one serves.
+            # PAMR follows the model, so the compiled model is reused.
             output = workdir / "reports-unrefined" / short / model
             result = score(plain, output=output, panels=0)
             scores["unrefined"][short][model] = result["miou"]
@@ -136,16 +138,16 @@ def _print_table(workdir: Path, scores: dict[str, Any], seconds: dict[str, float
         "chance": "chance",
         "raw": "the teacher's own patches",
         "maskclip": "the teacher by MaskCLIP",
-        "student": "the student trained just now",
-        "shipped": "the student that ships",
+        "student": "the student of this run",
+        "shipped": "the shipped student",
     }
     print(f"\nmIoU in percent, {FLAGS.images} unseen scenes, preset zeroseg")
     print(f"{'':44s}{'and without PAMR':>20s}")
     print(f"{'':32s}" + f"{'things':>10s}{'full':>10s}" * 2)
     plain = scores["unrefined"]
-    for model, words in rows.items():
+    for model, title in rows.items():
         row = (scores["things"], scores["full"], plain["things"], plain["full"])
-        print(f"{words:32s}" + "".join(f"{column[model]:10.1f}" for column in row))
+        print(f"{title:32s}" + "".join(f"{column[model]:10.1f}" for column in row))
     print("\nseconds: " + ", ".join(f"{stage} {value:.0f}" for stage, value in seconds.items()))
     reports = workdir / "reports" / "things"
     print(f"report:   {reports / 'student' / 'report.md'}")

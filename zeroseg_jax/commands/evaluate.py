@@ -1,7 +1,7 @@
-"""Score a model: python -m zeroseg_jax evaluate --workdir=DIR --benchmark=playground/things.
+"""`zeroseg evaluate --workdir=DIR --benchmark=NAME --output=DIR`: score a model on benchmarks.
 
-Other models than a student: --model=dense:maskclip (raw, sclip, clearclip, naclip) or chance,
-with --teacher=DIR; --model=predictions:DIR for label maps of any other tool.
+Models other than a student: --model=dense:READOUT of the CLIP in --teacher, --model=chance, and
+--model=predictions:DIR for the label maps of another tool.
 """
 
 from __future__ import annotations
@@ -22,48 +22,46 @@ if TYPE_CHECKING:
 
 
 def define_flags() -> None:
-    """Define the command line."""
-    absl_flags.DEFINE_string("workdir", "", "run, exported student, or 'playground'")
+    """Define the flags of `evaluate`."""
     absl_flags.DEFINE_string(
-        "model", "", "dense:READOUT, chance or predictions:DIR, in place of a run"
+        "workdir", "", "run, exported student, or 'playground' for the shipped student"
+    )
+    absl_flags.DEFINE_string(
+        "model", "", "baseline instead of --workdir: dense:READOUT, chance or predictions:DIR"
     )
     absl_flags.DEFINE_string("teacher", "", "directory of the CLIP; empty: the one of the run")
-    absl_flags.DEFINE_string("benchmark", "playground/things", "benchmark, or several with commas")
+    absl_flags.DEFINE_string(
+        "benchmark", "playground/things", "name of a benchmark, or several with commas"
+    )
     absl_flags.DEFINE_string("data_dir", "", "directory of the data set")
     flags.define_label_options()
     absl_flags.DEFINE_string("preset", "zeroseg", "name of the protocol")
     absl_flags.DEFINE_string(
-        "set", "", "preset fields to override, for example topk=3,stride_px=28"
+        "set", "", "preset fields to override, for example threshold=0.4,topk=3"
     )
-    absl_flags.DEFINE_string(
-        "unseen", "", "unseen classes, with ';' between, or 'usual'; empty: none"
-    )
+    absl_flags.DEFINE_string("unseen", "", "unseen classes: 'usual', or class names with ';'")
     absl_flags.DEFINE_string("output", None, "directory of the report")
-    absl_flags.DEFINE_integer(
-        "images", 0, "number of images, the first ones; 0: all", lower_bound=0
-    )
-    absl_flags.DEFINE_integer("scene_seed", None, "seed of another split of the Playground")
+    absl_flags.DEFINE_integer("images", 0, "maximum number of images; 0: all", lower_bound=0)
+    absl_flags.DEFINE_integer("scene_seed", None, "random seed of the Playground's scenes")
     absl_flags.DEFINE_integer("batch", 8, "number of windows in flight", lower_bound=1)
     absl_flags.DEFINE_integer(
         "devices", 0, "number of devices; 0: every accelerator, or one CPU", lower_bound=0
     )
     absl_flags.DEFINE_integer(
-        "workers", 2, "number of threads that read, resize and count", lower_bound=1
+        "workers", 2, "number of threads that read, label and measure", lower_bound=1
     )
     absl_flags.DEFINE_integer(
-        "pictures", 8, "number of images drawn in the report, the first ones", lower_bound=0
+        "pictures", 8, "number of panels of the first images; 0: no figures", lower_bound=0
     )
-    absl_flags.DEFINE_boolean(
-        "save_predictions", False, "index PNGs of all predictions in the report"
-    )
+    absl_flags.DEFINE_boolean("save_predictions", False, "write one index PNG per image")
     absl_flags.mark_flag_as_required("output")
 
 
 def main(arguments: list[str]) -> None:
-    """Evaluate on each benchmark; several get a directory each below --output."""
+    """Evaluate on each benchmark; each of several gets a directory below --output."""
     del arguments
     if bool(FLAGS.workdir) == bool(FLAGS.model):
-        raise ValueError("--workdir, --model: give one of the two.")
+        raise ValueError("--workdir, --model: give exactly one of the two.")
     from zeroseg_jax.data.benchmarks import get_benchmark
     from zeroseg_jax.data.benchmarks.splits import find_unseen
     from zeroseg_jax.evaluation import runner
@@ -81,13 +79,13 @@ def main(arguments: list[str]) -> None:
             reduce_zero=FLAGS.reduce_zero,
         )
         preset = get_preset(FLAGS.preset, name, parse_overrides(FLAGS.set))
-        words: list[list[str]] | None = None
+        class_names: list[list[str]] | None = None
         if not FLAGS.model.startswith("predictions:"):
-            words, preset = choose_class_names(preset, benchmark)
-            asked = [*words, list(preset.background_words)]
-            if shared := find_shared_names(asked):
-                print(f"evaluate: {len(shared)} words stand twice, among them {shared[0]!r}")
-        model, classes, checkpoint = _build_model(words, preset)
+            class_names, preset = choose_class_names(preset, benchmark)
+            all_names = [*class_names, list(preset.background_words)]
+            if shared := find_shared_names(all_names):
+                print(f"evaluate: {len(shared)} names occur twice, for example {shared[0]!r}")
+        model, classes, checkpoint = _build_model(class_names, preset)
         output = Path(FLAGS.output)
         runner.evaluate(
             model,
@@ -96,7 +94,7 @@ def main(arguments: list[str]) -> None:
             checkpoint=checkpoint,
             output=output / name if len(names) > 1 else output,
             classes=classes,
-            class_names=words,
+            class_names=class_names,
             unseen=find_unseen(FLAGS.unseen, name, benchmark.class_names),
             batch=FLAGS.batch,
             workers=FLAGS.workers,
@@ -106,7 +104,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _build_model(
-    words: list[list[str]] | None, preset: Preset
+    class_names: list[list[str]] | None, preset: Preset
 ) -> tuple[Segmenter | PredictionFolder, ClassVectors | None, str]:
     """Return a model under the preset, its class vectors, and its name for the report."""
     from zeroseg_jax import teacher
@@ -115,15 +113,15 @@ def _build_model(
     from zeroseg_jax.inference.model import embed_class_names, load
     from zeroseg_jax.inference.segmenters import ModelSegmenter, choose_devices
 
-    if words is None:
+    if class_names is None:
         directory = FLAGS.model.removeprefix("predictions:")
         return PredictionFolder(directory), None, f"predictions in {directory}"
     devices = choose_devices(FLAGS.devices)
     if FLAGS.workdir:
         model = load(FLAGS.workdir, teacher=FLAGS.teacher)
         segmenter = ModelSegmenter(model, preset.normalisation, devices=devices)
-        return segmenter, embed_class_names(model.teacher, words, preset), model.checkpoint
+        return segmenter, embed_class_names(model.teacher, class_names, preset), model.checkpoint
     clip = teacher.load(FLAGS.teacher or "playground")
     baseline = build_baseline(FLAGS.model, clip, preset, devices=devices)
     name = f"{FLAGS.model} of {FLAGS.teacher or 'playground'}"
-    return baseline, embed_class_names(clip, words, preset), name
+    return baseline, embed_class_names(clip, class_names, preset), name

@@ -1,105 +1,86 @@
-"""Open vocabulary over a folder, and a page on which people choose between two models.
+"""`zeroseg vote FOLDER --output=DIR`: class names of a folder's segments, and a page for votes.
 
-    python -m zeroseg_jax vote FOLDER --workdir=A --other=B --vocabulary=imagenet --output=DIR
+    zeroseg vote FOLDER --workdir=A --other=B --vocabulary=imagenet --output=DIR
 
-Each picture is asked with every word of the vocabulary; the best words of each segment are drawn
-and written to words.json. With --other (a run, an exported student, or dense:READOUT) the page
-vote.html shows both side by side in a drawn order, and saves choices as votes.csv.
+Each image is scored against every class name of the vocabulary. The best names of each segment are
+drawn and written to words.json. With --other, vote.html shows the drawings of both models side by
+side, in random order, and saves the choices as votes.csv.
 """
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from absl import flags as absl_flags
 from absl.flags import FLAGS
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from zeroseg_jax.inference.presets import Preset
     from zeroseg_jax.inference.scoring import ClassVectors
     from zeroseg_jax.inference.segmenters import Segmenter
 
 
 def define_flags() -> None:
-    """Define the command line."""
-    absl_flags.DEFINE_string("workdir", "playground", "run, exported student, or dense:READOUT")
-    absl_flags.DEFINE_string("other", "", "model to compare with, as --workdir; empty: none")
+    """Define the flags of `vote`."""
+    absl_flags.DEFINE_string("workdir", "playground", "run, exported student or dense:READOUT")
+    absl_flags.DEFINE_string("other", "", "second model, like --workdir; empty: none")
     absl_flags.DEFINE_string("teacher", "", "directory of the CLIP; empty: the one of the run")
     absl_flags.DEFINE_string(
         "vocabulary", "imagenet", "file of class names, one class per line; 'imagenet' is shipped"
     )
     absl_flags.DEFINE_string("preset", "zeroseg", "name of the protocol")
-    absl_flags.DEFINE_string("preset_of", "folder", "benchmark whose numbers of the preset apply")
-    absl_flags.DEFINE_string("set", "", "preset fields to override, for example topk=3")
-    absl_flags.DEFINE_integer("top", 3, "number of class names per segment", lower_bound=1)
-    absl_flags.DEFINE_integer(
-        "images", 0, "number of images, the first ones; 0: all", lower_bound=0
-    )
-    absl_flags.DEFINE_integer("seed", 0, "random seed of the left and right sides in vote.html")
+    absl_flags.DEFINE_string("preset_of", "folder", "benchmark whose values of the preset are used")
+    absl_flags.DEFINE_string("set", "", "preset fields to override, for example stride_px=28")
+    absl_flags.DEFINE_integer("top", 3, "number of class names of a segment", lower_bound=1)
+    absl_flags.DEFINE_integer("images", 0, "maximum number of images; 0: all", lower_bound=0)
+    absl_flags.DEFINE_integer("seed", 0, "random seed of the sides in vote.html")
     absl_flags.DEFINE_string("output", None, "directory of drawings, words.json and vote.html")
     absl_flags.mark_flag_as_required("output")
 
 
 def main(arguments: list[str]) -> int:
-    """Name every picture's segments; bad pictures are told and the others done (exit code 1)."""
+    """Name the segments of every image; 1 if an image is unreadable, the others are done."""
     if len(arguments) != 1 or not Path(arguments[0]).is_dir():
-        raise ValueError(f"vote: give one folder of pictures, not {' '.join(arguments) or 'none'}.")
-    from zeroseg_jax.data import files
-    from zeroseg_jax.data.sources import SUFFIXES
-    from zeroseg_jax.data.transforms import ImageError, read_image
-    from zeroseg_jax.evaluation import open_vocabulary as vocabulary
-    from zeroseg_jax.evaluation import render as page
-    from zeroseg_jax.evaluation import vote_page as ballot
+        raise ValueError(f"vote: {' '.join(arguments) or 'nothing'} is not a folder; give one.")
+    from zeroseg_jax.evaluation import open_vocabulary
     from zeroseg_jax.evaluation.classes import find_shared_names
     from zeroseg_jax.inference.presets import get_preset, parse_overrides
     from zeroseg_jax.teacher.class_embeddings import cache_directory
     from zeroseg_jax.teacher.prompts import PROMPTS
 
     folder = Path(arguments[0])
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-    paths = paths[: FLAGS.images or None]
-    if not paths:
-        raise ValueError(f"{folder}: holds no picture ({', '.join(SUFFIXES)}).")
-    words = vocabulary.read_vocabulary(FLAGS.vocabulary)
-    if shared := find_shared_names(words):
-        print(f"vote: {len(shared)} words stand twice, among them {shared[0]!r}")
+    paths = open_vocabulary.list_images(folder, FLAGS.images)
+    class_names = open_vocabulary.read_vocabulary(FLAGS.vocabulary)
+    if shared := find_shared_names(class_names):
+        print(f"vote: {len(shared)} names occur twice, for example {shared[0]!r}")
     preset = get_preset(FLAGS.preset, FLAGS.preset_of, parse_overrides(FLAGS.set))
-    names, prompts = sum(map(len, words)), len(PROMPTS[preset.prompts])
-    print(f"vote: {names} names in {prompts} prompts, kept in {cache_directory()}", flush=True)
-    models = [FLAGS.workdir] + [FLAGS.other] * bool(FLAGS.other)
-    segmenters = [_build(model, words, preset) for model in models]
-    output = Path(FLAGS.output)
-    record, drawn, failed = [], [], 0
-    for path in paths:
-        name = path.relative_to(folder).as_posix()
-        try:
-            image = read_image(path)
-        except ImageError as error:
-            print(f"error: {error}", file=sys.stderr)
-            failed += 1
-            continue
-        row = [_name(segmenter, image, words, preset) for segmenter in segmenters]
-        for side, (picture, _) in zip("ab", row, strict=False):
-            files.write_png(output / side / f"{name}.png", picture)
-        if FLAGS.other:
-            left, right = (page.encode_data_url(picture) for picture, _ in row)
-            drawn.append((name, left, right))
-        record.append({"image": name, "models": [found for _, found in row]})
-        print(f"{name}: " + ", ".join(s["words"][0]["word"] for s in row[0][1]), flush=True)
-    output.mkdir(parents=True, exist_ok=True)
-    content = {"models": models, "preset": FLAGS.preset, "words": len(words), "images": record}
-    files.write_json(output / "words.json", content)
-    if FLAGS.other:
-        files.write_text(
-            output / "vote.html", ballot.render_vote_page(drawn, tuple(models), FLAGS.seed)
-        )
-    if failed:
-        print(f"vote: {failed} of {len(paths)} pictures could not be read", file=sys.stderr)
-    return 1 if failed else 0
+    names, prompts = sum(map(len, class_names)), len(PROMPTS[preset.prompts])
+    print(f"vote: {names} names in {prompts} prompts, cached in {cache_directory()}", flush=True)
+    models = {name: _build(name, class_names, preset) for name in _model_names()}
+    errors = open_vocabulary.name_images(
+        folder,
+        paths,
+        models,
+        [synonyms[0] for synonyms in class_names],
+        preset,
+        Path(FLAGS.output),
+        top=FLAGS.top,
+        seed=FLAGS.seed,
+        log=lambda line: print(line, flush=True),
+    )
+    for error in errors:
+        print(f"error: {error}", file=sys.stderr)
+    if errors:
+        print(f"vote: {len(errors)} of {len(paths)} images are unreadable", file=sys.stderr)
+    return 1 if errors else 0
+
+
+def _model_names() -> list[str]:
+    if FLAGS.other == FLAGS.workdir:
+        raise ValueError(f"--other: {FLAGS.other} is --workdir itself; give another model.")
+    return [name for name in (FLAGS.workdir, FLAGS.other) if name]
 
 
 def _build(
@@ -114,14 +95,3 @@ def _build(
         model = load(name, teacher=FLAGS.teacher)
     segmenter = ModelSegmenter(model, preset.normalisation)
     return segmenter, embed_class_names(model.teacher, class_names, preset)
-
-
-def _name(
-    model: tuple[Segmenter, ClassVectors], image: Any, words: list[list[str]], preset: Preset
-) -> tuple[Image.Image, list[dict[str, Any]]]:
-    from zeroseg_jax.evaluation import open_vocabulary as vocabulary
-
-    names = [synonyms[0] for synonyms in words]
-    segmenter, classes = model
-    ids, found = vocabulary.name_segments(segmenter, image, classes, names, preset, FLAGS.top)
-    return vocabulary.draw_words(image, ids, found), found

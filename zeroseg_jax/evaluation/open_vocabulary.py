@@ -1,11 +1,12 @@
-"""Open vocabulary: any picture against a thousand words, and the best words of each segment.
+"""Open vocabulary: images against a thousand class names, the best names of each segment.
 
-Source: ZeroSeg, Table 2 (ImageNet's 1,000 class names over pictures of Conceptual Captions).
+Source: ZeroSeg, Table 2 (ImageNet's 1,000 class names on images of Conceptual Captions).
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from zeroseg_jax.data import drawing
 from zeroseg_jax.data.benchmarks.word_lists import IMAGENET, WORDS, read_words
+from zeroseg_jax.data.files import write_json, write_png, write_text
+from zeroseg_jax.data.sources import SUFFIXES
+from zeroseg_jax.data.transforms import ImageError, read_image
+from zeroseg_jax.evaluation.render import encode_data_url
+from zeroseg_jax.evaluation.vote_page import render_vote_page
 from zeroseg_jax.inference import batches, canvas, labelling, windows
 from zeroseg_jax.inference.labelling import LabelRule
 from zeroseg_jax.inference.presets import Preset
@@ -24,24 +30,99 @@ _SHIPPED = "imagenet"
 _WNID = re.compile(r"n\d{8}")
 _LEAST_SHARE = 0.01
 _DRAWN_PX, _STROKE_PX = 1024, 2
+Box = tuple[float, float, float, float]
 
 
 def read_vocabulary(path: str) -> list[list[str]]:
-    """Read a words file; "imagenet" is the shipped one of 1,000 classes.
+    """Read a vocabulary: one class a line, synonyms after semicolons.
 
-    A first word such as n01440764 is an id, not a word. Words may stand under two classes, as
-    "crane" does in ImageNet.
+    A leading WordNet id such as n01440764 is dropped. A name may occur in two classes, like "crane"
+    in ImageNet.
+
+    Args:
+      path: text file, or "imagenet" for the shipped one of 1,000 classes.
 
     Raises:
-      ValueError: see benchmarks.vocabulary.read_words, or a line with an id alone.
+      ValueError: the file is invalid (see word_lists.read_words), or a line has only an id.
     """
     source = WORDS / f"{IMAGENET}.txt" if path == _SHIPPED else Path(path)
     rows = [list(names) for names in read_words(source, distinct=False)]
-    words = [names[1:] if _WNID.fullmatch(names[0]) else names for names in rows]
-    for number, names in enumerate(words, 1):
+    classes = [names[1:] if _WNID.fullmatch(names[0]) else names for names in rows]
+    for number, names in enumerate(classes, 1):
         if not names:
-            raise ValueError(f"{source}: line {number} has an id and no word.")
-    return words
+            raise ValueError(f"{source}: line {number} has an id and no class name; add one.")
+    return classes
+
+
+def list_images(folder: Path, most: int = 0) -> list[Path]:
+    """List the images below a folder, sorted.
+
+    Args:
+      folder: folder.
+      most: maximum number of images; 0 for all.
+
+    Raises:
+      ValueError: the folder does not exist or has no image.
+    """
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    if not paths:
+        raise ValueError(f"{folder}: no images ({', '.join(SUFFIXES)}); give a folder of images.")
+    return paths[: most or None]
+
+
+def name_images(
+    folder: Path,
+    paths: list[Path],
+    models: dict[str, tuple[Segmenter, ClassVectors]],
+    names: list[str],
+    preset: Preset,
+    output: Path,
+    *,
+    top: int = 3,
+    seed: int = 0,
+    log: Callable[[str], None] = print,
+) -> list[str]:
+    """Name the segments of images; write drawings, words.json and, for two models, vote.html.
+
+    Args:
+      folder: folder of the images; drawings keep the paths below it.
+      paths: images.
+      models: one or two models by name, each with its class vectors.
+      names: first name of each class.
+      preset: protocol.
+      output: directory to write to.
+      top: number of class names of a segment.
+      seed: random seed of the sides in vote.html.
+      log: function that receives one line an image.
+
+    Returns:
+      Error messages of the unreadable images; the others are done.
+    """
+    record, pairs, errors = [], [], []
+    for path in paths:
+        name = path.relative_to(folder).as_posix()
+        try:
+            image = read_image(path)
+        except ImageError as error:
+            errors.append(str(error))
+            continue
+        segments, drawings = [], []
+        for side, (segmenter, classes) in zip("ab", models.values(), strict=False):
+            ids, found = name_segments(segmenter, image, classes, names, preset, top)
+            drawings.append(draw_names(image, ids, found))
+            segments.append(found)
+            write_png(output / side / f"{name}.png", drawings[-1])
+        if len(models) == 2:
+            first, second = map(encode_data_url, drawings)
+            pairs.append((name, first, second))
+        record.append({"image": name, "models": segments})
+        log(f"{name}: " + ", ".join(region["words"][0]["word"] for region in segments[0]))
+    content = {"models": list(models), "preset": preset.name, "words": len(names)}
+    write_json(output / "words.json", {**content, "images": record})
+    if len(models) == 2:
+        first, second = models
+        write_text(output / "vote.html", render_vote_page(pairs, (first, second), seed))
+    return errors
 
 
 def name_segments(
@@ -52,49 +133,49 @@ def name_segments(
     preset: Preset,
     top: int,
 ) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """Find the best words of each segment of a picture.
+    """Find the best class names of each segment of an image.
 
-    A segment is here what the picture shows: all pixels with the same best word.
+    A segment is here the set of all pixels with the same best class name.
 
     Args:
-      segmenter: the model.
+      segmenter: model.
       image: uint8 (H, W, 3).
       classes: class vectors, from model.embed_class_names.
-      names: one a class.
-      preset: the protocol; where it names a background, label 0 is that.
-      top: words a segment.
+      names: first name of each class.
+      preset: protocol; if it has a background, label 0 is background.
+      top: number of class names of a segment.
 
     Returns:
-      int32 (H, W) segments, 0 .. n - 1 by falling area, -1 where a word covers less than 1 % of
-      the picture; and of each segment its share of the picture and its words, the one it shows
-      first, then those whose mean score over it is highest.
+      int32 (H, W) segment ids, 0 .. n - 1 by falling area, -1 for segments under 1 % of the image.
+      For each segment a dict: `share` of the image, and `words`, the class name of its pixels and
+      then those with the highest mean score, each with its `score`.
     """
     laid_out = batches.resize_and_lay_out(image, preset, segmenter)
     (scored,) = batches.score_images(segmenter, [laid_out], classes, preset)
     height, width = image.shape[:2]
     rule = labelling.build_rule(preset, classes, choose_scale(preset, segmenter.logit_scale))
-    picture = canvas.merge(
+    merged = canvas.merge(
         scored.layout, scored.stack(Scored), segmenter.patch_px, len(rule.class_ids)
     )
     guide = labelling.build_guide(image, preset)
-    labels = labelling.label_image(picture, (height, width), rule, preset, guide).labels
+    labels = labelling.label_image(merged, (height, width), rule, preset, guide).labels
     shown = ["background", *names] if preset.names_background else names
-    # The scores of a region are the mean over its pixels at the resized size.
-    small = _shrink(labels, *picture.size)
+    # A segment's score is the mean over its pixels at the resized size.
+    small = _shrink(labels, *merged.size)
     regions, shares = np.unique(labels, return_counts=True)
     order = np.argsort(-shares, kind="stable")
     ids = np.full((height, width), -1, np.int32)
-    found = []
+    found: list[dict[str, Any]] = []
     kept = [
         (int(region), count / labels.size)
         for region, count in zip(regions[order], shares[order], strict=True)
         if count / labels.size >= _LEAST_SHARE and (small == region).any()
     ]
     for region, share in kept:
-        means = _mean_scores(picture, small == region, rule)
+        means = _mean_scores(merged, small == region, rule)
         ids[labels == region] = len(found)
-        best = np.argsort(-means, kind="stable")
-        best = [region, *(int(b) for b in best if b != region)][:top]
+        ranked = np.argsort(-means, kind="stable")
+        best = [region, *(int(b) for b in ranked if b != region)][:top]
         words = [{"word": shown[b], "score": round(float(means[b]), 4)} for b in best]
         found.append({"share": round(float(share), 4), "words": words})
     return ids, found
@@ -106,10 +187,10 @@ def _shrink(labels: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _mean_scores(
-    picture: canvas.SegmentCanvas | canvas.PatchCanvas, inside: np.ndarray, rule: LabelRule
+    merged: canvas.SegmentCanvas | canvas.PatchCanvas, inside: np.ndarray, rule: LabelRule
 ) -> np.ndarray:
-    """Return float (labels,): a region's mean score of each label, by its best word."""
-    means = picture.mean_scores(inside)
+    """Return float (labels,): the mean score of each label over a region, by its best name."""
+    means = merged.mean_scores(inside)
     if rule.softmax_scale:
         means = np.exp(rule.softmax_scale * (means - means.max()))
         means /= means.sum()
@@ -118,24 +199,29 @@ def _mean_scores(
     return best
 
 
-def draw_words(image: np.ndarray, ids: np.ndarray, found: list[dict[str, Any]]) -> Image.Image:
-    """Paint the segments over a picture, write the first word on each, and list all below.
+def draw_names(image: np.ndarray, ids: np.ndarray, found: list[dict[str, Any]]) -> Image.Image:
+    """Draw the segments over an image, with the first class name on each and a legend of all.
 
-    A picture longer than 1024 px is drawn at that size: words stay readable, and pages small.
+    Images over 1024 px are drawn at 1024 px, to keep text readable and pages small.
+
+    Args:
+      image: uint8 (H, W, 3).
+      ids: int (H, W) segment ids, from name_segments.
+      found: segments, from name_segments.
     """
     image, ids = _fit(image, ids)
     colours = drawing.palette([str(i) for i in range(max(len(found), 1))])
     painted = Image.fromarray(drawing.overlay(image, ids, colours))
     draw = ImageDraw.Draw(painted)
     font = ImageFont.load_default(size=max(12, min(image.shape[:2]) // 24))
-    taken: list[tuple[int, int, int, int]] = []
+    taken: list[Box] = []
     for number, region in enumerate(found):
         rows, columns = np.nonzero(ids == number)
-        if not rows.size:  # too thin to be seen at the size drawn
+        if not rows.size:  # too thin for the size drawn
             continue
         word = region["words"][0]["word"]
         box = font.getbbox(word, anchor="mm", stroke_width=_STROKE_PX)
-        x, y = _place_word(rows, columns, box, painted.size, taken)
+        x, y = _place_text(rows, columns, box, painted.size, taken)
         taken.append((x + box[0], y + box[1], x + box[2], y + box[3]))
         draw.text(
             (x, y), word, font=font, anchor="mm", fill=(255, 255, 255),
@@ -158,20 +244,30 @@ def _fit(image: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(small), _shrink(ids, height, width)
 
 
-def _place_word(
+def _place_text(
     rows: np.ndarray,
     columns: np.ndarray,
-    box: tuple[float, float, float, float],
+    box: Box,
     size: tuple[int, int],
-    taken: list[tuple[int, int, int, int]],
+    taken: list[Box],
 ) -> tuple[int, int]:
-    """Choose a pixel of a region for its word: near its centre, and clear of words that stand.
+    """Choose the position of a text: the pixel of its segment nearest the centre without overlap.
 
-    Where every place touches another word, the place nearest the centre is taken after all.
+    If every position overlaps an earlier text, the one nearest the centre is used.
+
+    Args:
+      rows: int (n,), rows of the segment's pixels.
+      columns: int (n,), columns of the segment's pixels.
+      box: bounding box of the text around its anchor, px: left, top, right, bottom.
+      size: width and height of the image, px.
+      taken: bounding boxes of the earlier texts, px.
+
+    Returns:
+      Column and row of the anchor.
     """
     left, top, right, bottom = box
     order = np.argsort((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2, kind="stable")
-    # Words larger than the picture begin at its edge.
+    # Text larger than the image starts at its edge.
     x = np.maximum(np.minimum(columns[order], size[0] - right), -left).round().astype(int)
     y = np.maximum(np.minimum(rows[order], size[1] - bottom), -top).round().astype(int)
     free = np.ones(len(order), bool)
