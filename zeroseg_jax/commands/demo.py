@@ -42,8 +42,8 @@ def define_flags() -> None:
 def main(arguments: list[str]) -> None:
     """Run every stage and print scores and times."""
     del arguments
-    from zeroseg_jax.assets.recipes import playground as recipe
     from zeroseg_jax import teacher
+    from zeroseg_jax.assets.recipes import playground as recipe
     from zeroseg_jax.data.bank import bank_directory
     from zeroseg_jax.teacher.encode_bank import prepare_bank
     from zeroseg_jax.training.loop import Options, train

@@ -57,14 +57,14 @@ class ChanceSegmenter:
 
     def encode(self, windows: np.ndarray) -> Encoded:
         """Return the seed of the window's draws as its feature."""
-        seed = zlib.crc32(np.ascontiguousarray(windows))
+        seed = zlib.crc32(windows.tobytes())
         return Encoded(np.array([[[seed]]], np.uint32), None, np.zeros(windows.shape[:3], np.uint8))
 
     def score(self, encoded: Encoded, classes: ClassVectors, preset: Preset) -> Scored:
         """Draw one of the preset's labels for each block."""
         class_ids = build_rule(preset, classes, self.logit_scale).class_ids
         labels, columns = np.unique(class_ids, return_index=True)
-        height, width = np.shape(encoded.segment_ids)[1:]
+        height, width = np.asarray(encoded.segment_ids).shape[1:]
         rng = np.random.default_rng(int(np.asarray(encoded.features).item()))
         blocks = rng.integers(len(labels), size=(-(-height // _BLOCK_PX), -(-width // _BLOCK_PX)))
         drawn = blocks.repeat(_BLOCK_PX, axis=0).repeat(_BLOCK_PX, axis=1)[:height, :width]

@@ -208,7 +208,8 @@ class _Run:
         counts = measure_image(self.benchmark, item, labelled.labels, labelled.segment_ids)
         if scored is not None and not isinstance(self.model, PredictionFolder):
             short = self.preset.short_side_px or self.model.image_px
-            counts.stretched = windows.is_stretched(*item["image"].shape[:2], short)
+            height, width = item["image"].shape[:2]
+            counts.stretched = windows.is_stretched(height, width, short)
         if self.save_predictions:
             many = len(self.benchmark.class_names) > 256
             mask = labelled.labels.astype(np.uint16 if many else np.uint8)
