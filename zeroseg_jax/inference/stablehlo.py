@@ -82,12 +82,12 @@ def build_function(model: Model, preset: Preset) -> Program:
     def segment_one(image: jax.Array, text: jax.Array) -> tuple[jax.Array, jax.Array]:
         features, _, segment_ids = forward(weights, image[None])
         scores = score_segments(
-            features, None, text, jnp.ones(len(text), bool), scale=scale, image_filter="none",
+            features, None, text, jnp.ones(text.shape[:1], bool), scale=scale, image_filter="none",
             topk=1,
         )  # fmt: skip
         if segment_ids is not None:
             return scores[0], segment_ids[0].astype(jnp.int32)
-        return scores.reshape(*grid, -1), features.reshape(*grid, -1)
+        return scores.reshape(*grid, text.shape[0]), features.reshape(*grid, text.shape[1])
 
     # The models need the length of their batch, which a symbolic batch does not have.
     return jax.vmap(segment_one, in_axes=(0, None))

@@ -1,0 +1,188 @@
+"""Every kind of model through Predictor, command line, page and export."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from zeroseg_jax import Predictor
+from zeroseg_jax.data.playground import scenes
+from zeroseg_jax.inference import stablehlo
+from zeroseg_jax.inference.model import DEFAULT_READOUTS, load, load_readout
+from zeroseg_jax.inference.web.sessions import Limits, Sessions
+from zeroseg_jax.models.clip_zss.student import apply_dense, build_dense_student
+from zeroseg_jax.teacher.load import SHIPPED
+
+ROOT = Path(__file__).parents[2]
+OLD = ROOT / "tests/golden/guards/artifacts"
+CLASSES = ["star", "ring", "heart", "grass", "sky"]
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return scenes.render(scenes.build_scene(2, 5), 120)[0][:90]
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """Return the directory of each kind: an exported CLIP-ZSS student, a run of one, a CLIP."""
+    run = tmp_path_factory.mktemp("old") / "run"
+    with tarfile.open(OLD / "clip_zss_run.tar.xz") as archive:
+        archive.extractall(run, filter="data")
+    return {"export": OLD / "clip_zss_student", "run": run, "clip": SHIPPED}
+
+
+@pytest.fixture(scope="module")
+def predictors(places):
+    return {
+        name: Predictor.from_pretrained(place, cache_names=False) for name, place in places.items()
+    }
+
+
+@pytest.mark.parametrize("name", ["export", "run", "clip"])
+def test_a_directory_is_known_by_its_files(predictors, name):
+    model = predictors[name].model
+    assert model.kind == ("readout" if name == "clip" else "clip_zss")
+    assert model.readout == ("naclip" if name == "clip" else "")
+    assert predictors[name].preset.window == "same_area"
+    assert predictors[name].preset.naming == "pixels"
+
+
+@pytest.mark.parametrize("name", ["export", "run", "clip"])
+def test_dense_models_segment_any_image_with_any_class_names(predictors, scene, name):
+    predictor = predictors[name]
+    result = predictor.segment(scene, CLASSES)
+    assert result.mask.shape == scene.shape[:2] and result.mask.max() < 5
+    assert result.scores.min() > 0 and result.scores.max() <= 1 + 1e-5
+    assert (result.segments == result.mask).all() or len(np.unique(result.mask)) < 5
+    encoded = predictor.segmenter._encode._cache_size()
+    fewer = predictor.segment(scene, CLASSES[:2])
+    assert fewer.class_names == ("star", "ring")
+    assert predictor.segmenter._encode._cache_size() == encoded
+    behind = predictor.segment(scene, CLASSES[:3], background=["grass", "sky"])
+    assert behind.class_names == ("background", *CLASSES[:3])
+    assert ((behind.mask == 0) == (result.mask > 2)).all()
+    some = predictor.segment(scene, CLASSES, background=float(np.median(result.scores)))
+    assert 0 < (some.mask == 0).mean() < 1
+    detailed = predictor.segment(scene, CLASSES, detail=2)
+    assert detailed.mask.shape == scene.shape[:2] and (detailed.mask != result.mask).any()
+
+
+def test_a_dense_student_labels_patches_by_their_nearest_class(predictors):
+    """Against NumPy: cosines of the student's own features, upsampled, then the best class."""
+    predictor = predictors["export"]
+    model, side = predictor.model, predictor.model.image_px
+    image = scenes.render(scenes.build_scene(2, 7), side)[0]
+    student = build_dense_student(model.config.model, model.config.clip_zss.student)
+    mean, std = (np.array(v) for v in model.normalisation)
+    pixels = ((image / 255 - mean) / std)[None].astype(np.float32)
+    features = np.asarray(apply_dense(student, model.params, pixels))[0]
+    features = features / np.linalg.norm(features, axis=-1, keepdims=True)
+    vectors = predictor._embed([[name] for name in CLASSES], []).vectors[: len(CLASSES)]
+    cosines = features @ np.asarray(vectors).T
+    wanted = jax.image.resize(cosines, (side, side, len(CLASSES)), "bilinear")
+    result = predictor.segment(image, CLASSES)
+    assert (np.asarray(wanted.argmax(axis=-1)) == result.mask).mean() > 0.999
+    e = np.exp(model.logit_scale * np.asarray(wanted, np.float64))
+    np.testing.assert_allclose(result.scores, e.max(axis=-1) / e.sum(axis=-1), rtol=1e-3, atol=1e-5)
+
+
+def test_every_read_out_has_its_own_labels(scene):
+    masks = {}
+    for readout in ("raw", "maskclip", "sclip", "clearclip", "naclip"):
+        predictor = Predictor.from_pretrained(SHIPPED, readout=readout, cache_names=False)
+        masks[readout] = predictor.segment(scene, CLASSES).mask
+        assert readout in repr(predictor)
+    assert len({mask.tobytes() for mask in masks.values()}) == 5
+
+
+def test_a_class_of_a_read_out_is_scored_by_its_best_name(predictors, scene):
+    apart = predictors["clip"].segment(scene, ["star", "ring", "sky", "grass"])
+    together = predictors["clip"].segment(scene, ["star", ["ring", "sky"], "grass"])
+    np.testing.assert_array_equal(np.array([0, 1, 1, 2])[apart.mask], together.mask)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"directory": SHIPPED, "readout": "nothing"}, "'nothing' is not one of raw, maskclip"),
+        ({"directory": SHIPPED, "teacher": str(SHIPPED)}, "is a CLIP itself"),
+        ({"readout": "raw"}, "playground is not the directory of a CLIP"),
+        ({"directory": ROOT}, "neither a work directory"),
+        ({"directory": "nowhere"}, "neither a work directory"),
+    ],
+)
+def test_names_that_are_no_model(arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        load(**arguments)
+
+
+def test_defaults_cover_both_families():
+    assert set(DEFAULT_READOUTS) == {"clip", "siglip"}
+    assert load_readout("playground").readout == DEFAULT_READOUTS["clip"]
+    with pytest.raises(ValueError, match="is a frozen CLIP and complete"):
+        Predictor(load_readout("playground")).save_pretrained("nowhere")
+
+
+@pytest.mark.parametrize("name", ["run", "clip"])
+def test_segment_writes_files_of_a_dense_model(places, scene, tmp_path, name):
+    Image.fromarray(scene).save(tmp_path / "scene.png")
+    done = subprocess.run(
+        [sys.executable, "-m", "zeroseg_jax", "segment", "scene.png", "--classes=star; grass; sky",
+         f"--model={places[name]}", "--output=out"],
+        cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "XLA_FLAGS": "", "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "out" / "scene.json").read_text())
+    assert [c["word"] for c in record["classes"]] == ["star", "grass", "sky"]
+    mask = np.asarray(Image.open(tmp_path / "out" / "scene_mask.png"))
+    assert mask.shape == scene.shape[:2]
+
+
+@pytest.mark.parametrize("name", ["export", "clip"])
+def test_the_page_serves_a_dense_model(predictors, scene, name):
+    sessions = Sessions(predictors[name], Limits())
+    buffer = io.BytesIO()
+    Image.fromarray(scene).save(buffer, "PNG")
+    token = sessions.upload(buffer.getvalue())["picture"]
+    image, options = sessions.read({"picture": token, "words": "star; grass", "behind": "sky"})
+    assert sessions.maps(image, options)["words"] == ["background", "star", "grass"]
+    want = predictors[name].segment(scene, ["star", "grass"], background="sky")
+    assert sessions.record(image, options)["classes"] == want.to_record()["classes"]
+    mask = np.asarray(Image.open(io.BytesIO(sessions.mask(image, options))))
+    np.testing.assert_array_equal(mask, want.mask)
+
+
+@pytest.mark.parametrize("name", ["export", "clip"])
+def test_stablehlo_of_a_dense_model(predictors, tmp_path, name):
+    model = predictors[name].model
+    record = stablehlo.export_stablehlo(model, [["star"], ["ring", "hoop"]], tmp_path)
+    assert record["largest_difference"] <= 1e-4
+    side = model.image_px
+    grid = side // model.patch_px
+    program = jax.export.deserialize(bytearray((tmp_path / stablehlo.MODEL).read_bytes()))
+    words = np.load(tmp_path / stablehlo.WORDS)
+    image = scenes.render(scenes.build_scene(2, 7), side)[0].astype(np.float32)
+    scores, features = program.call(np.stack([image, image]), words["text"])
+    assert scores.shape == (2, grid, grid, 2) and features.shape == (2, grid, grid, 128)
+    # Other class names need no second pass: features are unit vectors.
+    np.testing.assert_allclose(np.linalg.norm(features, axis=-1), 1, atol=1e-5)
+    scale = predictors[name].preset.logit_scale or model.logit_scale
+    e = np.exp(scale * np.asarray(features, np.float64) @ words["text"].T)
+    np.testing.assert_allclose(scores, e / e.sum(axis=-1, keepdims=True), atol=1e-4)
+    Image.fromarray(image.astype(np.uint8)).save(tmp_path / "scene.png")
+    done = subprocess.run(
+        [sys.executable, "run.py", "scene.png", "mask.png"],
+        cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "XLA_FLAGS": ""},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert np.asarray(Image.open(tmp_path / "mask.png")).shape == (side, side)
