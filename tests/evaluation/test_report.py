@@ -33,7 +33,7 @@ def result():
 def test_score_line_names_the_whole_protocol(result):
     line = render_score_line(result)
     for part in ("small: mIoU 100.00 over 3 classes and 2 images", "preset zeroseg",
-                 "PAMR 3 x (1, 2)", "window native", "resize antialiased", "normalisation model",
+                 "PAMR 3 x (1, 2)", "window same area", "resize antialiased", "normalisation model",
                  "2 classes, 3 names", "logit scale 32.5", "background words 2",
                  "checkpoint <b>c</b>"):  # fmt: skip
         assert part in line, part
@@ -41,6 +41,14 @@ def test_score_line_names_the_whole_protocol(result):
     line = render_score_line({**result, **other, "mean_over": "all classes, absent ones as 0"})
     assert "all 3 classes (3 occur" in line and "2 of 5 or 7 images (ignore 255)" in line
     assert "protocol unknown" in line
+
+
+def test_early_reports_have_a_score_line(result):
+    """Their presets have no `window`; -1 px is the whole image."""
+    early = {name: value for name, value in result["preset"].items() if name != "window"}
+    for window_px, text in ((-1, "window whole,"), (0, "window native,"), (448, "window 448,")):
+        preset = {**early, "window_px": window_px}
+        assert text in render_score_line({**result, "preset": preset})
 
 
 def test_sections_hold_classes_measures_and_protocol(result):

@@ -48,9 +48,9 @@ def render_protocol(result: dict[str, Any]) -> str:
         return "predictions of another tool, protocol unknown"
     names = sum(len(synonyms) for synonyms in result["words"])
     scale = result["model"].get("logit_scale", preset["logit_scale"])
-    window = preset["window_px"] or "native"
-    if preset["window"] != "sliding":
-        window = preset["window"].replace("_", " ")
+    # Early reports have no `window`; a window_px of -1 is the whole image there.
+    kind = preset.get("window", "whole" if preset["window_px"] < 0 else "sliding")
+    window = kind.replace("_", " ") if kind != "sliding" else preset["window_px"] or "native"
     image_filter, threshold = preset["image_filter"], preset["threshold"]
     parts = [
         f"preset {preset['name']}",

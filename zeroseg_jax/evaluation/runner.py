@@ -102,7 +102,7 @@ def evaluate(
       unseen: ids of classes for seen, unseen and harmonic means.
       batch: number of windows in flight; changes no prediction.
       workers: number of threads that read, resize, label and measure.
-      save_predictions: also write one index PNG an image to output/predictions.
+      save_predictions: True writes one index PNG per image to output/predictions.
       panels: number of panels drawn of the first images; 0 draws nothing.
       log: receives progress lines and the score line.
 
