@@ -1,6 +1,6 @@
-"""Plan a run before a chip is rented: python -m zeroseg_jax plan --config=... --topology=v5e:8x8.
+"""Memory and time of a run, before chips are rented: zeroseg plan --config=FILE --topology=v5e:8x8.
 
-The real step is compiled for the topology on a machine without one; libtpu does that
+libtpu compiles the real training step for the topology, on a machine without TPUs
 (pip install 'zeroseg_jax[plan]').
 """
 
