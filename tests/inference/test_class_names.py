@@ -2,13 +2,44 @@
 
 import pytest
 
-from zeroseg_jax.inference.class_names import parse_classes
+from zeroseg_jax.inference.class_names import parse_classes, to_classes
 
 
-def test_words():
-    assert parse_classes("star; ring, hoop ;grass") == [["star"], ["ring", "hoop"], ["grass"]]
-    for text, reason in (("", "no class name"), ("a;;b", "blank"), ("a; a", "given twice")):
-        with pytest.raises(ValueError, match=reason):
-            parse_classes(text)
-    with pytest.raises(ValueError, match="1001 classes are more than 1000"):
-        parse_classes(";".join(f"w{i}" for i in range(1001)))
+@pytest.mark.parametrize(
+    ("text", "classes"),
+    [
+        ("star; ring, hoop ;grass", [["star"], ["ring", "hoop"], ["grass"]]),
+        ("dog, sofa", [["dog"], ["sofa"]]),
+        ("dog", [["dog"]]),
+        ("dog / puppy, sofa", [["dog", "puppy"], ["sofa"]]),
+        ("dog\nsofa\r\n red car \n", [["dog"], ["sofa"], ["red car"]]),
+        ("dog, cat\nsofa", [["dog"], ["cat"], ["sofa"]]),
+        ("dog,, /sofa/ ,", [["dog"], ["sofa"]]),
+        # A semicolon anywhere: commas join names, and a slash belongs to a name.
+        ("ring, hoop;", [["ring", "hoop"]]),
+        ("a;;b;", [["a"], ["b"]]),
+        ("24/7 shop; ring,, hoop\ngrass", [["24/7 shop"], ["ring", "hoop"], ["grass"]]),
+    ],
+)
+def test_text_and_strings_in_python_have_one_grammar(text, classes):
+    assert parse_classes(text) == to_classes(text) == classes
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "no class name"),
+        (" ;, / \n", "no class name"),
+        ("a; a", "given twice"),
+        ("a/b, b", "b is given twice"),
+        ("a\tb", "control character"),
+        (",".join(f"w{i}" for i in range(1001)), "1001 classes are more than 1000"),
+    ],
+)
+def test_text_that_cannot_be(text, reason):
+    with pytest.raises(ValueError, match=f"^words: .*{reason}"):
+        parse_classes(text, "words")
+
+
+def test_names_in_lists_are_taken_as_they_are():
+    assert to_classes(["a, b", ("c/d", " e ")]) == [["a, b"], ["c/d", "e"]]

@@ -222,7 +222,6 @@ def test_pictures_that_are_none(picture, sentence):
     [
         ([], "no class name"),
         ("", "no class name"),
-        ("a;;b", "blank"),
         (["a", ["b", " "]], "blank"),
         (["a", "a"], "a is given twice"),
         (["a", 3], "must be text"),

@@ -24,7 +24,7 @@ def define_flags() -> None:
     """Define the command line."""
     flags.define_model()
     absl_flags.DEFINE_string(
-        "classes", None, "class names: ';' between classes, ',' between names of one"
+        "classes", None, "class names: 'dog/puppy, sofa' or 'dog, puppy; sofa'"
     )
     absl_flags.DEFINE_string("output", "segmented", "directory for overlays, masks and JSON")
     absl_flags.DEFINE_string(

@@ -1,21 +1,26 @@
-"""Class names as typed: parse and check "star; ring, hoop; grass"."""
+"""Class names as typed: parse and check "star, grass" and "star; ring, hoop; grass"."""
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 
 MAX_CLASSES = 1000
 MAX_LETTERS = 200
+_LINE_ENDS = re.compile(r"[\r\n]+")
 
 
 def parse_classes(
     text: str, field: str = "--classes", *, limit: int = MAX_CLASSES, letters: int = MAX_LETTERS
 ) -> list[list[str]]:
-    """Parse "star; ring, hoop; grass" into the names of each class.
+    """Parse "star, ring/hoop, grass" or "star; ring, hoop; grass" into the names of each class.
+
+    Each line holds further classes. Separators that are doubled or at an end are ignored.
 
     Args:
-      text: ';' between classes, ',' between the names of one.
+      text: ',' between classes and '/' between the names of one. If the text has a ';' anywhere,
+        ';' between classes and ',' between the names of one.
       field: name of the field in messages.
       limit: maximum number of classes.
       letters: maximum number of letters of a name.
@@ -24,14 +29,14 @@ def parse_classes(
       Names of each class, without surrounding blanks.
 
     Raises:
-      ValueError: no name, a blank one, a duplicate, too many or too long ones.
+      ValueError: no name, a duplicate, too many or too long ones.
     """
     if len(text) > limit * letters:
         raise ValueError(f"{field}: {len(text)} letters are more than {limit * letters}.")
-    if not text.strip():
-        raise ValueError(f"{field}: no class name is given; write for example 'star; grass'.")
-    classes = [[name.strip() for name in part.split(",")] for part in text.split(";")]
-    return check_classes(classes, field, limit=limit, letters=letters)
+    between, within = (";", ",") if ";" in text else (",", "/")
+    parts = _LINE_ENDS.sub(between, text).split(between)
+    split = [[name.strip() for name in part.split(within) if name.strip()] for part in parts]
+    return check_classes([names for names in split if names], field, limit=limit, letters=letters)
 
 
 def to_classes(
@@ -61,12 +66,12 @@ def check_classes(
 ) -> list[list[str]]:
     """Return `classes` unchanged if they are valid; see parse_classes."""
     if not classes:
-        raise ValueError(f"{field}: no class name is given; give at least one.")
+        raise ValueError(f"{field}: no class name is given; write for example 'star, grass'.")
     if len(classes) > limit:
         raise ValueError(f"{field}: {len(classes)} classes are more than {limit}.")
     flat = [name for names in classes for name in names]
     if not all(names and all(names) for names in classes):
-        raise ValueError(f"{field}: a class name is blank; write for example 'star; grass'.")
+        raise ValueError(f"{field}: a class name is blank; remove it.")
     if longest := max((len(name) for name in flat if len(name) > letters), default=0):
         raise ValueError(f"{field}: a class name of {longest} letters is longer than {letters}.")
     if any(unicodedata.category(letter)[0] == "C" for name in flat for letter in name):

@@ -143,7 +143,7 @@ class Predictor:
           image: path, Pillow image or array of any size, see data.transforms.to_image; or a list
             of them.
           classes: ["cat", "grass"]; ["ring", "hoop"] inside the list for the names of one class;
-            or text as on the command line, "cat; ring, hoop".
+            or text as on the command line, "cat, ring/hoop" or "cat; ring, hoop".
           background: threshold in [0, 1] under which a pixel is background; or class names whose
             pixels are background; None: every pixel gets one of the classes.
           detail: multiple of the training resolution; higher values find smaller objects, and
