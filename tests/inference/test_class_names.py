@@ -29,7 +29,7 @@ def test_text_and_strings_in_python_have_one_grammar(text, classes):
     ("text", "reason"),
     [
         ("", "no class name"),
-        (" ;, / \n", "no class name"),
+        (" , / \n", "no class name"),
         ("a; a", "given twice"),
         ("a/b, b", "b is given twice"),
         ("a\tb", "control character"),
