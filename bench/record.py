@@ -11,7 +11,7 @@ from absl import flags
 from absl.flags import FLAGS
 
 from zeroseg_jax.data.files import read_json, write_json
-from zeroseg_jax.training.metrics import describe_machine
+from zeroseg_jax.training.workdir import describe_machine
 
 
 def define_output(name: str) -> None:

@@ -40,7 +40,7 @@ from zeroseg_jax.teacher.region_labels import prepare_regions
 from zeroseg_jax.training import trees
 from zeroseg_jax.training.inputs import describe_batch
 from zeroseg_jax.training.loop import Options, train
-from zeroseg_jax.training.objective import build_abstract
+from zeroseg_jax.training.methods import METHODS
 from zeroseg_jax.training.optimizer import build_optimizer
 from zeroseg_jax.training.sharding import build_mesh, shard_state, split
 from zeroseg_jax.training.state import init_state
@@ -195,7 +195,8 @@ def describe_parameters(scratch):
 def lower_step(mapping, devices):
     """Lower the training step of a config; return its StableHLO text without locations."""
     config = from_mapping({**mapping, "mesh": {"data": devices}})
-    objective, optimizer = build_abstract(config), build_optimizer(config, STEPS)
+    objective = METHODS[config.objective].build_abstract(config)
+    optimizer = build_optimizer(config, STEPS)
     mesh = build_mesh(config, jax.devices()[:devices])
     shapes = jax.eval_shape(lambda: init_state(config, objective, optimizer))
     state = shard_state(shapes, mesh)

@@ -25,7 +25,7 @@ from absl.flags import FLAGS
 
 from bench import record
 from zeroseg_jax.commands import flags
-from zeroseg_jax.training import trees as paths
+from zeroseg_jax.training import trees
 from zeroseg_jax.training.checkpoint import load_params
 
 
@@ -106,7 +106,7 @@ def _last_step(workdir: Path) -> int:
 
 
 def _compare(whole: Path, killed: Path) -> int:
-    one, two = (paths.flatten(load_params(directory)[0]) for directory in (whole, killed))
+    one, two = (trees.flatten(load_params(directory)[0]) for directory in (whole, killed))
     for name in one:
         if not np.array_equal(one[name], two[name]):
             raise AssertionError(f"{name} differs")

@@ -26,7 +26,7 @@ from zeroseg_jax.config import from_mapping
 from zeroseg_jax.data import files
 from zeroseg_jax.data.bank import BankSource
 from zeroseg_jax.training.checkpoint import load_params
-from zeroseg_jax.training.previews import build_painter
+from zeroseg_jax.training.previews import build_previews
 
 _SCALE = 3
 
@@ -98,7 +98,7 @@ def paint(bank: BankSource) -> None:
     """Write pictures.png: visible patches, reconstruction and segments of a few photographs."""
     params = load_params(FLAGS.workdir)[0]
     manifest = json.loads((Path(FLAGS.workdir) / "manifest.json").read_text())
-    rows = build_painter(from_mapping(manifest["config"]), bank)(params)
+    rows = build_previews(from_mapping(manifest["config"]), bank)(params)
     sheet = Image.fromarray(np.concatenate(list(rows.values())))
     size = (sheet.width * _SCALE, sheet.height * _SCALE)
     files.write_png(

@@ -35,8 +35,7 @@ from zeroseg_jax.inference.model import Model, embed_class_names
 from zeroseg_jax.inference.presets import get_preset
 from zeroseg_jax.inference.segmenters import ModelSegmenter
 from zeroseg_jax.teacher.encode_bank import prepare_bank
-from zeroseg_jax.training import inputs, sharding
-from zeroseg_jax.training.objective import build_objective
+from zeroseg_jax.training import inputs, sharding, zeroseg
 from zeroseg_jax.training.optimizer import build_optimizer
 from zeroseg_jax.training.state import init_state
 from zeroseg_jax.training.step import build_step
@@ -123,7 +122,7 @@ def _run_variant(config: Config, clip: teacher.Teacher, name: str) -> list[dict]
     runs = []
     for seed in range(FLAGS.seeds):
         seeded = dataclasses.replace(config, run=dataclasses.replace(config.run, seed=seed))
-        objective = build_objective(seeded, clip, source)
+        objective = zeroseg.build(seeded, clip, source)
         state = init_state(seeded, objective, optimizer)
         if step is None:
             like = sharding.shard_state(state, mesh)

@@ -32,7 +32,7 @@ from zeroseg_jax.data.files import write_json
 from zeroseg_jax.data.playground.scenes import TUNE_SEED
 from zeroseg_jax.evaluation.attribution import CAUSES
 from zeroseg_jax.training.inputs import describe_batch
-from zeroseg_jax.training.objective import build_abstract
+from zeroseg_jax.training.methods import METHODS
 from zeroseg_jax.training.plan.costs import count_flops
 
 PAGE, PLOTS = Path("docs/reproduction.md"), Path("docs/images")
@@ -111,7 +111,7 @@ def add_operations(results: dict) -> None:
         config = reproduction.get_config("table5")
         config.update_from_flattened_dict(point["settings"])
         config = from_mapping(config.to_dict())
-        objective = build_abstract(config)
+        objective = METHODS[config.objective].build_abstract(config)
         params = jax.eval_shape(objective.init_params, key)
         gradients = jax.value_and_grad(objective.loss_fn, has_aux=True)
         flops = count_flops(

@@ -33,7 +33,8 @@ from zeroseg_jax.data.sources import PlaygroundSource
 from zeroseg_jax.data.transforms import square_crop
 from zeroseg_jax.teacher.clustering import find_regions
 from zeroseg_jax.teacher.region_labels import region_threads
-from zeroseg_jax.training import clip_zss as objective_zss
+from zeroseg_jax.training.clip_zss import build
+from zeroseg_jax.training.inputs import Inputs
 
 _WIDTH, _SIDE, _IMAGES = 512, 256, 32
 
@@ -110,7 +111,7 @@ def time_step(clip: teacher.Teacher) -> dict:
 
 def _time_gradients(config: Config, clip: teacher.Teacher) -> dict:
     words = [list(names) for names in get_split("playground").seen_words]
-    parts = objective_zss.build(config, clip, words)
+    objective = build(config, clip, Inputs((), None, clip.digest, config, words))
     b, side = config.optim.batch_global, config.model.image_px
     map_px, rng = side // config.clip_zss.labels.stride_px, np.random.default_rng(0)
     batch = {
@@ -119,9 +120,9 @@ def _time_gradients(config: Config, clip: teacher.Teacher) -> dict:
         "fused": rng.integers(-1, len(words) + 2, (b, map_px, map_px)).astype(np.int16),
         "local": np.zeros((b, 0, config.model.embed_dim), np.float16),
     }
-    params = jax.jit(parts.init_params)(jax.random.key(0))
-    memory, key = parts.init_memory(), jax.random.key(1)
-    step = jax.jit(jax.value_and_grad(parts.loss_fn, has_aux=True))
+    params = jax.jit(objective.init_params)(jax.random.key(0))
+    memory, key = objective.init_memory(), jax.random.key(1)
+    step = jax.jit(jax.value_and_grad(objective.loss_fn, has_aux=True))
     wall, cpu = least_seconds(
         lambda: jax.block_until_ready(step(params, batch, key, memory)), FLAGS.repeats
     )

@@ -17,7 +17,7 @@ from absl.flags import FLAGS
 from zeroseg_jax.commands import flags
 from zeroseg_jax.commands.main import VERBS
 from zeroseg_jax.data.files import write_json
-from zeroseg_jax.training.metrics import describe_machine
+from zeroseg_jax.training.workdir import describe_machine
 
 
 def define_flags() -> None:

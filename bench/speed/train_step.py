@@ -22,8 +22,7 @@ from bench.speed.timing import median_seconds, time_in_turns
 from zeroseg_jax.assets.recipes import imagenet
 from zeroseg_jax.commands import flags
 from zeroseg_jax.config import Config, ModelConfig, from_mapping
-from zeroseg_jax.training import sharding
-from zeroseg_jax.training.objective import build_zeroseg
+from zeroseg_jax.training import sharding, zeroseg
 from zeroseg_jax.training.optimizer import build_optimizer
 from zeroseg_jax.training.plan import costs
 from zeroseg_jax.training.state import init_state
@@ -71,15 +70,17 @@ def _build_ours(config: Config, batch: dict) -> tuple[Callable[[], float], int]:
     mesh = sharding.build_mesh(config)
     # Centring sets one bias at the start and costs nothing in a step.
     config = dataclasses.replace(config, loss=dataclasses.replace(config.loss, centre=False))
-    objective, optimizer = build_zeroseg(config), build_optimizer(config, 1000)
+    objective, optimizer = zeroseg.build_abstract(config), build_optimizer(config, 1000)
     shapes = jax.eval_shape(lambda: init_state(config, objective, optimizer))
-    like = sharding.shard_state(shapes, mesh)
-    places = jax.tree.map(lambda leaf: leaf.sharding, like)
-    born = jax.jit(lambda: init_state(config, objective, optimizer), out_shardings=places)
-    step = build_step(config, objective, optimizer, mesh, like)
+    abstract_state = sharding.shard_state(shapes, mesh)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract_state)
+    initial_state = jax.jit(
+        lambda: init_state(config, objective, optimizer), out_shardings=shardings
+    )
+    step = build_step(config, objective, optimizer, mesh, abstract_state)
     placed = jax.device_put(batch, sharding.split(mesh))
-    flops = costs.count_flops(step, like, placed)
-    held = [born()]
+    flops = costs.count_flops(step, abstract_state, placed)
+    held = [initial_state()]
 
     def run() -> float:
         held[0], metrics = step(held[0], placed)

@@ -8,4 +8,4 @@ def test_debug_recipe_trains_with_a_live_teacher_and_resumes(zeroseg, tmp_path):
     assert done.returncode == 0, done.stderr
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 3
     again = zeroseg(*command)
-    assert again.returncode == 0 and "going on from step 3 of 3" in again.stdout
+    assert again.returncode == 0 and "resuming from step 3 of 3" in again.stdout

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -9,9 +10,7 @@ from jax.sharding import PartitionSpec as P
 
 from tests.training.tiny import TINY
 from zeroseg_jax.config import MeshConfig, from_mapping
-from zeroseg_jax.training import sharding
-from zeroseg_jax.training import trees as paths
-from zeroseg_jax.training.objective import build_zeroseg
+from zeroseg_jax.training import sharding, trees, zeroseg
 from zeroseg_jax.training.optimizer import build_optimizer
 from zeroseg_jax.training.state import init_state
 from zeroseg_jax.training.step import build_step
@@ -19,26 +18,26 @@ from zeroseg_jax.training.step import build_step
 STEPS = 3
 
 
-def build(config, born_whole=None):
+def build(config, initial=None):
     """Return mesh, state and step; the state is drawn on the mesh, or is a copy of one drawn."""
     mesh = sharding.build_mesh(config)
-    objective, optimizer = build_zeroseg(config), build_optimizer(config, 8)
+    objective, optimizer = zeroseg.build_abstract(config), build_optimizer(config, 8)
 
-    def born():
+    def initial_state():
         return init_state(config, objective, optimizer)
 
-    like = sharding.shard_state(jax.eval_shape(born), mesh)
-    places = jax.tree.map(lambda leaf: leaf.sharding, like)
-    if born_whole is None:
-        state = jax.jit(born, out_shardings=places)()
+    abstract_state = sharding.shard_state(jax.eval_shape(initial_state), mesh)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract_state)
+    if initial is None:
+        state = jax.jit(initial_state, out_shardings=shardings)()
     else:
-        state = jax.device_put(born_whole, places)
-    return mesh, state, build_step(config, objective, optimizer, mesh, like)
+        state = jax.device_put(initial, shardings)
+    return mesh, state, build_step(config, objective, optimizer, mesh, abstract_state)
 
 
-def run(config, born_whole):
+def run(config, initial):
     """Return the losses of the first steps, and the final state."""
-    mesh, state, step = build(config, born_whole)
+    mesh, state, step = build(config, initial)
     rng = np.random.default_rng(0)
     found = []
     for _ in range(STEPS):
@@ -65,13 +64,13 @@ def configure(mesh=None, run=None, model=None, **optim):
 
 
 @pytest.fixture(scope="module")
-def born_whole():
+def initial():
     return jax.device_get(build(configure())[1])
 
 
 @pytest.fixture(scope="module")
-def one(born_whole):
-    return run(configure(), born_whole)
+def one(initial):
+    return run(configure(), initial)
 
 
 @pytest.mark.parametrize(
@@ -84,8 +83,8 @@ def one(born_whole):
     ],
     ids=lambda mesh: "-".join(f"{axis}{size}" for axis, size in mesh.items()),
 )
-def test_every_mesh_gives_the_losses_of_one_device(mesh, one, born_whole):
-    losses, state = run(configure(mesh), born_whole)
+def test_every_mesh_gives_the_losses_of_one_device(mesh, one, initial):
+    losses, state = run(configure(mesh), initial)
     # Sums over devices run in another order: a few units in the last place.
     np.testing.assert_allclose(losses, one[0], rtol=1e-5)
     # Adam scales gradients that are rounding alone up to the rate, so single entries may differ:
@@ -95,10 +94,10 @@ def test_every_mesh_gives_the_losses_of_one_device(mesh, one, born_whole):
     assert apart**0.5 < 5e-4 * sum(np.square(x).sum() for x in before) ** 0.5
 
 
-def test_parameters_and_optimizer_are_born_sharded(born_whole):
+def test_parameters_and_optimizer_are_initialised_sharded(initial):
     _, state, _ = build(configure({"data": 2, "fsdp": 2, "tensor": 2}))
-    jax.tree.map(np.testing.assert_array_equal, jax.device_get(state), born_whole)
-    flat = paths.flatten(state)
+    chex.assert_trees_all_equal(jax.device_get(state), initial)
+    flat = trees.flatten(state)
     query = "encoder/blocks_0/attention/query/kernel"
     mu = next(name for name in flat if "/mu/" in name and name.endswith(query))
     for name in (f"params/{query}", mu):
@@ -110,25 +109,25 @@ def test_parameters_and_optimizer_are_born_sharded(born_whole):
     assert local < 0.45 * sum(leaf.nbytes for leaf in flat.values())
 
 
-def test_pieces_of_a_batch_add_up_where_nothing_is_drawn(born_whole):
+def test_pieces_of_a_batch_add_up_where_nothing_is_drawn(initial):
     model = from_mapping(TINY).model
     model = dataclasses.replace(
         model, mask_ratio=0.0, head=dataclasses.replace(model.head, gumbel=False)
     )
-    whole, _ = run(configure(model=model), born_whole)
-    pieces, _ = run(configure({"data": 2}, model=model, accumulate_steps=4), born_whole)
+    whole, _ = run(configure(model=model), initial)
+    pieces, _ = run(configure({"data": 2}, model=model, accumulate_steps=4), initial)
     np.testing.assert_allclose(pieces, whole, rtol=1e-5)
 
 
 @pytest.mark.parametrize("remat", [pytest.param("dots", marks=pytest.mark.slow), "full"])
-def test_remat_changes_no_number_and_no_name(remat, one, born_whole):
-    losses, state = run(configure(run={"remat": remat}), born_whole)
+def test_remat_changes_no_number_and_no_name(remat, one, initial):
+    losses, state = run(configure(run={"remat": remat}), initial)
     np.testing.assert_allclose(losses, one[0], rtol=1e-5)
-    assert paths.name_leaves(state) == paths.name_leaves(one[1])
+    assert trees.name_leaves(state) == trees.name_leaves(one[1])
 
 
-def test_bfloat16_computes_in_it_and_keeps_float32(one, born_whole):
-    losses, state = run(configure(run={"dtype": "bfloat16"}), born_whole)
+def test_bfloat16_computes_in_it_and_keeps_float32(one, initial):
+    losses, state = run(configure(run={"dtype": "bfloat16"}), initial)
     assert {leaf.dtype.name for leaf in jax.tree.leaves(state.params)} == {"float32"}
     assert 0 < abs(losses[0] - one[0][0]) < 0.02 * one[0][0]
 

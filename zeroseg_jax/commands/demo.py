@@ -127,7 +127,7 @@ def _build(
 
 def _write_summary(workdir: Path, scores: dict[str, Any], seconds: dict[str, float]) -> None:
     from zeroseg_jax.data import files
-    from zeroseg_jax.training.metrics import describe_machine
+    from zeroseg_jax.training.workdir import describe_machine
 
     content = {**scores, "seconds": seconds, "images": FLAGS.images, **describe_machine()}
     files.write_json(workdir / "summary.json", content)

@@ -18,7 +18,7 @@ from absl.flags import FLAGS
 from zeroseg_jax.commands import flags
 
 _WORKER = "ZEROSEG_PLAN_WORKER"
-# JAX must not look for a TPU here, and several plans may compile at once: none opens a device.
+# JAX must not search for a TPU, and several plans may compile at the same time.
 _ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
     "TPU_SKIP_MDS_QUERY": "1",
@@ -50,7 +50,7 @@ def define_flags() -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Compile in a process of its own, so that libtpu touches no other."""
+    """Compile in a separate process, because libtpu must not run in this one."""
     del arguments
     if os.environ.get(_WORKER):
         return _plan()
@@ -61,7 +61,7 @@ def main(arguments: list[str]) -> int:
         command, env={**os.environ, **_ENVIRONMENT}, stderr=subprocess.PIPE, text=True, check=False
     )
     if done.returncode:
-        # libtpu tells of missing worker names at length; the sentence is what counts.
+        # libtpu logs long warnings about missing worker names; only the error is printed.
         errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
         print("\n".join(errors) or done.stderr, file=sys.stderr)
     return done.returncode
@@ -69,17 +69,17 @@ def main(arguments: list[str]) -> int:
 
 def _plan() -> int:
     from zeroseg_jax.data import files
-    from zeroseg_jax.training.metrics import describe_machine
     from zeroseg_jax.training.plan import planner
+    from zeroseg_jax.training.workdir import describe_machine
 
     config, overrides = flags.read_config()
     given = planner.Assumptions(FLAGS.images, FLAGS.efficiency, FLAGS.price)
     if FLAGS.search:
         plans = _search(config, given)
-        print(_compare(plans[:_SHOWN]))
+        print(_render_candidates(plans[:_SHOWN]))
     else:
         plans = [planner.plan_step(config, FLAGS.topology, given)]
-    print(_describe(plans[0]))
+    print(_render_plan(plans[0]))
     if FLAGS.json:
         record = {**plans[0], "config": config.name, "overrides": overrides, **describe_machine()}
         if FLAGS.search:
@@ -105,7 +105,7 @@ def _search(config: Any, given: Any) -> list[dict[str, Any]]:
     return sorted(plans, key=lambda plan: (not plan["fits"], plan["estimated_step_seconds"]))
 
 
-def _compare(plans: list[dict[str, Any]]) -> str:
+def _render_candidates(plans: list[dict[str, Any]]) -> str:
     lines = ["mesh d x f x t  pieces  remat  GB a chip  fits  step s"]
     for plan in plans:
         mesh = " x ".join(str(size) for size in plan["mesh"].values())
@@ -117,10 +117,9 @@ def _compare(plans: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _describe(plan: dict[str, Any]) -> str:
+def _render_plan(plan: dict[str, Any]) -> str:
     mesh = ", ".join(f"{axis} {size}" for axis, size in plan["mesh"].items())
     parts = ", ".join(f"{name} {1e3 * s:.1f} ms" for name, s in plan["roofline_seconds"].items())
-    own = plan["compiler_step_seconds"]
     kinds = "".join(
         f"\n  {kind:19s} {one['count']:5d}, {one['bytes'] / 1e6:10.1f} MB sent a chip"
         for kind, one in plan["collectives"].items()
@@ -137,6 +136,6 @@ operations            {plan["flops_per_step"] / 1e12:.1f} TFLOP a step, {plan["f
 moved a chip          {plan["moved_bytes_per_step"] / 1e9:.2f} GB a step
 collectives           {plan["collective_bytes_per_step"] / 1e6:.1f} MB sent a chip and step{kinds}
 roofline              {parts}; {plan["bound"]} bounds it
-step                  {1e3 * plan["estimated_step_seconds"]:.1f} ms at {100 * plan["efficiency"]:.0f} % of that; the compiler says {"nothing of use" if own is None else f"{1e3 * own:.1f} ms"}
+step                  {1e3 * plan["estimated_step_seconds"]:.1f} ms at {100 * plan["efficiency"]:.0f} % of that
 throughput            {plan["images_per_second"]:,.0f} images/s
 recipe                {plan["steps"]:,} steps, {plan["hours"]:.1f} hours, {plan["chip_hours"]:,.0f} chip-hours{cost}"""  # noqa: E501

@@ -6,8 +6,8 @@ Letters: B images, L and M tokens, D width, N heads, P patches. Softmax and norm
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -23,7 +23,7 @@ def quick_gelu(x: Array) -> Array:
 
 
 # The default of jax.nn.gelu is the tanh approximation; torch's default is exact.
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": functools.partial(jax.nn.gelu, approximate=False),
     "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
     "quick_gelu": quick_gelu,
@@ -151,8 +151,12 @@ def run_stack(blocks: Sequence[nn.Module], x: Array, *, scan: bool) -> tuple[Arr
         lambda *leaves: jnp.stack(leaves), *(block.variables["params"] for block in blocks)
     )
     alone = blocks[0].clone(parent=None, name=None)
-    x, inputs = jax.lax.scan(lambda x, params: (alone.apply({"params": params}, x), x), x, stacked)
-    return x, list(inputs)
+
+    def run(x: Array, params: Any) -> tuple[Array, Array]:
+        return cast(Array, alone.apply({"params": params}, x)), x
+
+    x, stacked_inputs = jax.lax.scan(run, x, stacked)
+    return x, list(stacked_inputs)
 
 
 class PatchEmbedding(nn.Module):

@@ -1,1 +1,1 @@
-"""How the student learns: state, optimizer, devices, step, checkpoints, logs and the loop."""
+"""Training: one loop for both methods, with checkpoints, meshes, metrics and planning."""

@@ -1,9 +1,8 @@
-"""Checkpoints of a run, and its parameters for whoever comes after.
+"""Orbax checkpoints of a run: save, restore, detection of damage, loading of parameters.
 
-The only file that imports Orbax. A checkpoint WORKDIR/checkpoints/STEP holds three items: `state`,
-nested dicts of plain string keys {step, params, opt_state}; `sums`, one number a leaf by which
-a damaged file is noticed even where Orbax reads it without complaint; and `clock`, the seconds
-that the run has spent. Where the data stands is the step itself.
+A checkpoint WORKDIR/checkpoints/STEP has three items. `state`: nested dicts of the train state.
+`sums`: one checksum per leaf, because Orbax reads some damaged files without an error. `clock`:
+elapsed seconds by kind. The data position is not stored: it is the step.
 """
 
 from __future__ import annotations
@@ -21,44 +20,42 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from zeroseg_jax.config import Config, from_mapping
-from zeroseg_jax.data.files import read_json
-from zeroseg_jax.training import timing as goodput
-from zeroseg_jax.training import trees as paths
+from zeroseg_jax.data import files
+from zeroseg_jax.training import timing, trees
 from zeroseg_jax.training.state import TrainState
-from zeroseg_jax.training.student_files import EXPORT_CONFIG, export_params, read_export
-
-__all__ = ["Checkpoints", "export_params", "load_params"]
+from zeroseg_jax.training.student_files import EXPORT_CONFIG, read_export
+from zeroseg_jax.training.workdir import MANIFEST
 
 _STATE, _SUMS, _CLOCK = "state", "sums", "clock"
-# What Orbax and its stores raise on files that are cut, missing or scrambled (its own errors are
-# subclasses of KeyError and FileNotFoundError).
+# Exceptions of Orbax and its stores for truncated, missing or damaged files. Orbax's own errors
+# are subclasses of KeyError and FileNotFoundError.
 _DAMAGE = (KeyError, ValueError, OSError)
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that could not be written; the message says which is the newest good one."""
+    """A checkpoint that could not be written; the message names the newest complete one."""
 
 
 class DamagedError(ValueError):
-    """A checkpoint whose files are not what was written."""
+    """A checkpoint whose files differ from what was written."""
 
 
 class Checkpoints:
-    """The checkpoints of one work directory; use as a context manager.
+    """Checkpoints of a work directory, as a context manager.
 
     Args:
-      directory: made if missing.
-      keep: how many of the newest stay.
-      log: takes a line for each checkpoint that had to be set aside.
+      directory: folder of the checkpoints, created if missing.
+      keep: number of newest checkpoints to keep.
+      log: receiver of one line per damaged checkpoint.
     """
 
-    def __init__(self, directory: Path, *, keep: int, log: Callable[[str], None] = print):
+    def __init__(self, directory: Path, *, keep: int, log: Callable[[str], None] = print) -> None:
         self.directory = Path(directory).absolute()
         self._log = log
         policies = ocp.training.save_decision_policies
         self._manager = ocp.training.Checkpointer(
             self.directory,
-            # The loop decides when; every request is honoured.
+            # The loop decides when to save; every request is carried out.
             save_decision_policy=policies.FixedIntervalPolicy(1),
             preservation_policy=ocp.training.preservation_policies.LatestN(keep),
             cleanup_tmp_directories=True,
@@ -68,66 +65,66 @@ class Checkpoints:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        with self._naming_failures():
+        with self._explain_errors():
             self._manager.close()
 
     @property
     def steps(self) -> list[int]:
-        """Return the steps of the complete checkpoints, rising."""
+        """Steps of the complete checkpoints, rising."""
         return [checkpoint.step for checkpoint in self._manager.checkpoints]
 
     def save(self, step: int, state: TrainState, clock: np.ndarray) -> None:
-        """Start to save; returns once the state's memory may be reused.
+        """Start an asynchronous save; return when the memory of the state may be reused.
 
-        A checkpoint appears under its name only when whole, so a process that dies while
-        writing leaves the one before as the newest. A save that failed raises at the next
-        call, or at the end of the context.
+        A checkpoint gets its name when it is complete: a process that dies during a save leaves
+        the previous checkpoint as the newest. A failed save raises at the next call, or at the
+        end of the context.
 
         Args:
-          step: its name.
-          state: to be saved.
-          clock: float64 (n,), seconds; see goodput.Goodput.export.
+          step: step of the state.
+          state: train state.
+          clock: float64 (n,), seconds, from timing.Goodput.export.
 
         Raises:
-          CheckpointError: this save or the one before could not be written.
+          CheckpointError: this save or the previous one could not be written.
         """
-        plain = paths.unflatten(paths.flatten(state))
+        plain = trees.unflatten(trees.flatten(state))
         items = {
             _STATE: plain,
             _SUMS: {"leaves": _sum_leaves(jax.tree.leaves(plain))},
             _CLOCK: {"seconds": clock},
         }
-        with self._naming_failures():
+        with self._explain_errors():
             self._manager.save_checkpointables_async(step, items, force=True)
 
     @contextlib.contextmanager
-    def _naming_failures(self) -> Iterator[None]:
+    def _explain_errors(self) -> Iterator[None]:
         try:
             yield
         except _DAMAGE as error:
-            # What the disk says: the manager may count the one that failed.
+            # Read from the disk, because the manager may count the failed one.
             good = [int(p.name) for p in self.directory.iterdir() if p.name.isdigit()]
-            kept = f"the newest good one is step {max(good)}" if good else "none is before it"
+            kept = f"the newest good one is step {max(good)}" if good else "there is no earlier one"
             raise CheckpointError(
                 f"{self.directory}: a checkpoint could not be written ({_first_cause(error)}); "
-                f"{kept}; make room, then run the same command again to go on."
+                f"{kept}; free space, then run the same command again to resume."
             ) from error
 
     def restore_latest(self, abstract_state: TrainState) -> tuple[TrainState, np.ndarray] | None:
-        """Restore the newest checkpoint that is whole.
+        """Restore the newest undamaged checkpoint.
 
-        Damaged ones are moved to DIRECTORY.damaged and said so, each with its reason.
+        Damaged ones are moved to DIRECTORY.damaged and logged with the reason.
 
         Args:
-          abstract_state: jax.ShapeDtypeStruct leaves with shardings, as the run wants them;
-            the checkpoint may come from another mesh.
+          abstract_state: shapes and shardings of the state, from sharding.shard_state; the
+            checkpoint may come from another mesh.
 
         Returns:
-          The state and the clock, or None where there is no checkpoint.
+          The state and the clock, or None without a checkpoint.
 
         Raises:
-          ValueError: a leaf of another shape, naming it and both shapes; or all checkpoints
-            are damaged.
+          ValueError: a leaf of another shape, with its name and both shapes; or every checkpoint
+            is damaged.
         """
         damaged = []
         for step in reversed(self.steps):
@@ -135,18 +132,19 @@ class Checkpoints:
                 return self._restore(step, abstract_state)
             except DamagedError as error:
                 damaged.append(step)
-                self._set_aside(step, error)
+                self._discard(step, error)
         if damaged:
             raise ValueError(
-                f"{self.directory}: every checkpoint there is damaged ({damaged}); start anew in "
+                f"{self.directory}: every checkpoint there is damaged ({damaged}); start again in "
                 "another work directory."
             )
         return None
 
     def _restore(self, step: int, abstract_state: TrainState) -> tuple[TrainState, np.ndarray]:
         path = self.directory / str(step)
-        wanted = paths.flatten(abstract_state)
-        reason, flat, clock = "", {}, None
+        wanted = trees.flatten(abstract_state)
+        reason, clock = "", np.zeros(timing.count_values())
+        flat: dict[str, Any] = {}
         try:
             _check_shapes(path, _read_shapes(path), wanted)
             flat, clock = _load(path, wanted, abstract_state.step.sharding)
@@ -156,53 +154,53 @@ class Checkpoints:
         treedef = jax.tree.structure(abstract_state)
         return jax.tree.unflatten(treedef, [flat[name] for name in wanted]), clock
 
-    def _set_aside(self, step: int, error: DamagedError) -> None:
+    def _discard(self, step: int, error: DamagedError) -> None:
         if jax.process_index() == 0:
             self._move(step, error)
-        multihost_utils.sync_global_devices("a damaged checkpoint is set aside")
+        multihost_utils.sync_global_devices("a damaged checkpoint was moved")
         self._manager.reload()
 
     def _move(self, step: int, error: DamagedError) -> None:
-        aside = self.directory.with_name(self.directory.name + ".damaged")
-        aside.mkdir(exist_ok=True)
-        target = aside / str(step)
+        folder = self.directory.with_name(self.directory.name + ".damaged")
+        folder.mkdir(exist_ok=True)
+        target = folder / str(step)
         number = 1
         while target.exists():
             number += 1
-            target = aside / f"{step}-{number}"
+            target = folder / f"{step}-{number}"
         os.replace(self.directory / str(step), target)
         self._log(
-            f"checkpoint {step} is damaged ({error}); moved to {target}, taking the one before"
+            f"checkpoint {step} is damaged ({error}); moved to {target}, using the previous one"
         )
 
 
 def load_params(directory: str | Path) -> tuple[Any, Config, int]:
-    """Load a student's parameters from a work directory or from an export.
+    """Load the parameters of a student from a work directory or an export.
 
     Args:
-      directory: WORKDIR with manifest.json and checkpoints/, of which the newest whole one is
-        read; or what `export_params` wrote.
+      directory: work directory, whose newest undamaged checkpoint is read; or folder that
+        `export_params` wrote.
 
     Returns:
-      The nested dict of float32 parameters on the default device, the config, the step.
+      Nested dict of float32 parameters on the default device, settings, and step.
 
     Raises:
-      ValueError: neither layout, no checkpoint yet, or nothing there is whole.
+      ValueError: a folder of neither kind, or without an undamaged checkpoint.
     """
     root = Path(directory)
     if (root / EXPORT_CONFIG).is_file():
         params, config, step = read_export(root)
         return jax.tree.map(jnp.asarray, params), config, step
-    manifest = root / "manifest.json"
+    manifest = root / MANIFEST
     if not manifest.is_file():
         raise ValueError(
-            f"{directory}: neither a work directory (manifest.json) nor an exported student "
+            f"{directory}: neither a work directory ({MANIFEST}) nor an exported student "
             f"({EXPORT_CONFIG}); give --workdir of a training run."
         )
     checkpoints = root.absolute() / "checkpoints"
     names = [entry.name for entry in checkpoints.iterdir()] if checkpoints.is_dir() else []
     steps = sorted((int(name) for name in names if name.isdigit()), reverse=True)
-    config = from_mapping(read_json(manifest, remedy="train again")["config"])
+    config = from_mapping(files.read_json(manifest, remedy="train again")["config"])
     reasons = []
     for step in steps:
         try:
@@ -216,14 +214,14 @@ def load_params(directory: str | Path) -> tuple[Any, Config, int]:
 def _load_step_params(path: Path) -> Any:
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     wanted = {
-        # The rest is left out of the read: it is twice the size of the parameters.
+        # The optimizer's state is not read: it has twice the size of the parameters.
         name: jax.ShapeDtypeStruct(shape, dtype, sharding=device)
         if name.startswith("params/")
         else ocp.PLACEHOLDER
         for name, (shape, dtype) in _read_shapes(path).items()
     }
     flat, _ = _load(path, wanted, device)
-    return paths.unflatten(flat)["params"]
+    return trees.unflatten(flat)["params"]
 
 
 def _read_shapes(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
@@ -233,7 +231,7 @@ def _read_shapes(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
         raise DamagedError(_first_cause(error)) from error
     if not isinstance(metadata, dict):
         raise DamagedError("the list of its arrays cannot be read")
-    return {name: (leaf.shape, leaf.dtype) for name, leaf in paths.flatten(metadata).items()}
+    return {name: (leaf.shape, leaf.dtype) for name, leaf in trees.flatten(metadata).items()}
 
 
 def _check_shapes(
@@ -242,24 +240,24 @@ def _check_shapes(
     advice = "use the config in the run's manifest.json, or another work directory."
     for name, leaf in wanted.items():
         if name not in found:
-            raise ValueError(f"{path}: has no {name}, which this config needs; {advice}")
+            raise ValueError(f"{path}: has no {name}, which these settings need; {advice}")
         shape = found[name][0]
         if tuple(shape) != tuple(leaf.shape):
             raise ValueError(
-                f"{path}: {name} has shape {tuple(shape)}, but this config makes it "
+                f"{path}: {name} has shape {tuple(shape)}, but these settings make it "
                 f"{tuple(leaf.shape)}; {advice}"
             )
     for name in found:
         if name not in wanted:
-            raise ValueError(f"{path}: has {name}, which this config has not; {advice}")
+            raise ValueError(f"{path}: has {name}, which these settings do not have; {advice}")
 
 
 def _load(
     path: Path, wanted: dict[str, Any], whole: jax.sharding.Sharding
 ) -> tuple[dict[str, Any], np.ndarray]:
-    """Read the leaves of `wanted` by name, without placeholders, compare their sums; the clock."""
-    tree = paths.unflatten(wanted)
-    names = paths.name_leaves(tree)
+    """Read the leaves of `wanted` except placeholders, and the clock; verify the sums."""
+    tree = trees.unflatten(wanted)
+    names = trees.name_leaves(tree)
     sums = jax.ShapeDtypeStruct((len(names),), jnp.uint32, sharding=whole)
     try:
         items = ocp.load_checkpointables(
@@ -267,14 +265,14 @@ def _load(
             {
                 _STATE: tree,
                 _SUMS: {"leaves": sums},
-                _CLOCK: {"seconds": np.zeros(goodput.size())},
+                _CLOCK: {"seconds": np.zeros(timing.count_values())},
             },
         )
     except _DAMAGE as error:
         raise DamagedError(_first_cause(error)) from error
     flat = {
         name: leaf
-        for name, leaf in paths.flatten(items[_STATE]).items()
+        for name, leaf in trees.flatten(items[_STATE]).items()
         if wanted[name] is not ocp.PLACEHOLDER
     }
     written = dict(zip(names, np.asarray(items[_SUMS]["leaves"]), strict=True))
@@ -286,17 +284,17 @@ def _load(
 
 
 def _agree(reason: str) -> None:
-    """Raise DamagedError on every host where one of them found a reason."""
+    """Raise DamagedError on every host if one of them has a reason."""
     found = bool(reason)
     if jax.process_count() > 1:
-        found = np.any(multihost_utils.process_allgather(np.bool_(found)))
+        found = bool(np.any(multihost_utils.process_allgather(np.bool_(found))))
     if found:
-        raise DamagedError(reason or "another host could not read its part")
+        raise DamagedError(reason or "another host cannot read its part")
 
 
 @jax.jit
 def _sum_leaves(leaves: list[jax.Array]) -> jax.Array:
-    """Add the bits of each leaf as integers, modulo 2**32, in any order and on any mesh."""
+    """Return the sum of each leaf's bits as integers modulo 2**32, equal on every mesh."""
     unsigned = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
     sums = [
         jax.lax.bitcast_convert_type(leaf, unsigned[leaf.dtype.itemsize]).sum(dtype=jnp.uint32)

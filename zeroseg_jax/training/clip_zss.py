@@ -1,14 +1,12 @@
-"""CLIP-ZSS as an objective of the training loop.
+"""CLIP-ZSS objective: dense student, class embeddings, losses and the bank of class tokens.
 
-Source: arXiv 2310.02296; the bank of class tokens is part of the train state, so that it is saved,
-restored and the same on every device; a global batch enters it once.
+The bank of past class tokens is part of the train state. It is saved and restored with it, equal on
+every device, and a global batch enters it once. Source: arXiv 2310.02296.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,137 +14,143 @@ import numpy as np
 
 from zeroseg_jax.config import Config
 from zeroseg_jax.data.views import list_windows
-from zeroseg_jax.models.clip_zss import losses as losses_zss
-from zeroseg_jax.models.clip_zss import student as dense
-from zeroseg_jax.models.clip_zss.segformer_weights import start_from_segformer
+from zeroseg_jax.models.clip_zss import losses
+from zeroseg_jax.models.clip_zss import student as students
+from zeroseg_jax.models.clip_zss.segformer_weights import init_from_segformer
 from zeroseg_jax.models.zeroseg.own_terms import cell_weights
 from zeroseg_jax.teacher import Teacher
 from zeroseg_jax.teacher.class_embeddings import cache_directory, embed_classes
 from zeroseg_jax.training.checkpoint import load_params
+from zeroseg_jax.training.inputs import Inputs
+from zeroseg_jax.training.objective import Batch, Memory, Metrics, Objective, Params
 
-_MOST_SEEN = 156  # of COCO-Stuff
-
-
-@dataclasses.dataclass(frozen=True)
-class ZssParts:
-    """See objective.Objective for what each is."""
-
-    init_params: Callable[[jax.Array], Any]
-    loss_fn: Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
-    init_memory: Callable[[], Any]
-    remember: Callable[[Any, dict[str, jax.Array]], Any]
+_MAX_SEEN = 156  # seen classes of COCO-Stuff, the largest published split
+InitParams = Callable[[jax.Array], Params]
 
 
-def build(config: Config, teacher: Teacher, seen_words: list[list[str]]) -> ZssParts:
-    """Build the parts.
+def build(config: Config, teacher: Teacher, inputs: Inputs) -> Objective:
+    """Build the objective of a run.
 
     Args:
-      config: of the run; objective == "clip_zss".
-      teacher: reads the words; its tower starts the student where model.encoder.init says so.
-      seen_words: for each seen class its synonyms; none where there are no labels.
+      config: settings of the run.
+      teacher: frozen CLIP; it embeds the seen classes, and its vision tower initialises the
+        student (model.encoder.init).
+      inputs: training set with the names of the seen classes.
 
     Raises:
-      ValueError: weights to start from that do not fit the student.
+      ValueError: initial weights that do not fit the student.
     """
     student = _build_student(config)
-    text = embed_seen(teacher, seen_words, config.clip_zss.labels.prompts)
-    return _build_parts(config, student, text, _build_start(config, student, teacher))
+    text = embed_seen(teacher, inputs.seen_classes, config.clip_zss.labels.prompts)
+    return _build(config, student, text, _choose_start(config, student, teacher))
 
 
-def build_abstract(config: Config) -> ZssParts:
-    """Build the parts for their shapes alone, with _MOST_SEEN seen classes."""
+def build_abstract(config: Config) -> Objective:
+    """Build the objective without teacher and data, with 156 seen classes.
+
+    Parameters start at random values.
+    """
     student = _build_student(config)
-    text = np.zeros((_MOST_SEEN, config.model.embed_dim), np.float32)
-    return _build_parts(config, student, text, lambda key: dense.init_dense_params(student, key))
+    text = np.zeros((_MAX_SEEN, config.model.embed_dim), np.float32)
+    return _build(config, student, text, lambda key: students.init_dense_params(student, key))
 
 
-def _build_student(config: Config) -> dense.DenseStudent:
-    return dense.build_dense_student(
+def _build_student(config: Config) -> students.DenseStudent:
+    return students.build_dense_student(
         config.model, config.clip_zss.student, jnp.dtype(config.run.dtype), remat=config.run.remat
     )
 
 
-def _build_parts(config: Config, student: dense.DenseStudent, text: np.ndarray, start) -> ZssParts:
+def _build(
+    config: Config, student: students.DenseStudent, text: np.ndarray, init_params: InitParams
+) -> Objective:
     size = (config.clip_zss.loss.memory_size, config.model.embed_dim)
 
-    def remember(memory, batch):
-        tokens = batch["features"][:, 0].astype(jnp.float32)
-        return {"bank": losses_zss.push_bank(memory["bank"], tokens)}
-
-    def init_memory():
+    def init_memory() -> Memory:
         return {"bank": jnp.zeros(size, jnp.float32)}
 
-    return ZssParts(start, build_loss(config, student, text), init_memory, remember)
+    def update_memory(memory: Memory, batch: Batch) -> Memory:
+        tokens = batch["features"][:, 0].astype(jnp.float32)
+        return {"bank": losses.push_bank(memory["bank"], tokens)}
+
+    return Objective(init_params, build_loss(config, student, text), init_memory, update_memory)
 
 
-def embed_seen(teacher: Teacher, words: list[list[str]], prompts: str) -> np.ndarray:
-    """Embed the seen words: float32 (N, E), unit rows; no rows where there are no words."""
-    if not words:
+def embed_seen(teacher: Teacher, classes: list[list[str]], prompts: str) -> np.ndarray:
+    """Embed the seen classes: float32 (N, E), unit rows; N is 0 without labels."""
+    if not classes:
         return np.zeros((0, teacher.embed_dim), np.float32)
-    return embed_classes(teacher, words, prompts, cache_directory()).classes
+    return embed_classes(teacher, classes, prompts, cache_directory()).classes
 
 
-def build_loss(config: Config, student: dense.DenseStudent, text: np.ndarray):
+def build_loss(
+    config: Config, student: students.DenseStudent, text: np.ndarray
+) -> Callable[[Params, Batch, jax.Array, Memory], tuple[jax.Array, Metrics]]:
     """Build the loss.
 
     Args:
       config: losses and constants.
-      student: the module.
-      text: float32 (N, E), of the seen words, unit rows.
+      student: module from build_dense_student.
+      text: float32 (N, E), embeddings of the seen classes, unit rows.
 
     Returns:
-      loss_fn(params, batch, key, memory) -> (loss, metrics): batch has "image" uint8
-      (B, Hpx, Wpx, 3), "features" (B, V, E) whose row 0 is the whole image, "fused" int16
-      (B, H, W) and "local" (B, K, E); memory has "bank" (M, E).
+      loss_fn(params, batch, key, memory) -> (loss, metrics). The batch has "image" uint8
+      (B, Hpx, Wpx, 3), "features" (B, V, E) with the whole image in row 0, "fused" int16
+      (B, H, W) and "local" (B, K, E); the memory has "bank" (M, E).
     """
     settings = config.clip_zss
     mean, std = (jnp.array(v, jnp.float32) for v in (config.data.mean, config.data.std))
     classes = len(text) + settings.regions.max_regions
     windows = list_windows(config)
 
-    def loss_fn(params, batch, key, memory):
+    def loss_fn(
+        params: Params, batch: Batch, key: jax.Array, memory: Memory
+    ) -> tuple[jax.Array, Metrics]:
         images = (batch["image"].astype(jnp.float32) / 255 - mean) / std
         fused = batch["fused"].astype(jnp.int32)
-        turned = jnp.zeros(len(images), bool)
+        flipped = jnp.zeros(len(images), bool)
         if settings.student.flip:
-            turned = jax.random.bernoulli(key, shape=(len(images),))
-            images = jnp.where(turned[:, None, None, None], images[:, :, ::-1], images)
-            fused = jnp.where(turned[:, None, None], fused[:, :, ::-1], fused)
-        features = dense.apply_dense(student, params, images)
+            flipped = jax.random.bernoulli(key, shape=(len(images),))
+            images = jnp.where(flipped[:, None, None, None], images[:, :, ::-1], images)
+            fused = jnp.where(flipped[:, None, None], fused[:, :, ::-1], fused)
+        features = students.apply_dense(student, params, images)
         b, h, w, width = features.shape
         views = batch["features"].astype(jnp.float32)
-        members = losses_zss.region_members(fused, h, w, classes)
-        means, present = losses_zss.region_means(features.reshape(b, h * w, width), members)
-        prototypes = dense.apply_synthesizer(
+        members = losses.region_members(fused, h, w, classes)
+        means, present = losses.region_means(features.reshape(b, h * w, width), members)
+        prototypes = students.apply_synthesizer(
             student,
             params,
             jax.lax.stop_gradient(means) if settings.loss.stop_gradient else means,
             present,
             views[:, :1],
         )
-        teacher = losses_zss.TeacherView(views, memory["bank"], jnp.asarray(text), batch["local"])
-        loss, metrics = losses_zss.total_loss(
+        teacher = losses.TeacherView(views, memory["bank"], jnp.asarray(text), batch["local"])
+        loss, metrics = losses.total_loss(
             features, fused, means, present, prototypes, teacher, settings.loss,
-            weights=jnp.asarray(cell_weights(h, windows)), turned=turned,
+            weights=jnp.asarray(cell_weights(h, windows)), flipped=flipped,
         )  # fmt: skip
         return loss.mean(), {name: value.mean() for name, value in metrics.items()}
 
     return loss_fn
 
 
-def _build_start(config: Config, student: dense.DenseStudent, teacher: Teacher):
+def _choose_start(
+    config: Config, student: students.DenseStudent, teacher: Teacher
+) -> Callable[[jax.Array], Params]:
+    """Return init_params: random values, a ZeroSeg student, SegFormer's files or the teacher."""
     settings, model = config.clip_zss.student, config.model
     weights = settings.encoder_weights
     trained = load_params(weights)[0] if weights and settings.encoder == "vit" else None
 
-    def init_params(key):
-        params = dense.init_dense_params(student, key)
+    def init_params(key: jax.Array) -> Params:
+        params = students.init_dense_params(student, key)
         if trained is not None:
-            return dense.init_dense_from_zeroseg(params, trained, model)
+            return students.init_dense_from_zeroseg(params, trained, model)
         if weights:
-            return start_from_segformer(params, weights, settings)
+            return init_from_segformer(params, weights, settings)
         if settings.encoder == "vit" and model.encoder.init == "teacher":
-            return dense.init_dense_from_teacher(params, teacher.vision_params, model)
+            return students.init_dense_from_teacher(params, teacher.vision_params, model)
         return params
 
     return init_params

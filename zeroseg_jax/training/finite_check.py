@@ -1,9 +1,10 @@
-"""Noticing the first step whose loss or gradients are not finite, without waiting at each."""
+"""Detection of the first non-finite loss or gradient without a device sync at every step."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import NoReturn
 
 import jax
 import numpy as np
@@ -12,30 +13,33 @@ from zeroseg_jax.data import files
 
 
 class NotFiniteError(ValueError):
-    """A loss or gradient that is not finite; the message names the first and the step."""
+    """A non-finite loss or gradient; the message names the first bad value and its step."""
 
 
-class Recent:
-    """The metrics of the steps since the last look, on the devices until then.
+class FiniteCheck:
+    """Metrics of the steps since the last check, which stay on the devices until the next one.
 
-    A step tells in `finite` whether all its numbers are. `settle` is called before anything
-    is logged or saved, so that no checkpoint is ever made of such a state.
+    The metric `finite` of a step is 1 if all its numbers are finite. The loop calls `check` before
+    it logs or saves, so that no checkpoint holds a non-finite state.
+
+    Args:
+      workdir: folder of the diagnostic files.
     """
 
-    def __init__(self, workdir: Path):
+    def __init__(self, workdir: Path) -> None:
         self._workdir = workdir
         self._steps: list[tuple[int, dict[str, jax.Array], np.ndarray]] = []
 
     def add(self, step: int, metrics: dict[str, jax.Array], indices: np.ndarray) -> None:
-        """Keep the metrics of a step and this host's indices of its images."""
+        """Store the metrics of a step and this host's image indices of its batch."""
         self._steps.append((step, metrics, indices))
 
-    def settle(self) -> dict[str, float]:
-        """Look at all steps kept; return the last one's metrics, without `finite`.
+    def check(self) -> dict[str, float]:
+        """Check all stored steps; return the metrics of the last one, without `finite`.
 
         Raises:
-          NotFiniteError: the first bad step; its numbers and images are in
-            WORKDIR/diagnostic-STEP.json, one file a host.
+          NotFiniteError: a step is not finite. WORKDIR/diagnostic-STEP.json has its metrics and
+            image indices, one file per host.
         """
         flags = jax.device_get([metrics["finite"] for _, metrics, _ in self._steps])
         for (step, metrics, indices), finite in zip(self._steps, flags, strict=True):
@@ -45,9 +49,9 @@ class Recent:
         self._steps = []
         return _to_floats(metrics)
 
-    def _stop(self, step: int, metrics: dict[str, float], indices: np.ndarray) -> None:
+    def _stop(self, step: int, metrics: dict[str, float], indices: np.ndarray) -> NoReturn:
         bad = [name for name, value in metrics.items() if not math.isfinite(value)]
-        # Terms before their sum, parts before the whole: the cause before what follows from it.
+        # Terms come before their sum and parts before the whole, so that the cause is named.
         kinds = ("loss_", "loss", "grad_norm_", "")
         ranks = {name: [name.startswith(kind) for kind in kinds].index(True) for name in bad}
         first = min(bad, key=ranks.__getitem__)

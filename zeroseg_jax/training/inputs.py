@@ -1,4 +1,4 @@
-"""What a run learns from: batches of images and teacher features, from a bank or live."""
+"""Training set of a run: batches of images and teacher features, from a bank or live."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from zeroseg_jax.teacher import Teacher
 from zeroseg_jax.teacher.region_labels import describe_settings
 from zeroseg_jax.teacher.views import build_encoder
 
-# Records whose features make the mean that the student starts at.
+# Number of records in the mean feature, which initialises the student.
 _MEAN_RECORDS = {"bank": 2048, "live": 64}
 _MEAN_BATCH = 16
 
@@ -25,7 +25,7 @@ HostBatch = dict[str, np.ndarray]
 
 
 def describe_batch(config: Config) -> dict[str, jax.ShapeDtypeStruct]:
-    """Return the shapes of a global batch as the step takes it, for features from a bank."""
+    """Return the shapes of a global batch of the step, for features from a bank."""
     side, count = config.model.image_px, config.optim.batch_global
     views = len(list_windows(config))
     shapes = {
@@ -44,32 +44,37 @@ def describe_batch(config: Config) -> dict[str, jax.ShapeDtypeStruct]:
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """The training set as one run sees it.
+    """Training set of a run.
 
     Attributes:
       source: random access to records with image and features, or image and views.
-      teacher: the frozen CLIP where features are made live, else None.
-      teacher_digest: sha256 hex digest of the CLIP that made or makes the features.
-      config: of the run.
-      seen_words: of CLIP-ZSS, for each seen class its synonyms.
+      teacher: frozen CLIP for live features, else None.
+      teacher_digest: sha256 hex digest of the CLIP that makes the features.
+      config: settings of the run.
+      seen_classes: synonyms of each seen class (CLIP-ZSS).
     """
 
     source: Any
     teacher: Teacher | None
     teacher_digest: str
     config: Config
-    seen_words: list[list[str]] = dataclasses.field(default_factory=list)
+    seen_classes: list[list[str]] = dataclasses.field(default_factory=list)
 
     @property
     def images(self) -> int:
-        """Return how many records an epoch has."""
+        """Number of records per epoch."""
         return len(self.source)
 
     def batches(self, start_step: int, *, batch_per_host: int) -> Iterator[HostBatch]:
-        """Yield this host's batches for ever, beginning with that of `start_step`.
+        """Yield this host's batches without end.
+
+        Args:
+          start_step: step of the first batch.
+          batch_per_host: B, images of this host per step.
 
         Returns:
-          Dicts of image uint8 (B, image_px, image_px, 3), features (B, V, E), index int64 (B,).
+          Dicts of "image" uint8 (B, image_px, image_px, 3), "features" (B, V, E) and "index"
+          int64 (B,); for CLIP-ZSS also "fused" and "local".
         """
         data = self.config.data
         iterator = pipeline.build_train_iterator(
@@ -82,13 +87,13 @@ class Inputs:
             workers=data.workers,
             prefetch_batches=data.prefetch_batches,
         )
-        return iterator if self.teacher is None else self._encode(iterator)
+        return iterator if self.teacher is None else _encode(iterator, self.teacher)
 
     def feature_mean(self) -> np.ndarray:
-        """Average the features of the first records over records and views: float32 (E,).
+        """Return the mean feature of the first records over records and views, float32 (E,).
 
-        Features are taken as the loss takes them: as they are, or of unit length. The sum is
-        made in float64 and in order, so that every host starts at the same bits.
+        Features are scaled to unit length if the loss does so (loss.features). The sum runs in
+        float64 and in a fixed order, so that it is bit-identical on every host.
         """
         count = min(_MEAN_RECORDS[self.config.data.features], self.images)
         encode = None if self.teacher is None else build_encoder(self.teacher)
@@ -106,11 +111,13 @@ class Inputs:
             total += features.mean(axis=1).sum(axis=0)
         return (total / count).astype(np.float32)
 
-    def _encode(self, iterator: Iterator[dict[str, np.ndarray]]) -> Iterator[HostBatch]:
-        encode = build_encoder(self.teacher)
-        for batch in iterator:
-            features = jax.device_get(encode(batch["views"]))
-            yield {"image": batch["image"], "features": features, "index": batch["index"]}
+
+def _encode(iterator: Iterator[HostBatch], teacher: Teacher) -> Iterator[HostBatch]:
+    """Replace the views of each batch by their features."""
+    encode = build_encoder(teacher)
+    for batch in iterator:
+        features = jax.device_get(encode(batch["views"]))
+        yield {"image": batch["image"], "features": features, "index": batch["index"]}
 
 
 def build_inputs(
@@ -119,42 +126,18 @@ def build_inputs(
     """Open the training set and check that it fits the student.
 
     Args:
-      config: of the run; data.features says bank or live.
-      workdir: of the run, where the bank is unless data.bank names another.
-      teacher: the frozen CLIP; required for live features, and compared with the bank's if given.
-      log: takes the lines that name skipped images.
-
-    Returns:
-      Inputs.
+      config: settings of the run; data.features is "bank" or "live".
+      workdir: work directory, whose bank is used unless data.bank names another.
+      teacher: frozen CLIP, required for live features; None to skip its check against the bank.
+      log: receiver of lines about skipped images.
 
     Raises:
-      ValueError: no bank, a bank of other settings (it may have more grids, and where the
-        config names it more images) or of another teacher, an empty source, or a
-        teacher whose width is not the student's.
+      ValueError: no bank, a bank of other settings or of another teacher, an empty source, or a
+        teacher whose width differs from the student's. A bank may have more grids, and a bank
+        named in data.bank may have more images.
     """
     if config.data.features == "bank":
-        directory = Path(config.data.bank) if config.data.bank else workdir / "bank"
-        is_zss = config.objective == "clip_zss"
-        source = bank.FusedSource(directory) if is_zss else bank.BankSource(directory)
-        manifest = source.manifest
-        _check_width(config, manifest["embed_dim"], f"the bank {directory}")
-        wanted = {
-            "grids": list(config.teacher.grids),
-            "overlap": config.teacher.overlap,
-            "image_px": config.model.image_px,
-            "dtype": config.teacher.dtype,
-        }
-        if not config.data.bank:
-            # A bank that the config names may come from elsewhere; the run's own may not.
-            wanted["source"] = sources.describe_source(config)
-        if teacher is not None:
-            wanted["teacher"] = teacher.digest
-        if set(config.teacher.grids) < set(manifest["grids"]):
-            wanted["grids"] = manifest["grids"]
-        bank.check_manifest(manifest, wanted)
-        words = _check_regions(config, source.regions_manifest) if is_zss else []
-        source = _take_part(source, config, log)
-        return Inputs(source, None, manifest["teacher"], config, words)
+        return _open_bank(config, workdir, teacher, log)
     if teacher is None:
         raise ValueError("data.features: live features need a teacher; set teacher.directory.")
     _check_width(config, teacher.embed_dim, f"the teacher {config.teacher.directory}")
@@ -169,10 +152,36 @@ def build_inputs(
     return Inputs(source, teacher, teacher.digest, config)
 
 
+def _open_bank(
+    config: Config, workdir: Path, teacher: Teacher | None, log: Callable[[str], None]
+) -> Inputs:
+    directory = bank.bank_directory(config, workdir)
+    fused = bank.FusedSource(directory) if config.objective == "clip_zss" else None
+    source = bank.BankSource(directory) if fused is None else fused
+    manifest = source.manifest
+    _check_width(config, manifest["embed_dim"], f"the bank {directory}")
+    wanted: dict[str, Any] = {
+        "grids": list(config.teacher.grids),
+        "overlap": config.teacher.overlap,
+        "image_px": config.model.image_px,
+        "dtype": config.teacher.dtype,
+    }
+    if not config.data.bank:
+        # The run's own bank must be of its source; a bank named in data.bank need not be.
+        wanted["source"] = sources.describe_source(config)
+    if teacher is not None:
+        wanted["teacher"] = teacher.digest
+    if set(config.teacher.grids) < set(manifest["grids"]):
+        wanted["grids"] = manifest["grids"]
+    bank.check_manifest(manifest, wanted)
+    classes = [] if fused is None else _check_regions(config, fused.regions_manifest)
+    return Inputs(_take_part(source, config, log), None, manifest["teacher"], config, classes)
+
+
 def _take_part(
     source: bank.BankSource | bank.FusedSource, config: Config, log: Callable[[str], None]
 ) -> bank.BankSource | bank.FusedSource | bank.BankPart:
-    """Take what the config wants of a bank that may have more grids, or more images if named."""
+    """Select the grids and images of the config from a bank that may have more."""
     start, rows = 0, {}
     for grid in source.manifest["grids"]:
         stop = start + len(grid_windows((grid,), config.teacher.overlap))
@@ -188,7 +197,7 @@ def _take_part(
 
 
 def _check_regions(config: Config, manifest: dict[str, Any]) -> list[list[str]]:
-    """Refuse regions of other settings; return the seen words."""
+    """Refuse regions of other settings; return the synonyms of the seen classes."""
     wanted = {k: v for k, v in describe_settings(config).items() if k in manifest}
     # Without the local term its views are not read, whether or not the bank holds them.
     if not config.clip_zss.loss.local_weight:

@@ -1,4 +1,4 @@
-"""The training loop: one, for every objective, every recipe and every number of devices."""
+"""Training loop for every method, recipe and number of devices: resume, step, log, save."""
 
 from __future__ import annotations
 
@@ -7,42 +7,45 @@ import dataclasses
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from zeroseg_jax.config import Config
 from zeroseg_jax.teacher import Teacher
-from zeroseg_jax.training import metrics as writer
 from zeroseg_jax.training import sharding
 from zeroseg_jax.training.checkpoint import Checkpoints
-from zeroseg_jax.training.finite_check import Recent
-from zeroseg_jax.training.inputs import Inputs, build_inputs
-from zeroseg_jax.training.objective import Objective, build_objective
+from zeroseg_jax.training.finite_check import FiniteCheck
+from zeroseg_jax.training.inputs import HostBatch, Inputs, build_inputs
+from zeroseg_jax.training.methods import METHODS
+from zeroseg_jax.training.metrics import Sinks
+from zeroseg_jax.training.objective import Batch, Metrics, Objective
 from zeroseg_jax.training.optimizer import build_optimizer, build_schedule, count_steps
-from zeroseg_jax.training.previews import build_painter
+from zeroseg_jax.training.previews import build_previews
 from zeroseg_jax.training.state import TrainState, init_state
 from zeroseg_jax.training.step import build_step
-from zeroseg_jax.training.timing import Goodput
+from zeroseg_jax.training.timing import Goodput, Stopwatch
+from zeroseg_jax.training.workdir import open_workdir
 
-# Steps in flight: more would only fill the devices with batches that wait.
-_AHEAD = 2
-Painter = Callable[[Any], dict[str, np.ndarray]]
+# Maximum number of dispatched steps. More would only queue batches on the devices.
+_IN_FLIGHT = 2
+Previews = Callable[[Any], dict[str, np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How a run is watched; nothing here touches its numbers.
+    """Logging and resume options, which do not change the numbers of a run.
 
     Attributes:
-      log: takes progress lines.
-      overrides: of the config, for the manifest.
-      allow_config_change: go on in a work directory of another config.
-      wandb_project: also send scalars there; empty: no.
-      profile_steps: trace so many steps, after the first few, into WORKDIR/profile.
+      log: receiver of progress lines.
+      overrides: settings given on the command line, for the manifest.
+      allow_config_change: True to resume a work directory with other settings.
+      wandb_project: project of Weights & Biases; empty for none.
+      profile_steps: number of steps traced to WORKDIR/profile, after the first few; 0 for none.
     """
 
     log: Callable[[str], None] = print
@@ -55,27 +58,27 @@ class Options:
 def train(
     config: Config, workdir: str | Path, *, teacher: Teacher, options: Options | None = None
 ) -> dict[str, Any]:
-    """Train ZeroSeg, or go on from the newest checkpoint of the work directory.
+    """Train a student, or resume from the newest checkpoint of the work directory.
 
     Args:
-      config: the whole run.
-      workdir: gets manifest.json, metrics.jsonl and checkpoints/; all hosts must see it.
-      teacher: the frozen CLIP: the bank must be its, or it runs inside the loop.
-      options: how the run is watched.
+      config: settings of the run.
+      workdir: folder of manifest.json, metrics.jsonl and checkpoints/, visible to all hosts.
+      teacher: frozen CLIP, the one that made the bank or that runs inside the loop.
+      options: logging and resume options.
 
     Returns:
-      See `fit`.
+      Result of `fit`.
 
     Raises:
-      ValueError: config, bank, teacher and work directory do not fit together, said before
-        anything starts; what `fit` raises.
+      ValueError: settings, bank, teacher or work directory that do not fit together, before
+        training starts; errors of `fit`.
     """
     options = options or Options()
-    sharding.build_mesh(config)  # what cannot run is said before a bank is opened
+    sharding.build_mesh(config)  # errors of the mesh come before the bank is opened
     inputs = build_inputs(config, Path(workdir), teacher, options.log)
-    objective = build_objective(config, teacher, inputs)
-    painter = build_painter(config, inputs.source) if config.run.pictures_every_steps else None
-    return fit(config, workdir, inputs, objective, painter=painter, options=options)
+    objective = METHODS[config.objective].build(config, teacher, inputs)
+    previews = build_previews(config, inputs.source) if config.run.pictures_every_steps else None
+    return fit(config, workdir, inputs, objective, previews=previews, options=options)
 
 
 def fit(
@@ -84,25 +87,27 @@ def fit(
     inputs: Inputs,
     objective: Objective,
     *,
-    painter: Painter | None = None,
+    previews: Previews | None = None,
     options: Options | None = None,
 ) -> dict[str, Any]:
-    """Minimise a loss over the batches of `inputs`, or go on with it.
+    """Minimise a loss over the batches of `inputs`, or resume from the newest checkpoint.
 
     Args:
-      config: optimizer, mesh, seed, how often to log and save.
-      workdir: of the run.
-      inputs: the training set.
-      objective: what is learned.
-      painter: params to pictures uint8 (H, W, 3) by name, every run.pictures_every_steps.
-      options: how the run is watched.
+      config: optimizer, mesh, seed, and intervals of logging and saving.
+      workdir: work directory.
+      inputs: training set.
+      objective: loss and initialisation.
+      previews: function from parameters to images uint8 (H, W, 3) by name, called every
+        run.pictures_every_steps; None for no images.
+      options: logging and resume options.
 
     Returns:
-      step, steps, whether the run is finished, and the last logged record.
+      {"step", "steps", "finished", "record"}: steps done, steps of the run, their equality, and
+      the last logged metrics.
 
     Raises:
-      ValueError: the work directory is of another config or cannot be written; a mesh or batch
-        that does not fit; a loss or gradient that is not finite; a checkpoint that failed.
+      ValueError: a work directory of other settings or without write access; a mesh or batch
+        that does not fit; a non-finite loss or gradient; a checkpoint that cannot be written.
     """
     options, workdir = options or Options(), Path(workdir)
     clock = Goodput()
@@ -110,28 +115,28 @@ def fit(
     steps = count_steps(config, inputs.images)
     optimizer = build_optimizer(config, steps)
 
-    def born() -> TrainState:
+    def initial_state() -> TrainState:
         return init_state(config, objective, optimizer)
 
-    like = sharding.shard_state(jax.eval_shape(born), mesh)
-    writer.open_workdir(
-        workdir, config, state_bytes=_count_bytes(like), steps=steps,
+    abstract_state = sharding.shard_state(jax.eval_shape(initial_state), mesh)
+    open_workdir(
+        workdir, config, state_bytes=_count_bytes(abstract_state), steps=steps,
         teacher=inputs.teacher_digest, overrides=options.overrides,
         allow_change=options.allow_config_change, log=options.log,
     )  # fmt: skip
     keep = config.run.keep_checkpoints
     with Checkpoints(workdir / "checkpoints", keep=keep, log=options.log) as checkpoints:
         with clock.measure("startup"):
-            found = checkpoints.restore_latest(like)
+            found = checkpoints.restore_latest(abstract_state)
             if found is None:
-                places = jax.tree.map(lambda leaf: leaf.sharding, like)
-                state = jax.jit(born, out_shardings=places)()
+                shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract_state)
+                state = jax.jit(initial_state, out_shardings=shardings)()
             else:
-                state, kept = found
-                clock.restore(kept)
-                options.log(f"train: going on from step {int(state.step)} of {steps}")
-        run = _Run(config, workdir, steps, int(state.step), mesh, clock, options, painter)
-        step_fn = build_step(config, objective, optimizer, mesh, like)
+                state, seconds = found
+                clock.restore(seconds)
+                options.log(f"train: resuming from step {int(state.step)} of {steps}")
+        run = _Run(config, workdir, steps, int(state.step), mesh, clock, options, previews)
+        step_fn = build_step(config, objective, optimizer, mesh, abstract_state)
         with contextlib.closing(run.sinks), contextlib.closing(run.profile), _catch_signal(run):
             state = run.loop(state, step_fn, inputs, checkpoints)
     done = int(state.step)
@@ -139,27 +144,37 @@ def fit(
 
 
 class _Run:
-    """The state of the loop beside the train state."""
+    """State of the loop other than the train state."""
 
-    def __init__(self, config, workdir, steps, start, mesh, clock, options, painter):
+    def __init__(
+        self,
+        config: Config,
+        workdir: Path,
+        steps: int,
+        start: int,
+        mesh: Mesh,
+        clock: Goodput,
+        options: Options,
+        previews: Previews | None,
+    ) -> None:
         self.config, self.steps, self.start, self.mesh = config, steps, start, mesh
-        self.clock, self.options, self.log = clock, options, options.log
-        self.painter = painter
-        self.workdir = workdir
-        self.sinks = writer.Sinks(workdir, start, config, options.wandb_project)
-        self.watch = writer.Stopwatch(config.optim.batch_global, steps, start, clock)
+        self.clock, self.log, self.previews = clock, options.log, previews
+        self.sinks = Sinks(workdir, start, config, options.wandb_project)
+        self.watch = Stopwatch(config.optim.batch_global, steps, start, clock)
         self.rate = build_schedule(config, steps)
-        self.recent = Recent(workdir)
+        self.finite = FiniteCheck(workdir)
         self.profile = _Profile(workdir / "profile", start, options.profile_steps)
         self.stop_asked = False
         self.record: dict[str, Any] = {}
 
-    def loop(self, state, step_fn, inputs: Inputs, checkpoints: Checkpoints):
-        """Step until done or asked to stop; order matters: look, log, then save, then go on."""
+    def loop(
+        self, state: TrainState, step_fn: Any, inputs: Inputs, checkpoints: Checkpoints
+    ) -> TrainState:
+        """Step until the end or a request to stop; check, then log, then save."""
         every = self.config.run
         per_host = self.config.optim.batch_global // jax.process_count()
         iterator = inputs.batches(self.start, batch_per_host=per_host)
-        flying: deque[jax.Array] = deque()
+        in_flight: deque[jax.Array] = deque()
         for step in range(self.start + 1, self.steps + 1):
             batch, indices = self._next_batch(iterator)
             if step == self.start + 1:
@@ -167,32 +182,33 @@ class _Run:
                     step_fn = step_fn.lower(state, batch).compile()
             with self.clock.measure("step"), jax.transfer_guard("disallow"):
                 state, metrics = step_fn(state, batch)
-                flying.append(metrics["finite"])
-                if len(flying) > _AHEAD:
-                    flying.popleft().block_until_ready()
-            self.recent.add(step, metrics, indices)
+                in_flight.append(metrics["finite"])
+                if len(in_flight) > _IN_FLIGHT:
+                    in_flight.popleft().block_until_ready()
+            self.finite.add(step, metrics, indices)
             self.profile.after(step, metrics)
             stop = self._is_stop_asked(step)
             last = step == self.steps or stop
             save = step % every.checkpoint_every_steps == 0 or last
-            show = step % every.log_every_steps == 0 or step in (1, self.start + 1) or last
-            if save or show:
+            log = step % every.log_every_steps == 0 or step in (1, self.start + 1) or last
+            if save or log:
                 with self.clock.measure("step"):
-                    values = self.recent.settle()
-            if show:
+                    values = self.finite.check()
+            if log:
                 self._log_step(step, values)
-            if self.painter and (step % every.pictures_every_steps == 0 or last):
+            if self.previews and (step % every.pictures_every_steps == 0 or last):
                 with self.clock.measure("evaluation"):
-                    self.sinks.show(step, self.painter(state.params))
+                    self.sinks.write_images(step, self.previews(state.params))
             if save:
                 with self.clock.measure("checkpoint"):
                     checkpoints.save(step, state, self.clock.export())
             if stop:
-                self.log(f"train: asked to stop, saved step {step}; run again to go on")
+                self.log(f"train: asked to stop, saved step {step}; run again to resume")
                 break
         return state
 
-    def _next_batch(self, iterator):
+    def _next_batch(self, iterator: Iterator[HostBatch]) -> tuple[Batch, np.ndarray]:
+        """Return the next batch on the devices, and this host's image indices."""
         with self.clock.measure("input"):
             batch = dict(next(iterator))
             indices = batch.pop("index")
@@ -204,7 +220,7 @@ class _Run:
         return placed, indices
 
     def _is_stop_asked(self, step: int) -> bool:
-        """Tell whether SIGTERM came, to this process or, of several hosts, to any."""
+        """Return True after SIGTERM to this process or, with several hosts, to any of them."""
         if jax.process_count() == 1:
             return self.stop_asked
         from jax.experimental import multihost_utils
@@ -216,21 +232,21 @@ class _Run:
         record |= self.watch.lap(step)
         record |= {f"share_{kind}": share for kind, share in self.clock.shares().items()}
         self.sinks.write(record)
-        self.log(self.watch.describe(step, record))
+        self.log(self.watch.render_line(step, record))
         self.record = record
 
 
 class _Profile:
-    """A profiler trace of a few steps, once compilation and the first steps are over."""
+    """Profiler trace of a few steps after the first ones, which include compilation."""
 
     _SKIP = 3
 
-    def __init__(self, directory: Path, start: int, steps: int):
+    def __init__(self, directory: Path, start: int, steps: int) -> None:
         self._directory, self._steps = directory, steps
         self._first = start + self._SKIP
         self._running = False
 
-    def after(self, step: int, metrics: dict[str, jax.Array]) -> None:
+    def after(self, step: int, metrics: Metrics) -> None:
         """Start or end the trace after a step."""
         if not self._steps or step not in (self._first, self._first + self._steps):
             return
@@ -253,16 +269,16 @@ def _count_bytes(tree: Any) -> int:
 
 
 @contextlib.contextmanager
-def _catch_signal(run: _Run):
-    """Let SIGTERM end the run after the step at hand, with a checkpoint.
+def _catch_signal(run: _Run) -> Iterator[None]:
+    """On SIGTERM, finish the current step, save a checkpoint and stop.
 
-    Of several hosts, JAX's own preemption service takes the signal and tells the others.
+    With several hosts, JAX's preemption service receives the signal and informs the others.
     """
     if threading.current_thread() is not threading.main_thread() or jax.process_count() > 1:
         yield
         return
 
-    def ask(number, frame):
+    def ask(number: int, frame: Any) -> None:
         del number, frame
         run.stop_asked = True
 

@@ -1,27 +1,30 @@
-"""AdamW as MAE uses it: linear rate rule, warm-up, half cosine to zero."""
+"""AdamW with MAE's linear learning-rate rule, warm-up, cosine or polynomial decay."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import jax
 import optax
 
 from zeroseg_jax.config import Config
-from zeroseg_jax.training import trees as paths
+from zeroseg_jax.training import trees
 
-# First match wins; 1-D leaves are never decayed, whatever their name.
+# The first match wins. Leaves with one dimension are never decayed, whatever their names.
 _DECAY_RULES = ((r"token|positions", False), (r".*", True))
-
+# Leaves whose learning rate is multiplied by optim.encoder_rate_scale.
+_ENCODER_RULES = ((r"^(encoder|region_projection)/", True), (r".*", False))
 _POLY_POWER = 0.9
 
 
 def count_steps(config: Config, images: int) -> int:
-    """Return the steps of the run: optim.steps, or its epochs over `images`."""
+    """Return the number of steps: optim.steps, or optim.epochs over `images`."""
     optim = config.optim
     return optim.steps or max(1, int(optim.epochs * images) // optim.batch_global)
 
 
 def build_schedule(config: Config, steps: int) -> optax.Schedule:
-    """Return the learning rate at each step: warm-up from 0, then a fall to 0."""
+    """Return the learning rate as a function of the step: warm-up from 0, then decay to 0."""
     optim = config.optim
     peak = optim.base_rate * optim.batch_global / 256
     warmup = int(optim.warmup_fraction * steps)
@@ -32,7 +35,7 @@ def build_schedule(config: Config, steps: int) -> optax.Schedule:
 
 
 def build_optimizer(config: Config, steps: int) -> optax.GradientTransformation:
-    """Return AdamW with the decay mask, clipping and the encoder's own rate."""
+    """Return AdamW with clipping, the decay mask and the encoder's learning-rate scale."""
     optim = config.optim
     parts = [optax.clip_by_global_norm(optim.clip_norm)] if optim.clip_norm else []
     parts.append(
@@ -45,29 +48,22 @@ def build_optimizer(config: Config, steps: int) -> optax.GradientTransformation:
         )
     )
     if optim.encoder_rate_scale != 1.0:
-        parts.append(_scale_encoder(optim.encoder_rate_scale))
+        parts.append(optax.masked(optax.scale(optim.encoder_rate_scale), _encoder_mask))
     return optax.chain(*parts)
 
 
-def decay_mask(params):
-    """Tell for each leaf whether weight decay applies: matrices, but no tokens or positions."""
-    return paths.map_named(
-        lambda name, leaf: leaf.ndim > 1 and paths.first_match(_DECAY_RULES, name), params
+def decay_mask(params: Any) -> Any:
+    """Return True for each leaf with weight decay: matrices, except tokens and positions."""
+    return trees.map_named(
+        lambda name, leaf: leaf.ndim > 1 and trees.first_match(_DECAY_RULES, name), params
     )
 
 
-def _scale_encoder(scale: float) -> optax.GradientTransformation:
-    rules = ((r"^(encoder|region_projection)/", scale), (r".*", 1.0))
-
-    def update(updates, state, params=None):
-        del params
-        scaled = paths.map_named(lambda name, u: u * paths.first_match(rules, name), updates)
-        return scaled, state
-
-    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+def _encoder_mask(params: Any) -> Any:
+    return trees.map_named(lambda name, _: trees.first_match(_ENCODER_RULES, name), params)
 
 
-def norms_by_part(grads) -> dict[str, jax.Array]:
-    """Return the global norm of the gradients, and of each part of the student."""
+def norms_by_part(grads: dict[str, Any]) -> dict[str, jax.Array]:
+    """Return the global norm of the gradients, and the norm of each part of the student."""
     norms = {f"grad_norm_{name}": optax.global_norm(part) for name, part in grads.items()}
     return {"grad_norm": optax.global_norm(grads), **norms}

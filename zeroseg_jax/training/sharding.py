@@ -1,8 +1,8 @@
-"""Devices and how arrays lie on them: a mesh data x fsdp x tensor and path rules.
+"""Mesh of devices (data x fsdp x tensor) and sharding rules for state and batch.
 
-The batch is split over data and fsdp. Every matrix is split over fsdp, so that one copy of the
-state lies on fsdp devices; over tensor the matrices of a block are split as Megatron does, so
-that each device computes some of the heads and of the hidden units.
+The batch is split over data and fsdp. Every matrix is split over fsdp, so that fsdp devices share
+one copy of the state. The matrices of a block are split over tensor as in Megatron, so that each
+device computes some of the heads and hidden units.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from zeroseg_jax.config import Config
-from zeroseg_jax.training import trees as paths
+from zeroseg_jax.training import trees
 
 AXES = ("data", "fsdp", "tensor")
 _BATCH = ("data", "fsdp")
-# First match wins, over the names of parameters and of the optimizer's copies alike. An axis
-# that the array's side is not a multiple of is left out: that side stays whole.
+# The first match wins. Names are those of parameters and of the optimizer's copies of them.
+# Dimensions that are not divisible by a mesh axis are left unsharded.
 _RULES = (
     (r"/(query|key|value|fc1)/kernel$", ("fsdp", "tensor")),
     (r"/(query|key|value|fc1)/bias$", ("tensor",)),
@@ -36,11 +36,11 @@ def build_mesh(config: Config, devices: Sequence[jax.Device] | None = None) -> M
     """Return the mesh of config.mesh.
 
     Args:
-      config: sizes of the axes; mesh.data == -1 takes all devices.
-      devices: to use; None for those of this run, of which a single process may use some.
+      config: settings with the sizes of the axes; mesh.data == -1 uses all devices.
+      devices: devices of the mesh; None for those of this run. A single process may use a part.
 
     Raises:
-      ValueError: the axes do not fit the devices, or the batch does not fit the axes.
+      ValueError: axes that do not fit the devices, or a batch that does not fit the axes.
     """
     wanted, mesh = config.mesh, list(devices or jax.devices())
     inner = wanted.fsdp * wanted.tensor
@@ -70,7 +70,7 @@ def build_mesh(config: Config, devices: Sequence[jax.Device] | None = None) -> M
     shape, types = (data, wanted.fsdp, wanted.tensor), (AxisType.Auto,) * len(AXES)
     used = mesh[:count]
     if used[0].device_kind == "TPU v4" and any(device.core_on_chip for device in used):
-        # Topologies list two devices a chip, which jax does not arrange; real slices have one.
+        # Topologies list two devices per chip, which jax.make_mesh does not arrange.
         return Mesh(np.array(used).reshape(shape), AXES, axis_types=types)
     return jax.make_mesh(shape, AXES, axis_types=types, devices=used)
 
@@ -81,25 +81,25 @@ def split(mesh: Mesh) -> NamedSharding:
 
 
 def replicate(mesh: Mesh) -> NamedSharding:
-    """Return the sharding of what every device holds whole."""
+    """Return the sharding of replicated arrays."""
     return NamedSharding(mesh, P())
 
 
 def shard_state(state: Any, mesh: Mesh) -> Any:
-    """Return `state` as jax.ShapeDtypeStruct leaves that say how each lies on the mesh.
+    """Return the shapes of a state with their shardings, as jax.ShapeDtypeStruct leaves.
 
     Args:
-      state: a tree of arrays or shapes, with the names of TrainState.
-      mesh: from build_mesh.
+      state: tree of arrays or shapes, with the names of TrainState.
+      mesh: mesh from build_mesh.
     """
 
     def shard(name: str, leaf: Any) -> jax.ShapeDtypeStruct:
-        axes = paths.first_match(_RULES, name)
+        axes = trees.first_match(_RULES, name)
         axes = axes if len(axes) == len(leaf.shape) else ()
         spec = P(*(_fit(axis, side, mesh) for axis, side in zip(axes, leaf.shape, strict=False)))
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, spec))
 
-    return paths.map_named(shard, state)
+    return trees.map_named(shard, state)
 
 
 def _fit(axis: str | None, side: int, mesh: Mesh) -> str | None:

@@ -1,9 +1,9 @@
-"""The train state, how it is born, and the random streams."""
+"""TrainState, its initialisation, and named random streams."""
 
 from __future__ import annotations
 
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import flax.struct
 import jax
@@ -11,15 +11,19 @@ import jax.numpy as jnp
 import optax
 
 from zeroseg_jax.config import Config
-
-if TYPE_CHECKING:
-    from zeroseg_jax.training.objective import Objective
+from zeroseg_jax.training.objective import Objective
 
 
 @flax.struct.dataclass
 class TrainState:
-    """What a checkpoint holds: int32 step, float32 params, optimizer state, and what the
-    objective remembers of past batches (None where it does not)."""
+    """State of training, saved as a checkpoint.
+
+    Attributes:
+      step: int32 scalar, number of updates.
+      params: float32 parameters.
+      opt_state: state of the optimizer.
+      memory: memory of past batches, see Objective; None for a method without one.
+    """
 
     step: jax.Array
     params: Any
@@ -28,7 +32,7 @@ class TrainState:
 
 
 def stream(seed: int, name: str, step: jax.Array | int = 0) -> jax.Array:
-    """Return the random key of a named stream at a step; nothing needs saving."""
+    """Return the random key of a named stream at a step; it is derived, so nothing is saved."""
     key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
     return jax.random.fold_in(key, step)
 
@@ -36,12 +40,12 @@ def stream(seed: int, name: str, step: jax.Array | int = 0) -> jax.Array:
 def init_state(
     config: Config, objective: Objective, optimizer: optax.GradientTransformation
 ) -> TrainState:
-    """Draw the state of step 0.
+    """Return the state at step 0.
 
     Args:
-      config: the seed.
-      objective: draws parameters and memory.
-      optimizer: its state is made here.
+      config: settings with the seed.
+      objective: initialisers of parameters and memory.
+      optimizer: optimizer whose state is initialised.
     """
     params = objective.init_params(stream(config.run.seed, "params"))
     return TrainState(jnp.int32(0), params, optimizer.init(params), objective.init_memory())

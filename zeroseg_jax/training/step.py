@@ -1,9 +1,9 @@
-"""One optimisation step, pure and jitted, for whatever loss it is given."""
+"""Training step: loss, gradients, accumulation, update and metrics in one jitted function."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,14 +12,10 @@ from jax.sharding import Mesh
 
 from zeroseg_jax.config import Config
 from zeroseg_jax.training import sharding
+from zeroseg_jax.training.objective import Batch, Metrics, Objective
 from zeroseg_jax.training.optimizer import norms_by_part
 from zeroseg_jax.training.state import TrainState, stream
 
-if TYPE_CHECKING:
-    from zeroseg_jax.training.objective import Objective
-
-Batch = dict[str, jax.Array]
-Metrics = dict[str, jax.Array]
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
@@ -28,28 +24,28 @@ def build_step(
     objective: Objective,
     optimizer: optax.GradientTransformation,
     mesh: Mesh,
-    state: TrainState,
+    abstract_state: TrainState,
 ) -> Step:
     """Build the jitted step.
 
     Args:
-      config: seed, optim.accumulate_steps.
-      objective: the loss, and what is remembered of a batch.
-      optimizer: updates float32 params.
-      mesh: see sharding.build_mesh.
-      state: the state's shapes and shardings, see sharding.shard_state.
+      config: seed and optim.accumulate_steps.
+      objective: loss and memory.
+      optimizer: optimizer of the float32 parameters.
+      mesh: mesh from sharding.build_mesh.
+      abstract_state: shapes and shardings of the state, from sharding.shard_state.
 
     Returns:
-      step(state, batch) -> (state, metrics), metrics float32 scalars, among them `finite`: 1
-      where every other one is. The state given is donated.
+      step(state, batch) -> (state, metrics). Metrics are float32 scalars; `finite` is 1 if all
+      others are finite, else 0. The state passed in is donated.
     """
     evaluate = jax.value_and_grad(objective.loss_fn, has_aux=True)
     pieces = config.optim.accumulate_steps
 
-    def _step(state: TrainState, batch: Batch):
+    def _step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = stream(config.run.seed, "step", state.step)
 
-        def evaluate_piece(piece, key):
+        def evaluate_piece(piece: Batch, key: jax.Array) -> Any:
             return evaluate(state.params, piece, key, state.memory)
 
         (loss, metrics), grads = _accumulate(evaluate_piece, batch, key, pieces)
@@ -60,28 +56,30 @@ def build_step(
         metrics["param_norm"] = optax.global_norm(params)
         finite = jnp.isfinite(jnp.stack(list(metrics.values()))).all()
         metrics["finite"] = finite.astype(jnp.float32)
-        memory = objective.remember(state.memory, batch)
+        memory = objective.update_memory(state.memory, batch)
         return TrainState(state.step + 1, params, opt_state, memory), metrics
 
-    places = jax.tree.map(lambda leaf: leaf.sharding, state)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract_state)
     return jax.jit(
         _step,
         donate_argnums=0,
-        in_shardings=(places, sharding.split(mesh)),
-        out_shardings=(places, sharding.replicate(mesh)),
+        in_shardings=(shardings, sharding.split(mesh)),
+        out_shardings=(shardings, sharding.replicate(mesh)),
     )
 
 
-def _accumulate(evaluate, batch: Batch, key: jax.Array, pieces: int):
+def _accumulate(
+    evaluate: Callable[[Batch, jax.Array], Any], batch: Batch, key: jax.Array, pieces: int
+) -> Any:
     """Return the mean of evaluate(piece, key) over the pieces of a batch."""
     if pieces == 1:
         return evaluate(batch, key)
 
-    # Row r goes to piece r % pieces, so that each device cuts up its own rows.
-    def cut(rows):
+    # Row r belongs to piece r % pieces, so that each device splits its own rows.
+    def cut(rows: jax.Array) -> jax.Array:
         return rows.reshape(len(rows) // pieces, pieces, *rows.shape[1:]).swapaxes(0, 1)
 
-    def add(total, numbered):
+    def add(total: Any, numbered: tuple[jax.Array, Batch]) -> tuple[Any, None]:
         number, piece = numbered
         result = evaluate(piece, jax.random.fold_in(key, number))
         return jax.tree.map(jnp.add, total, result), None

@@ -1,8 +1,7 @@
-"""A trained student as two plain files: config.json and model.safetensors.
+"""Export of a trained student to two files: config.json and model.safetensors.
 
-The layout for shipping and for other tools: tensors by flat names such as
-`encoder/blocks_0/mlp/fc1/kernel`, and beside them the config, the step and the digest of the
-tensors. No checkpoint library is needed to read it.
+Tensors have flat names such as `encoder/blocks_0/mlp/fc1/kernel`. config.json has the settings, the
+step and the digest of the tensors. Reading needs no checkpoint library.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from safetensors.numpy import load_file, save
 
 from zeroseg_jax.config import Config, from_mapping, to_mapping
 from zeroseg_jax.data import files
-from zeroseg_jax.training import trees as paths
+from zeroseg_jax.training import trees
 
 EXPORT_CONFIG, EXPORT_WEIGHTS = "config.json", "model.safetensors"
 FORMAT = "zeroseg_jax.student.1"
@@ -34,25 +33,25 @@ def export_params(
     *,
     dtype: str = "float32",
 ) -> None:
-    """Write a student for `load_params`.
+    """Write a student in the format that `load_params` reads.
 
-    Each file is written aside and renamed. The config comes last and names the digest of the
-    tensors, so an interrupted export is noticed when it is read.
+    Both files are written atomically. config.json is written last and holds the digest of the
+    tensors, so that reading detects an interrupted export.
 
     Args:
       params: nested dict of arrays.
-      config: of the run that made them.
-      directory: made if missing; an earlier export there is replaced.
-      metadata: plain values kept beside the config; `step` is the number of steps trained.
-      dtype: "float32" or "float16", of the stored tensors; float16 halves the size.
+      config: settings of the run.
+      directory: target folder; an existing export in it is replaced.
+      metadata: plain values stored beside the settings; `step` is the number of training steps.
+      dtype: dtype of the stored tensors, "float32" or "float16" (half the size).
 
     Raises:
-      ValueError: another dtype, or a value that float16 cannot hold.
+      ValueError: another dtype, or a value outside the range of float16.
     """
     if dtype not in _DTYPES:
         raise ValueError(f"dtype: {dtype!r} is not one of {', '.join(_DTYPES)}.")
     tensors = {}
-    for name, leaf in paths.flatten(jax.device_get(params)).items():
+    for name, leaf in trees.flatten(jax.device_get(params)).items():
         with np.errstate(over="ignore"):
             tensors[name] = np.ascontiguousarray(leaf, dtype)
         if not np.isfinite(tensors[name]).all():
@@ -74,16 +73,16 @@ def export_params(
 
 
 def read_export(directory: str | Path) -> tuple[dict[str, Any], Config, int]:
-    """Read what export_params wrote.
+    """Read an export.
 
     Args:
-      directory: holds config.json and model.safetensors.
+      directory: folder with config.json and model.safetensors.
 
     Returns:
-      The nested dict of float32 numpy parameters, the config, the step.
+      Nested dict of float32 numpy parameters, settings, and step.
 
     Raises:
-      ValueError: another format, missing or damaged tensors.
+      ValueError: another format, or missing or damaged tensors.
     """
     root = Path(directory)
     path = root / EXPORT_CONFIG
@@ -107,4 +106,4 @@ def read_export(directory: str | Path) -> tuple[dict[str, Any], Config, int]:
     except SafetensorError as error:
         raise ValueError(f"{weights}: not readable ({error}); export it again.") from error
     params = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
-    return paths.unflatten(params), from_mapping(record["config"]), int(record["step"])
+    return trees.unflatten(params), from_mapping(record["config"]), int(record["step"])

@@ -185,7 +185,7 @@ def _whole(config, dense, teacher, fused):
         means, present = zss.region_means(dense.reshape(2, 4, -1), members)
         value, metrics = zss.total_loss(
             dense, fused, means, present, means, teacher, config,
-            weights=jnp.ones((1, 4)), turned=jnp.array([True, False]),
+            weights=jnp.ones((1, 4)), flipped=jnp.array([True, False]),
         )  # fmt: skip
         return value.mean(), metrics
 

@@ -1,34 +1,37 @@
-"""The losses of CLIP-ZSS: arrays in, float32 out.
+"""CLIP-ZSS losses: global (GLM), pixel, focal, dice, prototype (PLM), local, and their sum.
 
-Letters: B images, P cells of the student's grid, L pixels of the label map, C = N + K classes
-(N seen, K latent ones of an image), M past class tokens in the bank, E teacher width. An id of -1
-is a pixel without a label.
+Letters: B images, P cells of the student's grid, L pixels of the label map, V views, N seen
+classes, K latent regions of an image, C = N + K, M past class tokens in memory, E teacher width.
+An id of -1 marks a pixel without a label. Losses are float32.
 
-Source: CLIP-ZSS (arXiv 2310.02296) unless a function says otherwise.
+Source: CLIP-ZSS (arXiv 2310.02296) unless a function names another.
 """
 
 from __future__ import annotations
 
+import chex
 import flax.struct
 import jax
 import jax.numpy as jnp
+import optax
 
 from zeroseg_jax.config import ClipZssLossConfig
 
 Array = jax.Array
 _NORM_EPS = 1e-6
-_LEAST = float(jnp.finfo(jnp.float32).min) / 2
+_EXCLUDED = float(jnp.finfo(jnp.float32).min) / 2  # logit of a key that is not attended to
+_FOCAL_ALPHA, _FOCAL_GAMMA = 0.25, 2.0
 
 
 @flax.struct.dataclass
 class TeacherView:
-    """What the frozen teacher says of a batch.
+    """Outputs of the frozen teacher for a batch.
 
     Attributes:
-      views: (B, V, E), class tokens of views of the images; row 0 is the whole image.
+      views: (B, V, E), class tokens of the views; row 0 is the whole image.
       bank: (M, E), class tokens of past images.
-      text: float32 (N, E), the seen words, unit rows.
-      local: (B, K, E), its view of each latent region; zeros where there is none.
+      text: float32 (N, E), embeddings of the seen classes, unit rows.
+      local: (B, K, E), class tokens of the latent regions; zeros for missing regions.
     """
 
     views: Array
@@ -44,62 +47,64 @@ def unit(x: Array) -> Array:
 
 
 def attend_globally(dense: Array, views: Array, weights: Array) -> Array:
-    """GLM: let the teacher's class tokens look at the student's dense features.
+    """Return GLM cross-attention from the teacher's class tokens to the student's features.
 
-    The paper has one view, the whole image; more are the project's own, and look at the cells
-    inside them alone.
+    The paper has one query, the class token of the whole image. With more views (own), each query
+    attends only to the cells inside its view.
 
     Args:
-      dense: (B, P, E), keys and values as they are, no projection.
-      views: (B, V, E), the queries.
-      weights: float32 (V, P), the share of each cell that lies in each view, see
-        losses.cell_weights; every view has some.
+      dense: (B, P, E), keys and values, not projected.
+      views: (B, V, E), queries.
+      weights: float32 (V, P), share of each cell inside each view, see own_terms.cell_weights;
+        every row has a positive entry.
 
     Returns:
-      float32 (B, V, E): softmax(q k / sqrt(E)) v, the softmax weighted by the share.
+      float32 (B, V, E): softmax(q k / sqrt(E)) v, with the softmax weighted by the share.
     """
+    chex.assert_shape(weights, (views.shape[1], dense.shape[1]))
     dense, query = dense.astype(jnp.float32), views.astype(jnp.float32)
     scores = jnp.einsum("bve,bpe->bvp", query, dense) * dense.shape[-1] ** -0.5
-    inside = jnp.where(weights > 0, jnp.log(jnp.maximum(weights, _NORM_EPS)), _LEAST)
+    inside = jnp.where(weights > 0, jnp.log(jnp.maximum(weights, _NORM_EPS)), _EXCLUDED)
     return jnp.einsum("bvp,bpe->bve", jax.nn.softmax(scores + inside, axis=-1), dense)
 
 
 def global_loss(predicted: Array, views: Array, bank: Array, temperature: float) -> Array:
-    """GLM's InfoNCE: each prediction to the class token of its own view.
+    """Return GLM's InfoNCE between each prediction and the class token of its view.
 
-    Negatives are the other class tokens of the batch and those of the bank. Rows of zeros in the
-    bank, where it is not full yet, do not count.
+    Negatives are the other class tokens of the batch and those of the bank. Zero rows of the
+    bank, which is not full in the first steps, are excluded.
 
     Args:
       predicted: (B, V, E), from attend_globally.
-      views: (B, V, E), the teacher's.
+      views: (B, V, E), class tokens of the teacher.
       bank: (M, E), past class tokens.
-      temperature: divides cosines.
+      temperature: divisor of the cosines.
 
     Returns:
-      float32 (B,), the mean over views.
+      float32 (B,), mean over views.
     """
+    chex.assert_equal_shape([predicted, views])
     b, v, width = views.shape
     keys = jnp.concatenate([unit(views).reshape(b * v, width), unit(bank)])
     filled = jnp.concatenate([jnp.ones(b * v, bool), jnp.any(bank != 0, axis=-1)])
     logits = unit(predicted).reshape(b * v, width) @ keys.T / temperature
-    logits = jnp.where(filled, logits, _LEAST)
+    logits = jnp.where(filled, logits, _EXCLUDED)
     own = jnp.diagonal(logits[:, : b * v])
     return (jax.nn.logsumexp(logits, axis=-1) - own).reshape(b, v).mean(axis=1)
 
 
 def push_bank(bank: Array, class_token: Array) -> Array:
-    """Put a batch's class tokens (B, E) in front of the bank (M, E); the oldest drop out."""
+    """Insert a batch's class tokens (B, E) at the front of the bank (M, E); drop the oldest."""
     newest = jax.lax.stop_gradient(class_token).astype(bank.dtype)
     return jnp.concatenate([newest, bank])[: len(bank)]
 
 
 def region_members(fused: Array, h: int, w: int, classes: int) -> Array:
-    """Tell how much of each cell of the student's grid lies in each region.
+    """Return the share of each cell of the student's grid inside each region.
 
     Args:
-      fused: int (B, H, W), -1 .. classes - 1; H and W are multiples of h and w.
-      h, w: the student's grid.
+      fused: int (B, H, W), -1 to classes - 1; H and W are multiples of h and w.
+      h, w: height and width of the student's grid.
       classes: C.
 
     Returns:
@@ -119,7 +124,8 @@ def region_means(dense: Array, members: Array) -> tuple[Array, Array]:
       members: float32 (B, P, C), from region_members.
 
     Returns:
-      float32 (B, C, E), zeros where a region is empty, and bool (B, C), whether it is not.
+      means: float32 (B, C, E), zeros for empty regions.
+      present: bool (B, C), False for empty regions.
     """
     area = members.sum(axis=1)
     sums = jnp.einsum("bpc,bpe->bce", members, dense.astype(jnp.float32))
@@ -127,7 +133,7 @@ def region_means(dense: Array, members: Array) -> tuple[Array, Array]:
 
 
 def prototype_loss(prototypes: Array, text: Array, present: Array) -> Array:
-    """BCE that ties the prototype of each seen class to its words.
+    """Return the binary cross-entropy between prototypes and embeddings of the seen classes.
 
     Args:
       prototypes: (B, N, E), of the seen regions.
@@ -135,12 +141,13 @@ def prototype_loss(prototypes: Array, text: Array, present: Array) -> Array:
       present: bool (B, N).
 
     Returns:
-      float32 (B,): mean over the present classes of the mean over N of the binary cross-entropy
-      of sigmoid(t p), own class positive; 0 where no seen class is present.
+      float32 (B,): mean over present classes of the mean over N of the binary cross-entropy of
+      sigmoid(t p), own class positive; 0 in an image without seen classes.
     """
+    chex.assert_shape(prototypes, (*present.shape, text.shape[-1]))
     logits = prototypes.astype(jnp.float32) @ text.T
     target = jnp.eye(len(text), dtype=jnp.float32)
-    return _mean_where(_binary_cross_entropy(logits, target).mean(axis=-1), present)
+    return _mean_where(optax.sigmoid_binary_cross_entropy(logits, target).mean(axis=-1), present)
 
 
 def concat_logits(
@@ -152,7 +159,7 @@ def concat_logits(
       dense: (B, P, E).
       text: float32 (N, E), unit rows.
       prototypes: (B, K, E), of the latent regions.
-      alpha, beta: multiply cosines.
+      alpha, beta: factors of the cosines.
 
     Returns:
       float32 (B, P, N + K).
@@ -163,7 +170,7 @@ def concat_logits(
     return jnp.concatenate([seen, latent], axis=-1)
 
 
-def enlarge(logits: Array, grid: tuple[int, int], size: tuple[int, int]) -> Array:
+def upsample(logits: Array, grid: tuple[int, int], size: tuple[int, int]) -> Array:
     """Resize (B, h * w, C) bilinearly to (B, H * W, C)."""
     b, _, classes = logits.shape
     maps = logits.reshape(b, *grid, classes)
@@ -172,63 +179,59 @@ def enlarge(logits: Array, grid: tuple[int, int], size: tuple[int, int]) -> Arra
 
 
 def pixel_loss(logits: Array, target: Array, weights: Array, present: Array) -> Array:
-    """Cross-entropy over pixels that have an id.
+    """Return the cross-entropy over labelled pixels.
 
     Args:
       logits: float32 (B, L, C).
-      target: float32 (B, L, C), one-hot; all 0 for a pixel without an id.
-      weights: float32 (C,), of a pixel by its id.
-      present: bool (B, C), classes that can be chosen at all.
+      target: float32 (B, L, C), one-hot; all 0 for a pixel without a label.
+      weights: float32 (C,), weight of a pixel by its id.
+      present: bool (B, C), classes in the softmax.
 
     Returns:
-      float32 (B,), the weighted mean over pixels, 0 where no pixel has an id.
+      float32 (B,), weighted mean over pixels; 0 in an image without labels.
     """
-    scores = jax.nn.log_softmax(jnp.where(present[:, None], logits, _LEAST))
-    # A product with the one-hot target: its gradient is no scatter.
+    chex.assert_equal_shape([logits, target])
+    scores = jax.nn.log_softmax(jnp.where(present[:, None], logits, _EXCLUDED))
+    # A product with the one-hot target, because the gradient of an index is a scatter.
     weighted = jnp.where(present[:, None], target * weights, 0.0)
     loss = -(jnp.where(present[:, None], scores, 0.0) * weighted).sum(axis=(1, 2))
     return loss / jnp.maximum(weighted.sum(axis=(1, 2)), _NORM_EPS)
 
 
-def focal_loss(
-    logits: Array, target: Array, weights: Array, *, alpha: float = 0.25, gamma: float = 2.0
-) -> Array:
-    """Sigmoid focal loss over all classes and pixels.
+def focal_loss(logits: Array, target: Array, weights: Array) -> Array:
+    """Return the sigmoid focal loss (alpha 0.25, gamma 2) over all classes and pixels.
 
     Args:
       logits: float32 (B, L, C).
-      target: float32 (B, L, C), 0 everywhere for a pixel without an id: it is a negative of
-        every class, and not left out.
-      weights: float32 (B, C), of classes; 0 for one that is not there.
-      alpha, gamma: of the focal loss.
+      target: float32 (B, L, C), all 0 for a pixel without a label; such a pixel is not left out
+        but is a negative of every class.
+      weights: float32 (B, C), weights of classes; 0 for absent ones.
 
     Returns:
-      float32 (B,): mean over pixels, sum over classes, divided by the classes that an image of
-      the batch has in the mean (by all masks of the batch together, times B).
+      float32 (B,): mean over pixels, sum over classes, divided by the mean number of classes per
+      image of the batch.
 
-    Source: ZegCLIP's loss (Zhou et al., CVPR 2023), after Lin et al., ICCV 2017.
+    Source: ZegCLIP (Zhou et al., CVPR 2023), after Lin et al., ICCV 2017.
     """
-    cross = _binary_cross_entropy(logits, target)
-    probability = jax.nn.sigmoid(logits)
-    missed = jnp.abs(target - probability)
-    balance = alpha * target + (1 - alpha) * (1 - target)
-    classes = (balance * missed**gamma * cross).mean(axis=1)
+    chex.assert_equal_shape([logits, target])
+    pixels = optax.sigmoid_focal_loss(logits, target, alpha=_FOCAL_ALPHA, gamma=_FOCAL_GAMMA)
     masks = (target.max(axis=1) * weights).sum(axis=-1).mean()
-    return (classes * weights).sum(axis=-1) / jnp.maximum(masks, 1)
+    return (pixels.mean(axis=1) * weights).sum(axis=-1) / jnp.maximum(masks, 1)
 
 
 def dice_loss(logits: Array, target: Array, weights: Array) -> Array:
-    """Dice loss, smoothed by one pixel, over the classes present in an image.
+    """Return the Dice loss, smoothed by one pixel, over the classes present in an image.
 
     Args:
       logits, target: float32 (B, L, C).
       weights: float32 (B, C).
 
     Returns:
-      float32 (B,), divided as focal_loss is.
+      float32 (B,), divided as in focal_loss.
 
-    Source: ZegCLIP's loss, after Milletari et al., 3DV 2016.
+    Source: ZegCLIP, after Milletari et al., 3DV 2016.
     """
+    chex.assert_equal_shape([logits, target])
     probability = jax.nn.sigmoid(logits)
     both = (probability * target).sum(axis=1)
     total = probability.sum(axis=1) + target.sum(axis=1)
@@ -240,27 +243,28 @@ def dice_loss(logits: Array, target: Array, weights: Array) -> Array:
 def local_loss(
     means: Array, targets: Array, present: Array, *, temperature: float, form: str
 ) -> Array:
-    """Pull region means to the teacher's class token of each region.
+    """Return the distance of region means to the teacher's class tokens of the regions.
 
     Args:
-      means: (B, K, E), of the student's dense features over latent regions.
-      targets: (B, K, E), the teacher's view of the regions.
+      means: (B, K, E), means of the student's features over latent regions.
+      targets: (B, K, E), class tokens of the teacher.
       present: bool (B, K).
-      temperature: divides cosines of "infonce".
-      form: "infonce", negatives are all regions of the batch; "cosine", 1 - cosine.
+      temperature: divisor of the cosines in "infonce".
+      form: "infonce", with all regions of the batch as negatives; or "cosine", 1 - cosine.
 
     Returns:
-      float32 (B,): mean over an image's regions.
+      float32 (B,): mean over the regions of an image.
 
     Source: CLIP-to-Seg distillation, the successor's local loss; "cosine" is own.
     """
+    chex.assert_equal_shape([means, targets])
     b, k, width = means.shape
     own = jnp.einsum("bke,bke->bk", unit(means), unit(targets))
     if form == "cosine":
         return _mean_where(1 - own, present)
     keys = unit(targets).reshape(b * k, width)
     logits = jnp.einsum("bke,je->bkj", unit(means), keys) / temperature
-    logits = jnp.where(present.reshape(-1), logits, _LEAST)
+    logits = jnp.where(present.reshape(-1), logits, _EXCLUDED)
     return _mean_where(jax.nn.logsumexp(logits, axis=-1) - own / temperature, present)
 
 
@@ -274,35 +278,39 @@ def total_loss(
     config: ClipZssLossConfig,
     *,
     weights: Array,
-    turned: Array,
+    flipped: Array,
 ) -> tuple[Array, dict[str, Array]]:
-    """Add up the weighted terms of CLIP-ZSS.
+    """Return the weighted sum of the terms.
 
     Args:
-      dense: (B, h, w, E), the student's features.
-      fused: int (B, H, W), 0 .. N - 1 seen, N .. N + K - 1 latent, -1 neither.
-      means: (B, N + K, E), present: bool (B, N + K), from region_means.
-      prototypes: (B, N + K, E), of the synthesizer.
-      teacher: what the teacher says.
-      config: weights and constants; without config.latent the ids from N on do not count.
-      weights: float32 (V, h * w), the share of each cell that lies in each view.
-      turned: bool (B,), images that the student sees mirrored, and the teacher did not.
+      dense: (B, h, w, E), features of the student.
+      fused: int (B, H, W), 0 to N - 1 seen, N to N + K - 1 latent, -1 without a label.
+      means: (B, N + K, E), from region_means.
+      present: bool (B, N + K), from region_means.
+      prototypes: (B, N + K, E), output of the synthesizer.
+      teacher: outputs of the teacher.
+      config: weights and constants; ids from N on are ignored without config.latent.
+      weights: float32 (V, h * w), share of each cell inside each view.
+      flipped: bool (B,), images flipped horizontally for the student only.
 
     Returns:
-      The loss, float32 (B,), and its parts and counts by name, each float32 (B,).
+      The loss float32 (B,), and metrics by name, each float32 (B,): the terms, latent_regions and
+      annotated_share.
     """
     b, h, w, width = dense.shape
-    seen, size = len(teacher.text), fused.shape[1:]
+    seen, size = len(teacher.text), (fused.shape[1], fused.shape[2])
+    chex.assert_shape([means, prototypes], (*present.shape, width))
+    chex.assert_shape(flipped, (b,))
     fused, cells = fused.reshape(b, -1), dense.reshape(b, h * w, width)
-    as_taught = jnp.where(turned[:, None, None, None], dense[:, :, ::-1], dense)
-    as_taught = as_taught.reshape(b, h * w, width)
+    unflipped = jnp.where(flipped[:, None, None, None], dense[:, :, ::-1], dense)
+    unflipped = unflipped.reshape(b, h * w, width)
     if not config.latent:
         fused = jnp.where(fused < seen, fused, -1)
         prototypes, present = prototypes[:, :seen], present[:, :seen]
     logits = concat_logits(
         cells, teacher.text, prototypes[:, seen:], alpha=config.seen_scale, beta=config.latent_scale
     )
-    logits = enlarge(logits, (h, w), size)
+    logits = upsample(logits, (h, w), size)
     is_seen = jnp.arange(logits.shape[-1]) < seen
     importance = jnp.where(is_seen, 1.0, config.latent_importance)
     choices = is_seen | present
@@ -313,7 +321,7 @@ def total_loss(
         "focal": lambda: focal_loss(logits, target, choices * importance),
         "dice": lambda: dice_loss(logits, target, choices * importance),
         "global": lambda: global_loss(
-            attend_globally(as_taught, teacher.views, weights), teacher.views, teacher.bank, tau
+            attend_globally(unflipped, teacher.views, weights), teacher.views, teacher.bank, tau
         ),
         "prototype": lambda: prototype_loss(prototypes[:, :seen], teacher.text, present[:, :seen]),
         "local": lambda: local_loss(
@@ -325,7 +333,7 @@ def total_loss(
         ),
     }
     weight_of = {name: getattr(config, f"{name}_weight") for name in terms}
-    # A term of weight 0 costs nothing and is not logged.
+    # Terms of weight 0 are neither computed nor logged.
     parts = {name: term() for name, term in terms.items() if weight_of[name]}
     loss = sum(weight_of[name] * value for name, value in parts.items())
     metrics = {f"loss_{name}": value for name, value in parts.items()}
@@ -333,10 +341,6 @@ def total_loss(
     annotated = (fused >= 0) & (fused < seen)
     metrics["annotated_share"] = annotated.astype(jnp.float32).mean(axis=-1)
     return loss, metrics
-
-
-def _binary_cross_entropy(logits: Array, target: Array) -> Array:
-    return jax.nn.softplus(logits) - logits * target
 
 
 def _mean_where(values: Array, where: Array) -> Array:

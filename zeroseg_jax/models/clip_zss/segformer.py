@@ -1,7 +1,7 @@
-"""SegFormer's encoder (MiT) and its all-MLP head, for a dense student.
+"""SegFormer's encoder (MiT) and its all-MLP head, for the dense student.
 
-Letters: B images, h_i, w_i the grid of stage i (a quarter of the picture's side, then halves),
-D_i its width.
+Letters: B images; h_i, w_i height and width of stage i's grid (a quarter of the image, then halved
+per stage); D_i its width.
 
 Source: Xie et al., NeurIPS 2021 (arXiv 2105.15203); sizes and eps as in its released checkpoints.
 """
@@ -31,12 +31,12 @@ _KERNELS, _STRIDES = (7, 3, 3, 3), (4, 2, 2, 2)
 
 @dataclasses.dataclass(frozen=True)
 class MitConfig:
-    """Sizes of the four stages."""
+    """Sizes of the four stages of MiT."""
 
     widths: tuple[int, ...]
     depths: tuple[int, ...]
     heads: tuple[int, ...] = (1, 2, 5, 8)
-    reductions: tuple[int, ...] = (8, 4, 2, 1)  # of the grid of keys and values, a side
+    reductions: tuple[int, ...] = (8, 4, 2, 1)  # stride of the grid of keys and values
     mlp_ratio: int = 4
 
 
@@ -48,13 +48,13 @@ MIT_SIZES: dict[str, MitConfig] = {
     "mit_b3": MitConfig(_WIDE, (3, 4, 18, 3)),
     "mit_b4": MitConfig(_WIDE, (3, 8, 27, 3)),
     "mit_b5": MitConfig(_WIDE, (3, 6, 40, 3)),
-    # The Playground's: no published size, for pictures of 96 px.
+    # For the Playground's images of 96 px; not a published size.
     "mit_tiny": MitConfig((16, 32, 64, 96), (1, 1, 1, 1), (1, 1, 2, 3), (4, 2, 1, 1)),
 }
 
 
 class MixTransformer(nn.Module):
-    """MiT: float32 (B, Hpx, Wpx, 3) to four maps (B, h_i, w_i, D_i)."""
+    """MiT encoder: float32 (B, Hpx, Wpx, 3) to four maps (B, h_i, w_i, D_i)."""
 
     config: MitConfig
     dtype: Any = jnp.float32
@@ -81,7 +81,7 @@ class MixTransformer(nn.Module):
 
 
 class MixBlock(nn.Module):
-    """Attention to a reduced grid, then an MLP with a depthwise convolution: (B, h, w, D)."""
+    """Attention to a reduced grid, and an MLP with a depthwise convolution: (B, h, w, D)."""
 
     heads: int
     reduction: int
@@ -118,7 +118,7 @@ class MixBlock(nn.Module):
 
 
 class DepthwiseConv(nn.Module):
-    """A 3 x 3 convolution of each channel by itself, zeros around: (B, h, w, D)."""
+    """Depthwise 3 x 3 convolution with zero padding: (B, h, w, D)."""
 
     dtype: Any = jnp.float32
 
@@ -130,7 +130,7 @@ class DepthwiseConv(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (width,)).astype(self.dtype)
         h, w = x.shape[1:3]
         padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-        # Nine shifted products: XLA's grouped convolution is many times slower on a CPU.
+        # Nine shifted products, because XLA's grouped convolution is many times slower on a CPU.
         shifts = [(i, j) for i in range(3) for j in range(3)]
         return bias + sum(padded[:, i : i + h, j : j + w] * kernel[i, j, 0] for i, j in shifts)
 
@@ -138,7 +138,7 @@ class DepthwiseConv(nn.Module):
 class AllMlpHead(nn.Module):
     """SegFormer's head without its classifier: four maps to (B, h_0, w_0, hidden).
 
-    The batch norm of the original is, with its statistics frozen, part of `fuse`.
+    The batch norm of the original has frozen statistics and is folded into `fuse`.
     """
 
     hidden: int
@@ -155,7 +155,9 @@ class AllMlpHead(nn.Module):
         return jax.nn.relu(x)
 
 
-def _conv(width: int, kernel: int, stride: int, dtype: Any, name: str, padding: int | None = None):
+def _conv(
+    width: int, kernel: int, stride: int, dtype: Any, name: str, padding: int | None = None
+) -> nn.Conv:
     around = kernel // 2 if padding is None else padding
     return nn.Conv(
         width, (kernel, kernel), (stride, stride), ((around, around),) * 2, dtype=dtype, name=name

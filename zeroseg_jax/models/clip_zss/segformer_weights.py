@@ -1,7 +1,7 @@
-"""SegFormer's weights from a directory in Hugging Face's layout (config.json, model.safetensors).
+"""SegFormer weights from a directory in Hugging Face's layout (config.json, model.safetensors).
 
-Reads encoders trained on ImageNet (nvidia/mit-b0 and its kin) and whole segmentation models
-(nvidia/segformer-b0-finetuned-...), whose head comes along without its classifier.
+Encoders trained on ImageNet (nvidia/mit-b0 and others) and segmentation models
+(nvidia/segformer-b0-finetuned-...) are read; the classifier of the latter is left out.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _UNUSED = ("classifier", "num_batches_tracked")
 
 
 def read_mit_config(directory: str | Path) -> MitConfig:
-    """Read the sizes out of config.json.
+    """Read the sizes of MiT from config.json.
 
     Raises:
-      ValueError: no such file, another kind of model, or sizes that this encoder does not have.
+      ValueError: a missing or damaged file, another kind of model, or unsupported settings.
     """
     path = Path(directory) / "config.json"
     if not path.is_file():
@@ -63,15 +63,15 @@ def read_segformer(directory: str | Path) -> dict[str, dict[str, Any]]:
     """Read the weights.
 
     Args:
-      directory: holds config.json and model.safetensors.
+      directory: folder with config.json and model.safetensors.
 
     Returns:
-      {"encoder": params of MixTransformer}, and "head": params of AllMlpHead where the directory
-      holds a segmentation model; float32 numpy leaves.
+      {"encoder": parameters of MixTransformer}, and "head": parameters of AllMlpHead if the
+      directory holds a segmentation model; float32 numpy leaves.
 
     Raises:
-      ValueError: files that are missing, not whole or of other shapes; all names that are
-        missing or not used, at once.
+      ValueError: missing or damaged files, or tensors of other shapes; the message lists all
+        names that are missing or unused.
     """
     config = read_mit_config(directory)
     path = Path(directory) / "model.safetensors"
@@ -95,13 +95,18 @@ def read_segformer(directory: str | Path) -> dict[str, dict[str, Any]]:
     return params
 
 
-def start_from_segformer(
+def init_from_segformer(
     params: dict[str, Any], directory: str | Path, settings: DenseStudentConfig
 ) -> dict[str, Any]:
-    """Start MiT, and the head where there is one, from Hugging Face's files.
+    """Initialise MiT, and the head if the files have one, from Hugging Face's files.
+
+    Args:
+      params: parameters of the dense student.
+      directory: folder with config.json and model.safetensors.
+      settings: settings of the dense student.
 
     Raises:
-      ValueError: files that are not a SegFormer of clip_zss.student.encoder's size.
+      ValueError: files that are not a SegFormer of the size of clip_zss.student.encoder.
     """
     found = read_mit_config(directory)
     if found != MIT_SIZES[settings.encoder]:
@@ -120,7 +125,7 @@ def start_from_segformer(
 
 
 class _Reader:
-    """Takes tensors by name and remembers what was asked for."""
+    """Tensors by name, with a record of the missing, wrong and unused ones."""
 
     def __init__(self, tensors: dict[str, np.ndarray], path: Path):
         self._tensors, self._path = tensors, path
@@ -136,7 +141,7 @@ class _Reader:
         elif value.shape != shape:
             self._wrong.append(f"{name} is {value.shape}, not {shape}")
         elif not np.isfinite(value).all():
-            self._wrong.append(f"{name} holds values that are not finite")
+            self._wrong.append(f"{name} holds non-finite values")
         else:
             return value
         return np.zeros(shape, np.float32)
@@ -200,7 +205,7 @@ def _read_block(
 
 
 def _read_head(reader: _Reader, config: MitConfig) -> dict[str, Any]:
-    """Read the head; the batch norm, as it is at test time, goes into the layer before it."""
+    """Read the head, with the frozen batch norm folded into the layer before it."""
     first = "decode_head.linear_c.0.proj.weight"
     hidden = len(reader.take(first, reader._tensors[first].shape))
     params: dict[str, Any] = {

@@ -7,7 +7,7 @@ Letters: B images, h, w the student's grid, C regions, M class tokens, E teacher
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -33,6 +33,7 @@ class DenseStudent(nn.Module):
 
     def setup(self) -> None:
         settings = self.settings
+        self.encoder: Any
         if settings.encoder == "vit":
             self.encoder = Encoder(self.model.encoder, self.model.image_px, self.dtype, self.remat)
         else:
@@ -103,14 +104,15 @@ def apply_dense(student: DenseStudent, params: Params, images: Array) -> Array:
     Returns:
       float32 (B, h, w, E), not normalised.
     """
-    return student.apply({"params": params}, images)
+    return cast(Array, student.apply({"params": params}, images))
 
 
 def apply_synthesizer(
     student: DenseStudent, params: Params, means: Array, present: Array, tokens: Array
 ) -> Array:
     """Map region means (B, C, E) to prototypes, float32 (B, C, E); see Synthesizer."""
-    return student.apply({"params": params}, means, present, tokens, method="synthesize")
+    out = student.apply({"params": params}, means, present, tokens, method="synthesize")
+    return cast(Array, out)
 
 
 def cell_px(model: ModelConfig, settings: DenseStudentConfig) -> int:

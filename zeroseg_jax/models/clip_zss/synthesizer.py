@@ -1,7 +1,7 @@
-"""The prototype synthesizer of CLIP-ZSS: region means to class weights in the words' space.
+"""Prototype synthesizer of CLIP-ZSS: region means to class weights in CLIP's text space.
 
-Source: CLIP-ZSS (arXiv 2310.02296), pixel learning module: a transformer decoder whose queries are
-region means and whose keys and values are the teacher's class tokens; its sizes are own.
+Source: CLIP-ZSS (arXiv 2310.02296), pixel learning module: a transformer decoder with region means
+as queries and the teacher's class tokens as keys and values. Its sizes are own.
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ _EPS = 1e-6
 
 
 class Synthesizer(nn.Module):
-    """Regions (B, C, E) look at each other and at class tokens (B, M, E): prototypes (B, C, E).
+    """Transformer decoder over regions: self-attention, cross-attention, MLP.
 
     Args of the call:
-      means: (B, C, E), of the student's dense features over each region.
-      present: bool (B, C); absent regions are not looked at.
-      tokens: (B, M, E), the teacher's class tokens.
+      means: (B, C, E), means of the student's dense features over each region.
+      present: bool (B, C); absent regions are not attended to.
+      tokens: (B, M, E), class tokens of the teacher.
+
+    Returns of the call:
+      float32 (B, C, E), prototypes.
     """
 
     width: int
@@ -36,7 +39,7 @@ class Synthesizer(nn.Module):
     def __call__(self, means: Array, present: Array, tokens: Array) -> Array:
         x = nn.Dense(self.width, dtype=self.dtype, name="queries")(means.astype(self.dtype))
         keys = nn.Dense(self.width, dtype=self.dtype, name="keys")(tokens.astype(self.dtype))
-        # An image without regions attends evenly; nobody reads its rows.
+        # An image without regions attends evenly; its rows are not used.
         seen = present[:, None, None]
         for i in range(self.depth):
             block = f"block_{i}"
@@ -47,7 +50,7 @@ class Synthesizer(nn.Module):
             y = LayerNorm(_EPS, name=f"{block}_norm3")(x)
             x = x + Mlp(4 * self.width, self.width, dtype=self.dtype, name=f"{block}_mlp")(y)
         x = LayerNorm(_EPS, name="norm")(x)
-        # The region's own mean stays in sight: what is added to it starts small.
+        # Residual connection around the region mean; the last layer starts near zero.
         out = nn.Dense(
             means.shape[-1], dtype=self.dtype, kernel_init=nn.initializers.normal(0.02), name="out"
         )

@@ -165,7 +165,8 @@ class SegmentationHead(nn.Module):
     def _group(self, x: Array, gumbel_key: Array | None) -> tuple[Array, Array]:
         """Learned grouping (the paper): (B, L, D) to (B, S2, D) and (B, S2, L)."""
         config = self.config
-        assignment, previous = None, None
+        assignment: Array | None = None
+        previous: Array | None = None
         for stage, depth in enumerate(config.stage_depths):
             last = stage == len(config.segment_tokens)
             tokens = None if last else self._segment_tokens(stage, len(x), previous)
@@ -178,6 +179,7 @@ class SegmentationHead(nn.Module):
             )
             x, soft = block(x, previous, key)
             assignment = soft if assignment is None else jnp.matmul(soft, assignment)
+        assert assignment is not None, "model.head.segment_tokens is empty"
         return x, assignment
 
     def _cluster(self, x: Array, appearance: Array | None) -> tuple[Array, Array, Array]:

@@ -5,12 +5,13 @@ Letters: B images, P patches, S2 segments, E teacher width.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from zeroseg_jax.config import ModelConfig
 from zeroseg_jax.models.encoder import Encoder
@@ -173,7 +174,7 @@ def apply_train(student: Student, params: Params, images: Array, *, key: Array) 
     mask_key, gumbel_key = jax.random.split(key)
     noise = jax.random.uniform(mask_key, (len(images), count_patches(student.config)))
     gumbel_key = gumbel_key if student.config.head.gumbel else None
-    return student.apply({"params": params}, images, noise, gumbel_key)
+    return cast(StudentOutputs, student.apply({"params": params}, images, noise, gumbel_key))
 
 
 def apply_segment(student: Student, params: Params, images: Array) -> SegmentOutputs:
@@ -184,7 +185,7 @@ def apply_segment(student: Student, params: Params, images: Array) -> SegmentOut
       params: parameters of the student.
       images: float32 (B, Hpx, Wpx, 3), standardised; height and width are multiples of patch_px.
     """
-    return student.apply({"params": params}, images, method="segment")
+    return cast(SegmentOutputs, student.apply({"params": params}, images, method="segment"))
 
 
 def init_from_teacher(params: Params, vision_params: Params, model: ModelConfig) -> Params:
@@ -212,7 +213,7 @@ def init_from_teacher(params: Params, vision_params: Params, model: ModelConfig)
     return jax.tree.map(jnp.array, params)
 
 
-def set_feature_mean(params: Params, mean: Array) -> Params:
+def set_feature_mean(params: Params, mean: Array | np.ndarray) -> Params:
     """Initialise the last biases of g and z with the teacher's mean feature, float32 (E,).
 
     This equals training on centred features, because an L1 distance does not change when the

@@ -1,9 +1,9 @@
-"""TPU chips as their makers state them: what a roofline is built from.
+"""TPU chips with the published memory sizes and rates, and parsing of topologies.
 
-Source: the pages docs.cloud.google.com/tpu/docs/{v4,v5e,v5p,v6e,tpu7x}, "System architecture",
-read in 2026. They state interconnect per chip over all links and both directions; half of it,
-one direction, stands here. For v6e they have said 3200 and 3584 Gbit/s at different times; the
-smaller is taken. None of it was measured by this project.
+Source: docs.cloud.google.com/tpu/docs/{v4,v5e,v5p,v6e,tpu7x}, "System architecture", read in 2026.
+These pages give the interconnect of a chip over all links in both directions; this table has half
+of it, one direction. For v6e they have given 3200 and 3584 Gbit/s; this table has the smaller. None
+of the numbers was measured by this project.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ _GIB = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """One chip.
+    """Published numbers of a chip.
 
     Attributes:
-      flops: bfloat16 operations a second.
-      hbm_bytes: memory.
-      hbm_rate: bytes a second to and from it.
-      link_rate: bytes a second to its neighbours, one direction, over all links.
-      devices: that JAX lists for a topology, a chip.
-      dimensions: of the torus.
+      flops: bfloat16 operations per second.
+      hbm_bytes: memory in bytes.
+      hbm_rate: bytes per second to and from memory.
+      link_rate: bytes per second to neighbours, one direction, over all links.
+      devices: number of JAX devices per chip in a topology.
+      dimensions: dimensions of the torus.
     """
 
     flops: float
@@ -49,7 +49,7 @@ def parse_topology(topology: str) -> tuple[Chip, int]:
     """Return the chip and the number of chips of a topology such as "v5e:8x8".
 
     Raises:
-      ValueError: no such chip, or not its number of sides.
+      ValueError: an unknown chip, or another number of dimensions than the chip has.
     """
     name, _, shape = topology.partition(":")
     if name not in CHIPS:

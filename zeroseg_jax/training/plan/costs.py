@@ -1,6 +1,7 @@
-"""What a step costs: operations from its jaxpr, collectives from its compiled program.
+"""Costs of a step: operations from its jaxpr, collectives from its compiled program.
 
-XLA's own count takes the body of a loop once; here every body counts as often as it runs.
+XLA's cost analysis counts the body of a loop once. Both counts here multiply it by the number of
+iterations.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ _TRIPS = re.compile(r'known_trip_count":\{"n":"(\d+)"')
 
 
 def count_flops(fn: Callable[..., Any], *arguments: Any) -> int:
-    """Count the operations of all matrix products and convolutions, two a multiply-add.
+    """Count the operations of all matrix products and convolutions, two per multiply-add.
 
     Args:
-      fn: traced, not run.
+      fn: function to trace; it is not run.
       arguments: arrays or shapes.
 
     Raises:
-      ValueError: a loop whose number of rounds is not in the program.
+      ValueError: a matrix product in a loop of unknown length.
     """
     return _count_jaxpr(jax.make_jaxpr(fn)(*arguments).jaxpr)
 
@@ -79,22 +80,22 @@ def _inner_jaxprs(params: dict[str, Any]) -> Iterator[Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """A kind of collective in one step of one device: how many, and bytes it sends."""
+    """Number of collectives of one kind, and bytes that they send, per step and device."""
 
     count: int
     bytes: float
 
 
 def count_collectives(hlo: str, devices: int) -> dict[str, Collective]:
-    """Count the collectives of a compiled program, as rings send them.
+    """Count the collectives of a compiled program and the bytes that a ring sends for them.
 
-    Of n devices, each sends (n - 1) / n of the array for all-gather (its whole result),
-    reduce-scatter (its whole input) and all-to-all, twice that for all-reduce, and the array
-    once for collective-permute.
+    Each of n devices sends (n - 1) / n of the array for all-gather (the result), reduce-scatter
+    (the input) and all-to-all, twice that for all-reduce, and the whole array for
+    collective-permute. JAX has no interface for these counts, so the HLO text is parsed.
 
     Args:
       hlo: text of the compiled module.
-      devices: of the program, for groups that are not spelled out.
+      devices: number of devices of the program, used for implicit groups.
     """
     bodies = _split_computations(hlo)
     times = _count_calls(bodies)
@@ -103,7 +104,7 @@ def count_collectives(hlo: str, devices: int) -> dict[str, Collective]:
     for name, lines in bodies.items():
         for line in lines:
             if match := _COLLECTIVE.search(line):
-                # What the compiler cut up to overlap it keeps one channel.
+                # Pieces of a collective that the compiler splits for overlap share a channel.
                 channel = _CHANNEL.search(line)
                 if channel and channel[1] in seen:
                     continue
@@ -127,9 +128,9 @@ def _split_computations(hlo: str) -> dict[str, list[str]]:
 
 
 def _count_calls(bodies: dict[str, list[str]]) -> dict[str, int]:
-    """Count how often each computation that loops reach runs; the others run once."""
+    """Return the number of runs of each computation inside loops; others run once."""
     times: dict[str, int] = {}
-    # A caller stands below what it calls.
+    # In the text a caller follows the computations that it calls.
     for name in reversed(bodies):
         for line in bodies[name]:
             trips = _TRIPS.search(line)
@@ -145,7 +146,7 @@ def _sent_bytes(line: str, match: re.Match[str], devices: int) -> float:
         _SIZES.get(dtype, 4) * math.prod(int(side) for side in sides.split(",") if side)
         for dtype, sides in _ARRAY.findall(match[1])
     ]
-    # A started gather or permute gives its operands back beside its results.
+    # A started gather or permute returns its operands together with its results.
     pair = started and kind in ("all-gather", "collective-permute")
     result = max(shapes) if pair else sum(shapes)
     group = _group_size(line, devices)

@@ -1,35 +1,37 @@
-"""Compiling the train step for a TPU that is not there, and what that tells."""
+"""Plan of a run: its step compiled for a TPU slice on a machine without one, and its costs."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
 import math
-from typing import Any
+from typing import Any, Literal
 
 import jax
 from jax.experimental import topologies
 
 from zeroseg_jax.config import Config
-from zeroseg_jax.training import sharding
-from zeroseg_jax.training import trees as paths
+from zeroseg_jax.training import sharding, trees
 from zeroseg_jax.training.inputs import describe_batch
-from zeroseg_jax.training.objective import build_abstract
+from zeroseg_jax.training.methods import METHODS
 from zeroseg_jax.training.optimizer import build_optimizer, count_steps
 from zeroseg_jax.training.plan import costs
 from zeroseg_jax.training.plan.chips import Chip, parse_topology
 from zeroseg_jax.training.state import TrainState, init_state
 from zeroseg_jax.training.step import build_step
 
+# Recomputation policies, the cheapest first.
+_REMAT: tuple[Literal["none", "dots", "full"], ...] = ("none", "dots", "full")
+
 
 @dataclasses.dataclass(frozen=True)
 class Assumptions:
-    """What a plan takes as given.
+    """Assumptions of a plan.
 
     Attributes:
-      images: of the training set, for the number of steps where optim.steps is 0.
-      efficiency: share of the roofline that a real program reaches.
-      price: of a chip and hour; 0 where none is known.
+      images: number of training images, used where optim.steps is 0.
+      efficiency: fraction of the roofline that the step reaches, in (0, 1].
+      price: price per chip and hour; 0 for no cost.
     """
 
     images: int
@@ -41,7 +43,7 @@ def describe_devices(topology: str) -> tuple[Chip, int, list[Any]]:
     """Return the chip, the number of chips and the devices of a topology.
 
     Raises:
-      ValueError: an unknown topology, or no libtpu here.
+      ValueError: an unknown topology, or libtpu is not installed.
     """
     chip, chips = parse_topology(topology)
     try:
@@ -49,25 +51,25 @@ def describe_devices(topology: str) -> tuple[Chip, int, list[Any]]:
     except (RuntimeError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
-            f"--topology: {topology} cannot be described ({reason}); give a slice that exists, "
-            "and have libtpu installed (pip install 'zeroseg_jax[plan]')."
+            f"--topology: {topology} cannot be described ({reason}); use an existing slice "
+            "and install libtpu (pip install 'zeroseg_jax[plan]')."
         ) from error
     return chip, chips, list(devices)
 
 
 def plan_step(config: Config, topology: str, given: Assumptions) -> dict[str, Any]:
-    """Compile the step of `config` for a topology and add up what it needs.
+    """Compile the step of `config` for a topology and compute its costs.
 
     Args:
-      config: the run.
-      topology: such as "v5e:8x8".
-      given: see Assumptions.
+      config: settings of the run.
+      topology: slice, for example "v5e:8x8".
+      given: assumptions of the estimate.
 
     Returns:
-      Plain values; sizes and rates a chip, where the name does not say otherwise.
+      JSON values by name. Sizes and rates are per chip unless the name says otherwise.
 
     Raises:
-      ValueError: unknown topology, mesh or batch that does not fit it.
+      ValueError: an unknown topology, or a mesh or batch that does not fit it.
     """
     chip, chips, devices = describe_devices(topology)
     mesh = sharding.build_mesh(config, devices)
@@ -90,7 +92,6 @@ def plan_step(config: Config, topology: str, given: Assumptions) -> dict[str, An
     bound = max(parts, key=parts.__getitem__)
     seconds = parts[bound] / given.efficiency
     batch_global, hours = config.optim.batch_global, steps * seconds / 3600
-    own = float(compiled.cost_analysis().get("optimal_seconds", 0.0))
     return {
         "topology": topology,
         "chips": chips,
@@ -114,8 +115,6 @@ def plan_step(config: Config, topology: str, given: Assumptions) -> dict[str, An
         "bound": bound,
         "efficiency": given.efficiency,
         "estimated_step_seconds": seconds,
-        # The compiler's is of use only where it is positive and no loop hides work from it.
-        "compiler_step_seconds": own if own > 0 and config.optim.accumulate_steps == 1 else None,
         "images_per_second": batch_global / seconds,
         "steps": steps,
         "hours": hours,
@@ -124,9 +123,12 @@ def plan_step(config: Config, topology: str, given: Assumptions) -> dict[str, An
     }
 
 
-def _trace_step(config: Config, mesh: jax.sharding.Mesh, steps: int):
-    """Return the jitted step with the shapes of its state and batch, laid on the mesh."""
-    objective, optimizer = build_abstract(config), build_optimizer(config, steps)
+def _trace_step(
+    config: Config, mesh: jax.sharding.Mesh, steps: int
+) -> tuple[Any, TrainState, dict[str, Any]]:
+    """Return the jitted step, and the shapes of its state and batch with their shardings."""
+    objective = METHODS[config.objective].build_abstract(config)
+    optimizer = build_optimizer(config, steps)
     shapes = jax.eval_shape(lambda: init_state(config, objective, optimizer))
     state = sharding.shard_state(shapes, mesh)
     step = build_step(config, objective, optimizer, mesh, state)
@@ -140,10 +142,10 @@ def _trace_step(config: Config, mesh: jax.sharding.Mesh, steps: int):
 
 def _add_up_memory(analysis: Any, state: TrainState, batch: Any, per_chip: int) -> dict[str, int]:
     parts = {"parameter": 0, "optimizer": 0}
-    for name, leaf in paths.flatten(state).items():
+    for name, leaf in trees.flatten(state).items():
         part = "parameter" if name.startswith("params/") else "optimizer"
         parts[part] += _count_local_bytes(leaf)
-    # XLA's arguments hold the batch and the state; outputs take the state's place.
+    # Arguments are batch and state; outputs reuse the buffers of the state (alias).
     total = (
         analysis.argument_size_in_bytes
         + analysis.output_size_in_bytes
@@ -165,22 +167,22 @@ def _count_local_bytes(leaf: jax.ShapeDtypeStruct) -> int:
 
 
 def _count_moved(analysis: dict[str, float], config: Config) -> float:
-    """Return bytes to and from the memory of a device; the compiler counts a loop's body once."""
+    """Return bytes to and from a device's memory; the compiler counts a loop's body once."""
     return float(analysis.get("bytes accessed", 0.0)) * config.optim.accumulate_steps
 
 
 def list_candidates(config: Config, devices: int, limit: int) -> list[Config]:
-    """List meshes, pieces of a batch and remat policies to try, the plainest first.
+    """List meshes, accumulation steps and remat policies to try, the simplest first.
 
     Args:
-      config: the run; its global batch stays.
-      devices: of the topology.
-      limit: at most so many.
+      config: settings of the run; the global batch is not changed.
+      devices: number of devices of the topology.
+      limit: maximum number of candidates.
     """
     axes = [(f, t) for f, t in itertools.product((1, 4, 8, 2), (1, 2)) if f * t <= devices]
-    rows = [(r, p, a) for a in axes for p in (1, 2, 4) for r in ("none", "dots", "full")]
-    # What costs extra work, a second pass or a wider exchange comes later.
-    rows.sort(key=lambda row: ("none", "dots", "full").index(row[0]) + row[1] // 2
+    rows = [(r, p, a) for a in axes for p in (1, 2, 4) for r in _REMAT]
+    # Candidates with recomputation, accumulation or more communication come later.
+    rows.sort(key=lambda row: _REMAT.index(row[0]) + row[1] // 2
               + (row[2][0] > 1) + 2 * (row[2][1] > 1))  # fmt: skip
     found = []
     for remat, pieces, (fsdp, tensor) in rows:

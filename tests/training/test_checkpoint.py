@@ -7,26 +7,22 @@ import subprocess
 import time
 from pathlib import Path
 
+import chex
 import jax
 import numpy as np
 import pytest
 
 from tests.training.tiny import QUIET, losses_of
-from zeroseg_jax.training import sharding
-from zeroseg_jax.training import timing as goodput
-from zeroseg_jax.training import trees as paths
+from zeroseg_jax.training import sharding, timing, zeroseg
 from zeroseg_jax.training.checkpoint import CheckpointError, Checkpoints, load_params
 from zeroseg_jax.training.loop import Options, train
-from zeroseg_jax.training.objective import build_zeroseg
 from zeroseg_jax.training.optimizer import build_optimizer
 from zeroseg_jax.training.state import init_state
 
 
 def assert_same_run(first, second):
-    one, two = (paths.flatten(load_params(directory)[0]) for directory in (first, second))
-    assert one.keys() == two.keys()
-    for name in one:
-        np.testing.assert_array_equal(one[name], two[name], err_msg=name)
+    one, two = (load_params(directory)[0] for directory in (first, second))
+    chex.assert_trees_all_equal(one, two)
     assert losses_of(first) == losses_of(second)
 
 
@@ -76,7 +72,7 @@ def test_a_truncated_checkpoint_falls_back_to_the_one_before(tmp_path, configure
     result = train(configure(), workdir, teacher=clip, options=Options(log=lines.append))
     assert result["finished"]
     assert any("8" in line and "damaged" in line for line in lines)
-    assert any("going on from step 6" in line for line in lines)
+    assert any("resuming from step 6" in line for line in lines)
     assert_same_run(whole, workdir)
 
 
@@ -99,18 +95,18 @@ def test_a_full_disk_is_one_sentence_and_the_checkpoint_before_stays(small_disk,
     free = shutil.disk_usage(small_disk).free
     # Room for a checkpoint at the start, and not for what comes.
     (small_disk / "other").write_bytes(b"x" * (free - _size(workdir / "checkpoints" / "2") // 2))
-    like = _state_of(configure(steps=2))
+    abstract_state = _state_of(configure(steps=2))
     with (
         pytest.raises(CheckpointError, match=r"could not be written .* newest good one is step 2;"),
         Checkpoints(workdir / "checkpoints", keep=2, log=print) as checkpoints,
     ):
-        state, clock = checkpoints.restore_latest(like)
+        state, clock = checkpoints.restore_latest(abstract_state)
         checkpoints.save(4, state, clock)
     (small_disk / "other").unlink()
     with Checkpoints(workdir / "checkpoints", keep=2, log=print) as checkpoints:
         assert checkpoints.steps == [2]
-        state, clock = checkpoints.restore_latest(like)
-        assert int(state.step) == 2 and clock.shape == (goodput.size(),)
+        state, clock = checkpoints.restore_latest(abstract_state)
+        assert int(state.step) == 2 and clock.shape == (timing.count_values(),)
 
 
 def _size(directory: Path) -> int:
@@ -118,6 +114,6 @@ def _size(directory: Path) -> int:
 
 
 def _state_of(config):
-    objective, optimizer = build_zeroseg(config), build_optimizer(config, 2)
+    objective, optimizer = zeroseg.build_abstract(config), build_optimizer(config, 2)
     shapes = jax.eval_shape(lambda: init_state(config, objective, optimizer))
     return sharding.shard_state(shapes, sharding.build_mesh(config))

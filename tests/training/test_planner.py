@@ -1,0 +1,65 @@
+"""Candidates of a search, and one real compilation for a TPU slice."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.training.tiny import TINY
+from zeroseg_jax.config import from_mapping
+from zeroseg_jax.training.plan.planner import list_candidates
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def test_candidates_fit_and_begin_with_the_plainest():
+    config = from_mapping(TINY)
+    found = list_candidates(config, 8, 6)
+    assert len(found) == 6
+    first = found[0]
+    assert (first.mesh.fsdp, first.mesh.tensor, first.run.remat) == (1, 1, "none")
+    for candidate in list_candidates(config, 8, 100):
+        inner = candidate.mesh.fsdp * candidate.mesh.tensor
+        assert 8 % inner == 0
+        assert 8 % (8 // candidate.mesh.tensor * candidate.optim.accumulate_steps) == 0
+
+
+def plan(tmp_path, *arguments):
+    recipe = tmp_path / "tiny.py"
+    tiny = {**TINY, "mesh": {"data": -1}, "run": {"dtype": "bfloat16"}}
+    recipe.write_text(
+        "from ml_collections import ConfigDict\nfrom zeroseg_jax.config import *\n\n\n"
+        f"def get_config():\n    return ConfigDict(to_mapping(from_mapping({tiny!r})))\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-m", "zeroseg_jax", "plan", f"--config={recipe}", *arguments],
+        cwd=ROOT, capture_output=True, text=True, env={**os.environ, "XLA_FLAGS": ""},
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="libtpu is an extra: plan")
+def test_the_real_step_compiles_for_a_tpu_that_is_not_here(tmp_path):
+    out = tmp_path / "plan.json"
+    done = plan(tmp_path, "--topology=v5e:2x2", "--config.mesh.fsdp=2", f"--json={out}",
+                "--price=1.2", "--config.optim.batch_global=64")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(out.read_text())
+    for key in ("topology", "chips", "hbm_bytes_per_chip", "peak_bytes_per_chip", "fits",
+                "flops_per_step", "collective_bytes_per_step", "estimated_step_seconds",
+                "images_per_second"):  # fmt: skip
+        assert key in found
+    assert found["chips"] == 4 and found["fits"] and found["mesh"]["fsdp"] == 2
+    assert found["collectives"] and found["cost"] > 0
+    assert found["estimated_step_seconds"] * found["images_per_second"] == pytest.approx(64)
+    assert "4 chips of 1 device(s)" in done.stdout
+
+
+@pytest.mark.skipif(bool(importlib.util.find_spec("libtpu")), reason="libtpu is here")
+def test_without_libtpu_a_plan_says_what_to_install(tmp_path):
+    done = plan(tmp_path, "--topology=v5e:2x2")
+    assert done.returncode == 2
+    assert "error: plan: libtpu is not installed; pip install" in done.stderr

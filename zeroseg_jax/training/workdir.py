@@ -1,0 +1,165 @@
+"""Work directory of a run: manifest.json, settings that may change on resume, machine record."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from zeroseg_jax.config import Config, rename_old, to_mapping
+from zeroseg_jax.data import files
+
+MANIFEST = "manifest.json"
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+# Fields that may change on resume, because they do not change the numbers.
+FREE_FIELDS = frozenset(
+    {
+        "run.log_every_steps",
+        "run.checkpoint_every_steps",
+        "run.keep_checkpoints",
+        "run.pictures_every_steps",
+        "run.remat",
+        "run.scan_blocks",
+        "mesh.data",
+        "mesh.fsdp",
+        "mesh.tensor",
+        "data.bank",
+        "data.workers",
+        "data.prefetch_batches",
+    }
+)
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return versions of Python and packages, the machine, its devices and the git commit."""
+    versions: dict[str, str | None] = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = None
+    commit = ""
+    if git := shutil.which("git"):
+        commit = subprocess.run(
+            [git, "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout.strip()
+    return {
+        "python": platform.python_version(),
+        "packages": versions,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "devices": sorted({device.device_kind for device in jax.devices()}),
+        "device_count": jax.device_count(),
+        "commit": commit or None,
+    }
+
+
+def open_workdir(
+    workdir: Path,
+    config: Config,
+    *,
+    state_bytes: int,
+    steps: int,
+    teacher: str,
+    overrides: dict[str, Any],
+    allow_change: bool,
+    log: Callable[[str], None],
+) -> None:
+    """Create the work directory with its manifest.json, or check that it belongs to this config.
+
+    Process 0 writes; all processes check.
+
+    Args:
+      workdir: work directory.
+      config: settings of the run.
+      state_bytes: size of a checkpoint.
+      steps: number of steps of the run.
+      teacher: sha256 hex digest of the teacher.
+      overrides: settings given on the command line.
+      allow_change: True to log settings that differ from the manifest, False to refuse them.
+      log: receiver of that line.
+
+    Raises:
+      ValueError: the directory cannot be written, its disk is too small for a checkpoint, or it
+        belongs to another config; the message names every differing field.
+    """
+    if workdir.parts and workdir.parts[0].endswith(":"):  # a path holds gs:// as gs:/
+        raise ValueError(
+            f"--workdir: {workdir} is an address; mount the bucket (gcsfuse) and give the path."
+        )
+    _check_room(workdir, state_bytes)
+    path = workdir / MANIFEST
+    content = {
+        "config": to_mapping(config),
+        "overrides": overrides,
+        "steps": steps,
+        "teacher": teacher,
+        **describe_machine(),
+    }
+    if path.is_file():
+        differing = _compare_configs(path, content["config"])
+        if not differing:
+            return
+        if not allow_change:
+            raise ValueError(
+                f"{workdir}: made by another config, which differs in {'; '.join(differing)}; "
+                "use another --workdir, or --allow_config_change to resume with these settings."
+            )
+        log(f"train: resuming {workdir} with other settings: {'; '.join(differing)}")
+    if jax.process_index() == 0:
+        files.write_json(path, content, fsync=True)
+
+
+def _check_room(workdir: Path, state_bytes: int) -> None:
+    probe = workdir / f".write-{os.getpid()}"
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"x")
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(
+            f"--workdir: {workdir} cannot be written ({error.strerror}); name another directory."
+        ) from error
+    free = shutil.disk_usage(workdir).free
+    if state_bytes > free:
+        raise ValueError(
+            f"--workdir: a checkpoint needs {state_bytes / 1e6:.1f} MB, and {free / 1e6:.1f} MB "
+            f"are free at {workdir}; free space or name another directory."
+        )
+
+
+def _compare_configs(manifest: Path, config: dict[str, Any]) -> list[str]:
+    """List the fields that differ from a manifest and change the numbers."""
+    # A field that the manifest lacks had its default value.
+    before = _flatten(
+        rename_old(files.read_json(manifest, remedy="use another --workdir")["config"])
+    )
+    before = _flatten(json.loads(json.dumps(to_mapping(Config())))) | before
+    # Converted through JSON, so that tuples compare as lists.
+    now = _flatten(json.loads(json.dumps(config)))
+    return [
+        f"{name} ({before.get(name)!r} there, {now.get(name)!r} now)"
+        for name in sorted(set(before) | set(now))
+        if before.get(name) != now.get(name) and name not in FREE_FIELDS
+    ]
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
