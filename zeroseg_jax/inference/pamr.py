@@ -1,8 +1,8 @@
-"""Scores that follow the edges of the picture: pixel-adaptive mask refinement (PAMR).
+"""Pixel-adaptive mask refinement (PAMR): scores follow the edges of the image.
 
 Source: Araslanov and Roth, "Single-stage semantic segmentation from image labels" (CVPR 2020),
 section 3.3; published with 10 iterations at distances 1, 2, 4, 8, 12 and 24. Training-free
-methods report with it or without; a preset says which.
+methods report scores with and without it; the preset decides.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 Array = jax.Array
 CHANNELS_AT_ONCE = 8
-_SHARPNESS = 0.1  # of the local standard deviation, the authors' value
+_SHARPNESS = 0.1  # factor of the local standard deviation, the authors' value
 _STD_EPS = 1e-8
 
 
@@ -24,8 +24,8 @@ def refine_part(
 ) -> np.ndarray:
     """Refine up to CHANNELS_AT_ONCE channels: float32 (H, W, C) as refine_scores does.
 
-    Channels do not touch each other, so empty ones change nothing, and one number of them
-    compiles once.
+    Channels are independent, so zero padding changes nothing, and one number of channels compiles
+    once.
     """
     count = scores.shape[-1]
     padded = np.pad(scores, ((0, 0), (0, 0), (0, CHANNELS_AT_ONCE - count)))
@@ -37,20 +37,18 @@ def refine_part(
 def refine_scores(
     scores: Array, weights: Array, *, dilations: tuple[int, ...], iterations: int
 ) -> Array:
-    """Replace each pixel's scores by a mean over its neighbours, again and again.
+    """Replace each pixel's scores by a weighted mean over its neighbours, iteratively.
 
-    Channels do not touch each other, so they can be refined a few at a time, with the weights
-    of their picture worked out once.
+    Channels are independent: they can be refined a few at a time with the same weights.
 
     Args:
       scores: float32 (H, W, C).
-      weights: of the picture, from weigh_neighbours with the same distances.
-      dilations: distances in pixels of the rings of 8 neighbours; beyond the border, the
-        border repeats.
-      iterations: how often.
+      weights: weights of the image, from weigh_neighbours with the same dilations.
+      dilations: distances in pixels of the rings of 8 neighbours; the border is repeated.
+      iterations: number of iterations.
 
     Returns:
-      float32 (H, W, C); a pixel's sum over C is that of a weighted mean of its neighbours'.
+      float32 (H, W, C).
     """
 
     def average(_, current):
@@ -62,19 +60,18 @@ def refine_scores(
 
 @functools.partial(jax.jit, static_argnames="dilations")
 def weigh_neighbours(image: Array, dilations: tuple[int, ...]) -> Array:
-    """Say what each neighbour of a pixel counts.
+    """Compute the weight of each neighbour of each pixel.
 
-    The more, the nearer its colour is to the pixel's own, measured in the standard deviation of
-    the colours around.
+    A neighbour weighs more the closer its colour is, in units of the local standard deviation.
 
     Args:
       image: float32 (H, W, 3), any linear scale.
-      dilations: see refine_scores.
+      dilations: distances, see refine_scores.
 
     Returns:
       float32 (8 * distances, H, W, 1), summing to 1 over the neighbours.
     """
-    # Centred at the pixel itself, so that sums of squares lose no digits to a bright picture.
+    # Centred at the pixel itself, so that sums of squares lose no digits in bright images.
     differences = [other - image for other in _neighbours(image, dilations)]
     count = len(differences) + 1
     mean = sum(differences) / count
@@ -85,7 +82,7 @@ def weigh_neighbours(image: Array, dilations: tuple[int, ...]) -> Array:
 
 
 def _neighbours(x: Array, dilations: tuple[int, ...]) -> list[Array]:
-    """List (H, W, C) arrays, x as seen from each pixel towards 8 directions at each distance."""
+    """List x shifted in 8 directions at each distance, (H, W, C) each."""
     height, width = x.shape[:2]
     shifted = []
     for d in dilations:
