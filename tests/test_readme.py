@@ -20,7 +20,7 @@ PAGES = ("README.md", "docs/quick-start.md", "docs/own-folder.md", "docs/export.
 _SMALL = ("--config.optim.steps=2", "--config.optim.batch_global=4")
 # What a reader puts in, and what the test does.
 _STAND_INS = {
-    "FOLDER": "pictures", "CLIP": "playground", "PHOTO.jpg": "photo.jpg", "512": "128",
+    "FOLDER": "pictures", "CLIP": "clip", "PHOTO.jpg": "photo.jpg", "512": "128",
     "DIR": "runs/photos",
 }  # fmt: skip
 
@@ -58,6 +58,7 @@ def place(tmp_path_factory):
     root = tmp_path_factory.mktemp("clone")
     for name in ("configs", "docs"):
         (root / name).symlink_to(ROOT / name)
+    (root / "clip").symlink_to(ROOT / "zeroseg_jax" / "assets" / "clip")
     (root / "pictures").mkdir()
     for i in range(4):
         image = Image.fromarray(scenes.render(scenes.build_scene(0, i), 96)[0])
