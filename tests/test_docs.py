@@ -1,5 +1,7 @@
 """Documents: links resolve, the tree and the tables name files that exist, how-to pages run."""
 
+import ast
+import os
 import re
 import shutil
 import subprocess
@@ -82,6 +84,31 @@ def test_files_named_in_tables_and_text_exist(page):
         assert pattern or any(place.exists() for place in places), f"{page.name}: {path}"
 
 
+def package_strings():
+    """Join the text of every string in the package, one a line; "" for values in f-strings."""
+    found = []
+    for path in (ROOT / "zeroseg_jax").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+            elif isinstance(node, ast.JoinedStr):
+                parts = [v.value if isinstance(v, ast.Constant) else "" for v in node.values]
+                found.append("".join(parts))
+    return "\n".join(found)
+
+
+def test_messages_of_the_troubleshooting_page_exist():
+    rows = re.findall(
+        r"^\| (`.+?) \|", (ROOT / "docs/troubleshooting.md").read_text(), re.MULTILINE
+    )
+    strings = package_strings()
+    messages = [message for row in rows for message in re.findall(r"`(.+?)`", row)]
+    assert len(messages) > 20
+    for message in messages:
+        for part in message.split(" ... "):
+            assert part in strings, message
+
+
 def test_floors_are_those_of_the_import_test():
     from test_architecture import FLOORS
 
@@ -115,7 +142,7 @@ def test_how_to_pages_run(page, tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "/dev/null",
          "--rootdir", copy, *tests],
-        cwd=copy, env={**__import__("os").environ, "PYTHONPATH": str(copy)},
+        cwd=copy, env={**os.environ, "PYTHONPATH": str(copy)},
         capture_output=True, text=True,
     )  # fmt: skip
     assert not done.returncode, done.stdout + done.stderr
