@@ -75,6 +75,7 @@ TESTS_OF_THE_WHOLE = {
     "golden": "recorded values",
     "launch": "scripts of launch/",
     "test_architecture.py": "layout of the package",
+    "test_docs.py": "links, tree and code of the pages",
     "test_guards.py": "recorded values of the whole package",
     "test_readme.py": "commands of the documents",
     "test_record.py": "bench/record.py",
