@@ -1,6 +1,7 @@
 """Documents: links resolve, the tree and the tables name files that exist, how-to pages run."""
 
 import ast
+import json
 import os
 import re
 import shutil
@@ -107,6 +108,18 @@ def test_messages_of_the_troubleshooting_page_exist():
     for message in messages:
         for part in message.split(" ... "):
             assert part in strings, message
+
+
+def test_tables_of_the_reproduction_are_those_of_its_runs(monkeypatch, tmp_path):
+    from bench.experiments import reproduction
+
+    page = tmp_path / "reproduction.md"
+    shutil.copy(ROOT / "docs/reproduction.md", page)
+    monkeypatch.setattr(reproduction, "PAGE", page)
+    monkeypatch.setattr(reproduction, "_plot", lambda *_: None)  # matplotlib is no dependency
+    recorded = json.loads((ROOT / "docs/results/reproduction.json").read_text())
+    reproduction.write_page(recorded)
+    assert page.read_text() == (ROOT / "docs/reproduction.md").read_text()
 
 
 def test_floors_are_those_of_the_import_test():
