@@ -1,4 +1,4 @@
-"""Every command in README.md and the quick start is run, with small stand-ins for placeholders."""
+"""Commands of README.md and the pages: all are parsed, those of the guides are run."""
 
 import os
 import re
@@ -13,6 +13,8 @@ import pytest
 from PIL import Image
 
 from zeroseg_jax.commands import main as cli
+from zeroseg_jax.commands.flags import define_alone
+from zeroseg_jax.commands.recipes import check_override, find_recipe
 from zeroseg_jax.data.playground import scenes
 
 ROOT = Path(__file__).parent.parent
@@ -41,8 +43,8 @@ def to_arguments(command):
     words = shlex.split(command)
     if Path(words[0]).name == "zeroseg":
         verb, arguments = words[1], words[2:]
-    elif match := re.fullmatch(r"zeroseg_jax\.(\w+)", words[2] if len(words) > 2 else ""):
-        verb, arguments = match[1], words[3:]
+    elif words[1:3] == ["-m", "zeroseg_jax"]:
+        verb, arguments = words[3], words[4:]
     else:
         return None
     replaced = []
@@ -116,8 +118,44 @@ def test_other_commands_are_known(page):
             assert re.match(r"python3 -m venv|cd shlo|python run\.py", command), command
 
 
+def list_all_commands():
+    """Return (page, command) of every zeroseg command in blocks and text of all pages."""
+    found = []
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        text = path.read_text().replace("\\\n", " ")
+        blocks = re.findall(r"```(?:bash|sh|text)?\n(.*?)```", text, re.DOTALL)
+        lines = [line for block in blocks for line in block.splitlines()]
+        lines += re.findall(r"^    (zeroseg .+)$", text, re.MULTILINE)
+        spans = re.findall(r"`(zeroseg [^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+        lines += [" ".join(span.split()) for span in spans]
+        for line in lines:
+            command = line.strip().split("  #")[0].split(" > ")[0].removeprefix(".venv/bin/")
+            if re.match(r"zeroseg [a-z]", command):
+                found.append((path.name, command))
+    return found
+
+
+def test_commands_of_all_pages_have_known_verbs_flags_recipes_and_fields():
+    found = list_all_commands()
+    assert len(found) >= 40
+    for page, command in found:
+        _, verb, *arguments = shlex.split(command)
+        assert verb in cli.VERBS, f"{page}: {command}"
+        known = define_alone(cli.load_verb(verb)[1])
+        known |= {f"no{name}": flag for name, flag in known.items() if flag.boolean}
+        for argument in arguments:
+            name, _, value = argument.lstrip("[").removeprefix("--").partition("=")
+            if not argument.lstrip("[").startswith("--"):
+                continue
+            if name.startswith("config."):
+                check_override(name.removeprefix("config."))
+            elif name == "config" and value.islower() and not value.endswith(".py"):
+                find_recipe(value)
+            assert name.split(".")[0].rstrip("]") in known, f"{page}: {command}: --{name}"
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_verbs_named_in_text_are_there(page):
     text = (ROOT / page).read_text()
-    named = re.findall(r"`(?:python -m zeroseg_jax\.|zeroseg )([a-z]+)", text)
+    named = re.findall(r"`(?:python -m zeroseg_jax |zeroseg )([a-z_]+)", text)
     assert set(named) <= set(cli.VERBS)
