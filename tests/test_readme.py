@@ -149,7 +149,7 @@ def test_commands_of_all_pages_have_known_verbs_flags_recipes_and_fields():
                 continue
             if name.startswith("config."):
                 check_override(name.removeprefix("config."))
-            elif name == "config" and value.islower() and not value.endswith(".py"):
+            elif name == "config" and value.islower() and not value.endswith((".py", ".json")):
                 find_recipe(value)
             assert name.split(".")[0].rstrip("]") in known, f"{page}: {command}: --{name}"
 
