@@ -39,6 +39,10 @@ def test_links_resolve(page):
         assert not anchor or anchor in anchors(path), f"{page.name}: {target}"
 
 
+def test_readme_stays_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 120
+
+
 def test_every_page_is_in_the_navigation():
     named = set(re.findall(r": ([\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
     assert named == {page.name for page in PAGES if page.parent != ROOT}
