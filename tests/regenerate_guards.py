@@ -17,8 +17,8 @@ import numpy as np
 # conftest sets the devices and the compiler's flags before jax starts.
 from tests import conftest, guards
 from zeroseg_jax import Predictor, teacher
-from zeroseg_jax.inference.model import load, read_facts
-from zeroseg_jax.inference.model_files import write_pretrained
+from zeroseg_jax.inference.model import load
+from zeroseg_jax.inference.model_files import read_facts, write_pretrained
 from zeroseg_jax.training.checkpoint import load_params
 
 assert conftest

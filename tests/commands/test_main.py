@@ -99,7 +99,7 @@ def test_output_into_a_closed_pipe_is_no_error():
          "prepare` with the same --config"),
         (("train", "--config=playground", "--workdir=none",
           "--config.model.mask_ratio=1.5"), "model.mask_ratio"),
-        (("evaluate", "--workdir=none", "--output=none"), "neither a work directory"),
+        (("evaluate", "--workdir=none", "--output=none"), "is no folder and no known name"),
     ],
 )  # fmt: skip
 def test_usage_errors_are_one_sentence_with_exit_code_2(zeroseg, arguments, sentence, tmp_path):

@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import small_clips
 from PIL import Image
 
 from zeroseg_jax import Predictor
@@ -113,11 +114,11 @@ def test_a_class_of_a_read_out_is_scored_by_its_best_name(predictors, scene):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"directory": SHIPPED, "readout": "nothing"}, "'nothing' is not one of raw, maskclip"),
-        ({"directory": SHIPPED, "teacher": str(SHIPPED)}, "is a CLIP itself"),
-        ({"readout": "raw"}, "playground is not the directory of a CLIP"),
-        ({"directory": ROOT}, "neither a work directory"),
-        ({"directory": "nowhere"}, "neither a work directory"),
+        ({"name": SHIPPED, "readout": "nothing"}, "'nothing' is not one of raw, maskclip"),
+        ({"name": SHIPPED, "teacher": str(SHIPPED)}, "is a CLIP itself"),
+        ({"name": "playground", "readout": "raw"}, "playground is not a CLIP"),
+        ({"name": ROOT}, "neither a work directory"),
+        ({"name": "nowhere"}, "'nowhere' is no folder and no known name"),
     ],
 )
 def test_names_that_are_no_model(arguments, sentence):
@@ -128,8 +129,33 @@ def test_names_that_are_no_model(arguments, sentence):
 def test_defaults_cover_both_families():
     assert set(DEFAULT_READOUTS) == {"clip", "siglip"}
     assert load_readout("playground").readout == DEFAULT_READOUTS["clip"]
-    with pytest.raises(ValueError, match="is a frozen CLIP and complete"):
-        Predictor(load_readout("playground")).save_pretrained("nowhere")
+
+
+def test_a_frozen_model_is_saved_with_its_clip(predictors, scene, tmp_path):
+    predictors["clip"].save_pretrained(tmp_path / "whole")
+    again = Predictor.from_pretrained(tmp_path / "whole", cache_names=False)
+    assert again.model.teacher.directory == tmp_path / "whole" / "teacher"
+    want, got = (p.segment(scene, CLASSES) for p in (predictors["clip"], again))
+    np.testing.assert_array_equal(want.mask, got.mask)
+    # A local folder has no name by which another machine could fetch it.
+    predictors["clip"].save_pretrained(tmp_path / "name", include_teacher=False)
+    record = json.loads((tmp_path / "name" / "config.json").read_text())
+    assert record["teacher"]["name"] == "" and str(SHIPPED) not in json.dumps(record)
+    with pytest.raises(ValueError, match="clip is not inside; export again"):
+        load(tmp_path / "name")
+    assert load(tmp_path / "name", teacher=SHIPPED).readout == "naclip"
+    other = small_clips.save(tmp_path / "other", small_clips.random_tensors())
+    with pytest.raises(ValueError, match="is not the CLIP of .*name"):
+        load(tmp_path / "name", teacher=other)
+
+
+def test_only_the_playgrounds_models_know_no_photograph(predictors, tmp_path):
+    other = load(small_clips.save(tmp_path / "other", small_clips.random_tensors()))
+    assert other.knows_photographs
+    assert other.describe(other.get_preset())["note"] == ""
+    for predictor in predictors.values():
+        assert not predictor.model.knows_photographs
+        assert "drawn shapes" in predictor.model.describe(predictor.preset)["note"]
 
 
 @pytest.mark.parametrize("name", ["run", "clip"])

@@ -1,37 +1,48 @@
-"""Loading of models: a student from a run or an export, or the read-out of a frozen CLIP.
+"""Loading of models by name: a student from a run or an export, or a frozen CLIP's read-out.
 
-The only reader of manifest.json and of an export's config.json outside training. A loaded model
-brings its teacher, its pixel normalisation and the preset that people's images are segmented with.
+A loaded model brings its teacher, its pixel normalisation and the preset that people's images are
+segmented with.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from zeroseg_jax.config import Config
 from zeroseg_jax.data.files import read_json
+from zeroseg_jax.inference.model_files import (
+    AFFINITY_FOLDER,
+    TEACHER_FOLDER,
+    find_teacher,
+    is_clip,
+    is_readout_export,
+    read_facts,
+)
 from zeroseg_jax.inference.presets import Preset, get_preset
 from zeroseg_jax.inference.scoring import ClassVectors, pack_classes
 from zeroseg_jax.models.clip_zss.student import cell_px
 from zeroseg_jax.models.sizes import SIZES
-from zeroseg_jax.teacher import Teacher
+from zeroseg_jax.teacher import Teacher, model_names
 from zeroseg_jax.teacher import load as load_teacher
-from zeroseg_jax.teacher.checkpoints.config import WEIGHTS
+from zeroseg_jax.teacher.checkpoints.config import read_config
+from zeroseg_jax.teacher.checkpoints.tensors import weight_files
 from zeroseg_jax.teacher.class_embeddings import cache_directory, embed_classes
 from zeroseg_jax.teacher.load import SHIPPED as SHIPPED_CLIP
+from zeroseg_jax.teacher.model_names import Located
 from zeroseg_jax.teacher.readouts import READOUTS
 from zeroseg_jax.training.checkpoint import load_params
 
 SHIPPED_STUDENT = Path(__file__).parent.parent / "assets" / "student"
-TEACHER_FOLDER = "teacher"  # of an export that brings its CLIP
 # Read-out of a CLIP where none is given: the best published one of its family that is built in.
 DEFAULT_READOUTS = {"clip": "naclip", "siglip": "maskclip"}
 _MAX_LOGIT_SCALE = 100.0
-_RECORDS = ("config.json", "manifest.json")  # of an export, of a run
-_STUDENT_FORMAT = "zeroseg_jax.student"
+# Read-out of "A+B": affinities of A steer the values of B.
+_PAIR_READOUT = "proxy"
+DRAWN_ONLY = "this model knows only the drawn shapes of the Playground"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +56,9 @@ class Model:
       checkpoint: name for reports, "DIRECTORY at step N".
       config: settings of the student's run; None for a read-out.
       readout: key of READOUTS for a read-out, else "".
-      facts: training facts for the model card, see read_facts.
+      facts: training facts for the model card, see model_files.read_facts.
+      located: name and folder of a frozen CLIP; None for a student.
+      affinity: vision tower that lends its affinities to read-out "proxy", else None.
     """
 
     kind: Literal["zeroseg", "clip_zss", "readout"]
@@ -55,6 +68,37 @@ class Model:
     config: Config | None = None
     readout: str = ""
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+    located: Located | None = None
+    affinity: Teacher | None = None
+
+    @property
+    def knows_photographs(self) -> bool:
+        """False for the Playground's CLIP and its students, which know drawn shapes alone."""
+        return self.teacher.config != _read_drawn_config()
+
+    def describe(self, preset: Preset) -> dict[str, Any]:
+        """Return what people should know of a model: name, revision, licence, protocol.
+
+        Args:
+          preset: preset that images are segmented with.
+
+        Returns:
+          {"name", "revision", "megabytes", "licence", "protocol", "note"}. The revision is
+          "hf:owner/name@COMMIT"; it and the licence are "" where unknown. The note is a warning or
+          "".
+        """
+        parts = [part for part in (self.located, self.located and self.located.affinity) if part]
+        towers = [part for part in (self.teacher, self.affinity) if part is not None]
+        licences = {part.alias.licence for part in parts if part.alias}
+        sizes = [path.stat().st_size for tower in towers for path in weight_files(tower.directory)]
+        return {
+            "name": self.checkpoint,
+            "revision": " + ".join(part.pinned for part in parts if part.pinned),
+            "megabytes": round(sum(sizes) / 1e6),
+            "licence": " and ".join(sorted(licences)),
+            "protocol": f"preset {preset.name}, prompts {preset.prompts}",
+            "note": "" if self.knows_photographs else DRAWN_ONLY,
+        }
 
     @property
     def image_px(self) -> int:
@@ -100,51 +144,56 @@ class Model:
             name, benchmark = "zss", "playground/full"
             own["prompts"] = self.config.clip_zss.labels.prompts
         else:
-            drawn = self.teacher.directory == SHIPPED_CLIP
-            name, benchmark = "frozen", "playground/full" if drawn else "*"
+            name, benchmark = "frozen", "*" if self.knows_photographs else "playground/full"
         return get_preset(name, benchmark, {**own, **(overrides or {})})
 
 
-def load(directory: str | Path = "playground", *, teacher: str = "", readout: str = "") -> Model:
+def load(name: str | Path = "playground", *, teacher: str | Path = "", readout: str = "") -> Model:
     """Load a model.
 
     Args:
-      directory: work directory of a run, exported student, directory of a CLIP, or "playground"
-        for the student that ships.
-      teacher: directory of a student's CLIP; "" for the one inside the export or the run's own.
-      readout: key of READOUTS for a CLIP; "" for its family's default.
+      name: work directory of a run, exported model, directory of a CLIP, "playground" for the
+        student that ships, or a name of teacher.model_names: an alias, "hf:owner/name@revision",
+        "A+B". A named model is fetched once.
+      teacher: directory or name of a student's CLIP; "" for the one inside the export or the run's
+        own.
+      readout: key of READOUTS for a CLIP; "" for its alias's or its family's default.
 
     Raises:
-      ValueError: the directory holds no model, or the teacher is not the student's.
+      ValueError: no such model, or the teacher is not the student's.
     """
-    path = SHIPPED_STUDENT if str(directory) == "playground" else Path(directory)
+    if str(name) == "playground":
+        located = Located(SHIPPED_STUDENT, "playground")
+    else:
+        located = model_names.resolve(name)
+    path = located.directory
     if is_clip(path):
         if teacher:
-            raise ValueError(f"--teacher: {directory} is a CLIP itself; leave --teacher out.")
-        return load_readout(path, readout)
+            raise ValueError(f"--teacher: {name} is a CLIP itself; leave --teacher out.")
+        return _load_located(located, readout)
     if readout:
-        raise ValueError(f"--readout: {directory} is not the directory of a CLIP; leave it out.")
+        raise ValueError(f"--readout: {name} is not a CLIP; leave it out.")
+    if is_readout_export(path):
+        return _load_readout_export(path, str(teacher))
     params, config, step = load_params(path)
-    clip = load_teacher(find_teacher(path, teacher) or config.teacher.directory)
+    clip = load_teacher(find_teacher(path, str(teacher)) or config.teacher.directory)
     facts = read_facts(path)
-    learned_from = facts["teacher"]
-    if learned_from and learned_from != clip.digest:
-        raise ValueError(
-            f"--teacher: {clip.directory} is not the CLIP that {path} learned from (digest "
-            f"{clip.digest[:12]}, not {learned_from[:12]}); give the right directory."
-        )
+    _check_teacher(clip, facts["teacher"], path)
     kind: Literal["zeroseg", "clip_zss"] = (
         "clip_zss" if config.objective == "clip_zss" else "zeroseg"
     )
-    return Model(kind, params, clip, f"{directory} at step {step}", config, facts=facts)
+    return Model(kind, params, clip, f"{name} at step {step}", config, facts=facts)
 
 
-def load_readout(teacher: Teacher | str | Path, readout: str = "") -> Model:
+def load_readout(
+    teacher: Teacher | str | Path, readout: str = "", *, affinity: Teacher | None = None
+) -> Model:
     """Load a dense read-out of a frozen CLIP.
 
     Args:
       teacher: the CLIP, its directory, or "playground".
       readout: key of READOUTS; "" for the family's default.
+      affinity: vision tower for read-out "proxy".
 
     Raises:
       ValueError: an unknown read-out, or no CLIP in the directory.
@@ -154,7 +203,62 @@ def load_readout(teacher: Teacher | str | Path, readout: str = "") -> Model:
     clip = teacher if isinstance(teacher, Teacher) else load_teacher(teacher)
     readout = readout or DEFAULT_READOUTS[clip.config.family]
     name = f"{readout} of {clip.directory}"
-    return Model("readout", clip.vision_params, clip, name, readout=readout)
+    return Model(
+        "readout", clip.vision_params, clip, name, readout=readout,
+        located=Located(clip.directory, str(clip.directory)), affinity=affinity,
+    )  # fmt: skip
+
+
+def _load_located(located: Located, readout: str) -> Model:
+    """Load a frozen CLIP, and the affinity tower of "A+B", under its own read-out or another."""
+    clip = load_teacher(located.directory)
+    if clip.config.text is None:
+        raise ValueError(
+            f"--model: {located.name} has no text tower and only lends its affinities; "
+            f"write {located.name}+clip-b16."
+        )
+    affinity = load_teacher(located.affinity.directory) if located.affinity else None
+    own = _PAIR_READOUT if affinity else (located.alias.readout if located.alias else "")
+    model = load_readout(clip, readout or own, affinity=affinity)
+    checkpoint = f"{model.readout} of {located.name}"
+    return dataclasses.replace(model, checkpoint=checkpoint, located=located)
+
+
+def _load_readout_export(directory: Path, teacher: str) -> Model:
+    """Load what model_files.write_readout wrote: the CLIP inside it, or fetched by its name."""
+    record = read_json(directory / "config.json", remedy="export the model again")
+    towers: dict[str, Located] = {}
+    for role, folder in (("teacher", TEACHER_FOLDER), ("affinity", AFFINITY_FOLDER)):
+        part = record.get(role)
+        if part is None:
+            continue
+        given = teacher if role == "teacher" else ""
+        inside = directory / folder
+        if given or (not inside.is_dir() and part["name"].startswith("hf:")):
+            found = model_names.resolve(given or part["name"])
+        elif inside.is_dir():
+            alias = model_names.find_alias(part["name"])
+            found = Located(inside, part["shown"], part["name"], alias)
+        else:
+            raise ValueError(
+                f"{directory}: the model {part['shown']} is not inside; export again with "
+                "--include_teacher, or give the directory of a CLIP as --teacher."
+            )
+        towers[role] = dataclasses.replace(found, name=part["shown"])
+    located = dataclasses.replace(towers["teacher"], affinity=towers.get("affinity"))
+    model = _load_located(located, record["readout"])
+    for role, tower in (("teacher", model.teacher), ("affinity", model.affinity)):
+        if tower is not None:
+            _check_teacher(tower, record[role]["digest"], directory)
+    return model
+
+
+def _check_teacher(clip: Teacher, wanted: str | None, path: Path) -> None:
+    if wanted and wanted != clip.digest:
+        raise ValueError(
+            f"--teacher: {clip.directory} is not the CLIP of {path} (digest "
+            f"{clip.digest[:12]}, not {wanted[:12]}); give the right directory."
+        )
 
 
 def embed_class_names(
@@ -176,68 +280,6 @@ def embed_class_names(
     return pack_classes(rows, len(background))
 
 
-def find_teacher(directory: str | Path, teacher: str = "") -> str:
-    """Return the directory of an export's teacher: as given, inside the export, or "" (its own)."""
-    beside = Path(directory) / TEACHER_FOLDER
-    return teacher or (str(beside) if beside.is_dir() else "")
-
-
-def read_facts(directory: str | Path) -> dict[str, Any]:
-    """Read the training facts that a run or an export records beside its weights.
-
-    Args:
-      directory: work directory or exported student.
-
-    Returns:
-      {"teacher": digest or None, "steps", "overrides", "scores": [...]}.
-
-    Raises:
-      ValueError: a record that is not JSON.
-    """
-    root = Path(directory)
-    record: dict[str, Any] = {}
-    for name in _RECORDS:
-        if (root / name).is_file():
-            content = read_json(root / name)
-            record = content.get("metadata", content)
-            break
-    # Local paths say nothing on another machine and may be private.
-    private = ("data.bank", "data.directory")
-    overrides = {k: v for k, v in record.get("overrides", {}).items() if k not in private}
-    scores = record.get("scores", [])
-    if not scores:
-        scores = [_read_score(path) for path in sorted(root.glob("**/report.json"))]
-    return {
-        "teacher": record.get("teacher"),
-        "steps": record.get("steps"),
-        "overrides": overrides,
-        "scores": [score for score in scores if score],
-    }
-
-
-def is_clip(directory: str | Path) -> bool:
-    """Return True for a directory in a CLIP's layout, whose config is not a student's."""
-    path = Path(directory)
-    if (path / "manifest.json").is_file():
-        return False
-    for name in WEIGHTS:
-        if (path / name).is_file():
-            return not str(read_json(path / name).get("format", "")).startswith(_STUDENT_FORMAT)
-    return False
-
-
-def _read_score(path: Path) -> dict[str, Any] | None:
-    content = read_json(path)
-    if not {"benchmark", "miou", "images", "preset", "checkpoint"} <= set(content):
-        return None
-    preset = content["preset"]
-    dilations = preset.get("pamr_dilations")
-    return {
-        "benchmark": content["benchmark"],
-        "miou": content["miou"],
-        "images": content["images"],
-        "protocol": f"preset {preset['name']}, prompts {preset['prompts']}, threshold "
-        f"{preset['threshold']}, PAMR {'on' if dilations else 'off'}",
-        # The directory is local; the step is not.
-        "checkpoint": f"step {content['checkpoint'].rpartition(' at step ')[2]}",
-    }
+@functools.cache
+def _read_drawn_config() -> Any:
+    return read_config(SHIPPED_CLIP)

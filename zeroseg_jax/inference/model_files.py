@@ -1,4 +1,8 @@
-"""Export of a student as one directory: config.json, model.safetensors, README.md, teacher/."""
+"""Directories of models: their kinds, their training facts, and export as safetensors.
+
+A student is config.json, model.safetensors, README.md and teacher/. A read-out of a frozen CLIP is
+config.json with the CLIP's pinned name, and the CLIP itself in teacher/ if wanted.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +13,78 @@ from pathlib import Path
 from typing import Any
 
 from zeroseg_jax.config import Config
-from zeroseg_jax.data.files import atomic_path, write_text
-from zeroseg_jax.inference.model import TEACHER_FOLDER
+from zeroseg_jax.data.files import atomic_path, read_json, write_json, write_text
+from zeroseg_jax.teacher import Teacher
+from zeroseg_jax.teacher.checkpoints.config import WEIGHTS
+from zeroseg_jax.teacher.model_names import Located
 from zeroseg_jax.training.student_files import export_params
 
+TEACHER_FOLDER, AFFINITY_FOLDER = "teacher", "affinity"  # of an export that brings its CLIP
+READOUT_FORMAT = "zeroseg_jax.readout.1"
+_OWN_FORMATS = "zeroseg_jax."
+_RECORDS = ("config.json", "manifest.json")  # of an export, of a run
 # Files that teacher.load and the tokenizers read.
 _TEACHER_FILES = (
     "config.json", "open_clip_config.json", "preprocessor_config.json", "tokenizer.json",
     "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt", "spiece.model",
-    "*.safetensors", "*.safetensors.index.json",
+    "tokenizer.model", "sentencepiece.bpe.model", "*.safetensors", "*.safetensors.index.json",
 )  # fmt: skip
+
+
+def find_teacher(directory: str | Path, teacher: str = "") -> str:
+    """Return the directory of an export's teacher: as given, inside the export, or "" (its own)."""
+    beside = Path(directory) / TEACHER_FOLDER
+    return teacher or (str(beside) if beside.is_dir() else "")
+
+
+def read_facts(directory: str | Path) -> dict[str, Any]:
+    """Read the training facts that a run or an export records beside its weights.
+
+    Args:
+      directory: work directory or exported student.
+
+    Returns:
+      {"teacher": digest or None, "steps", "overrides", "scores": [...]}.
+
+    Raises:
+      ValueError: a record that is not JSON.
+    """
+    root = Path(directory)
+    record: dict[str, Any] = {}
+    for name in _RECORDS:
+        if (root / name).is_file():
+            content = read_json(root / name)
+            record = content.get("metadata", content)
+            break
+    # Local paths say nothing on another machine and may be private.
+    private = ("data.bank", "data.directory")
+    overrides = {k: v for k, v in record.get("overrides", {}).items() if k not in private}
+    scores = record.get("scores", [])
+    if not scores:
+        scores = [_read_score(path) for path in sorted(root.glob("**/report.json"))]
+    return {
+        "teacher": record.get("teacher"),
+        "steps": record.get("steps"),
+        "overrides": overrides,
+        "scores": [score for score in scores if score],
+    }
+
+
+def is_clip(directory: str | Path) -> bool:
+    """Return True for a directory in a CLIP's layout, whose config is not an export's."""
+    path = Path(directory)
+    if (path / "manifest.json").is_file():
+        return False
+    for name in WEIGHTS:
+        if (path / name).is_file():
+            return not str(read_json(path / name).get("format", "")).startswith(_OWN_FORMATS)
+    return False
+
+
+def is_readout_export(directory: str | Path) -> bool:
+    """Return True for a directory that write_readout wrote."""
+    path = Path(directory) / _RECORDS[0]
+    return path.is_file() and read_json(path).get("format") == READOUT_FORMAT
 
 
 def write_pretrained(
@@ -38,7 +104,7 @@ def write_pretrained(
       params: nested dict of arrays.
       config: settings of the run.
       directory: created if missing; an earlier export there is replaced.
-      facts: training facts, from model.read_facts.
+      facts: training facts, from read_facts.
       step: number of training steps.
       teacher: directory of the CLIP, or "playground".
       include_teacher: copy the CLIP's files to DIRECTORY/teacher; else only its digest and name
@@ -64,6 +130,46 @@ def write_pretrained(
     if include_teacher and name != "playground":
         _copy_teacher(Path(teacher), root / TEACHER_FOLDER)
     write_text(root / "README.md", render_card(config, metadata, dtype, include_teacher))
+    return root
+
+
+def write_readout(
+    directory: str | Path,
+    readout: str,
+    teacher: Teacher,
+    located: Located,
+    *,
+    affinity: Teacher | None = None,
+    include_teacher: bool = False,
+) -> Path:
+    """Write a read-out of a frozen CLIP: its pinned name, or its files.
+
+    Args:
+      directory: created if missing; an earlier export there is replaced.
+      readout: key of READOUTS.
+      teacher: the CLIP.
+      located: its name and folder, and those of the affinity tower.
+      affinity: vision tower of read-out "proxy", else None.
+      include_teacher: copy the CLIP's files to DIRECTORY/teacher and those of the affinity tower
+        to DIRECTORY/affinity; else from_pretrained fetches them by their pinned names.
+
+    Returns:
+      The directory.
+    """
+    root = Path(directory)
+    record: dict[str, Any] = {"format": READOUT_FORMAT, "readout": readout}
+    parts = (("teacher", TEACHER_FOLDER, teacher, located),
+             ("affinity", AFFINITY_FOLDER, affinity, located.affinity))  # fmt: skip
+    for role, folder, tower, found in parts:
+        if tower is None or found is None:
+            continue
+        # A local path says nothing on another machine.
+        shown = found.name if found.pinned else Path(found.name).name
+        record[role] = {"name": found.pinned, "shown": shown, "digest": tower.digest}
+        if include_teacher:
+            _copy_teacher(tower.directory, root / folder)
+    write_json(root / "config.json", record)
+    write_text(root / "README.md", _render_readout_card(record, include_teacher))
     return root
 
 
@@ -119,6 +225,19 @@ def render_card(
     return "\n".join(lines)
 
 
+def _render_readout_card(record: Mapping[str, Any], include_teacher: bool) -> str:
+    where = "inside" if include_teacher else "fetched by name"
+    lines = [f"# {record['readout']} of {record['teacher']['shown']}", ""]
+    lines += ["Dense read-out of a frozen CLIP by zeroseg_jax.", "", "| | |", "|---|---|"]
+    for role in ("teacher", "affinity"):
+        if part := record.get(role):
+            name = part["name"] or part["shown"]
+            lines.append(f"| {role} | {name}, sha256 {part['digest'][:16]}, {where} |")
+    lines += ["", "```python", "from zeroseg_jax import Predictor", ""]
+    lines += ['Predictor.from_pretrained("THIS_DIRECTORY").segment("photo.jpg", "dog, sofa")']
+    return "\n".join([*lines, "```", ""])
+
+
 def _score_lines(scores: Iterable[Mapping[str, Any]]) -> list[str]:
     rows = list(scores)
     if not rows:
@@ -141,3 +260,20 @@ def _copy_teacher(source: Path, target: Path) -> None:
         for path in sorted(source.glob(pattern)):
             with atomic_path(target / path.name) as temporary:
                 shutil.copyfile(path, temporary)
+
+
+def _read_score(path: Path) -> dict[str, Any] | None:
+    content = read_json(path)
+    if not {"benchmark", "miou", "images", "preset", "checkpoint"} <= set(content):
+        return None
+    preset = content["preset"]
+    dilations = preset.get("pamr_dilations")
+    return {
+        "benchmark": content["benchmark"],
+        "miou": content["miou"],
+        "images": content["images"],
+        "protocol": f"preset {preset['name']}, prompts {preset['prompts']}, threshold "
+        f"{preset['threshold']}, PAMR {'on' if dilations else 'off'}",
+        # The directory is local; the step is not.
+        "checkpoint": f"step {content['checkpoint'].rpartition(' at step ')[2]}",
+    }

@@ -72,10 +72,13 @@ class Predictor:
         """Load a model.
 
         Args:
-          directory: work directory of a run, what save_pretrained or `zeroseg export` wrote, the
-            directory of a CLIP, or "playground" for the student that ships.
-          teacher: directory of a student's CLIP; "" for the one inside an export or the run's own.
-          readout: dense read-out of a CLIP, see teacher.readouts; "" for its family's default.
+          directory: name of a public model ("clip-b16", "dinov2+clip-b16",
+            "hf:owner/name@revision"), fetched once; work directory of a run; what save_pretrained
+            or `zeroseg export` wrote; directory of a CLIP; or "playground" for the student that
+            ships and knows only drawn shapes.
+          teacher: directory or name of a student's CLIP; "" for the one inside an export or the
+            run's own.
+          readout: dense read-out of a CLIP, see teacher.readouts; "" for the model's default.
           settings: fields of the preset as text, for example {"stride_px": "28"}.
           cache_names: see Predictor.
 
@@ -83,7 +86,7 @@ class Predictor:
           ValueError: the directory holds no model, the teacher is not the student's, or a setting
             is wrong.
         """
-        model = models.load(directory, teacher=str(teacher), readout=readout)
+        model = models.load(directory, teacher=teacher, readout=readout)
         preset = model.get_preset(settings)
         if preset.threshold:
             raise ValueError("--set: threshold is for evaluation; give background=THRESHOLD here.")
@@ -241,26 +244,28 @@ class Predictor:
     def save_pretrained(
         self, directory: str | Path, *, include_teacher: bool = True, dtype: str = "float32"
     ) -> Path:
-        """Write config.json, model.safetensors, a model card and the teacher.
+        """Write config.json, the student's model.safetensors, a model card and the teacher.
 
         Args:
           directory: created if missing.
-          include_teacher: copy the CLIP too, so that the directory is complete; else only its
-            digest is kept, and from_pretrained(teacher=...) says where it is.
-          dtype: "float32" or "float16" for the stored tensors.
+          include_teacher: copy the CLIP too, so that the directory is complete; else its digest is
+            kept and its pinned name, by which from_pretrained fetches it. Without a pinned name,
+            from_pretrained(teacher=...) gives the directory.
+          dtype: "float32" or "float16" for a student's tensors.
 
         Returns:
           The directory.
 
         Raises:
-          ValueError: the model is a frozen CLIP, whose directory is complete already.
+          ValueError: float16 cannot hold a value.
         """
         model = self.model
-        if model.config is None:
-            raise ValueError(
-                f"save_pretrained: {model.teacher.directory} is a frozen CLIP and complete; "
-                "copy that directory."
-            )
+        if model.located is not None:
+            return model_files.write_readout(
+                directory, model.readout, model.teacher, model.located, affinity=model.affinity,
+                include_teacher=include_teacher,
+            )  # fmt: skip
+        assert model.config is not None  # a student has settings
         shipped = model.config.teacher.directory == "playground"
         return model_files.write_pretrained(
             model.params,

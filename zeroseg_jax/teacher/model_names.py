@@ -82,6 +82,11 @@ def is_name(text: str) -> bool:
     )
 
 
+def find_alias(pinned: str) -> Alias | None:
+    """Return the alias of a pinned name, "hf:owner/name@COMMIT", if it has one."""
+    return _find_alias(*_parse(pinned)) if pinned else None
+
+
 def _parse(text: str) -> tuple[str, str]:
     """Split "hf:owner/name@revision" or an address into repository and revision."""
     rest = re.sub(r"^(hf://|hf:|https://huggingface\.co/)", "", text)
