@@ -148,6 +148,7 @@ def test_how_to_pages_run(page, tmp_path):
             done = subprocess.run(
                 ["git", "apply", "--recount", "-C1", "-"],
                 cwd=copy, input=numbered, capture_output=True, text=True,
+                env={**os.environ, "GIT_CEILING_DIRECTORIES": str(tmp_path)},
             )  # fmt: skip
             assert not done.returncode, f"{page.name}: {done.stderr}{body}"
         elif title:
