@@ -110,7 +110,7 @@ def test_messages_of_the_troubleshooting_page_exist():
     messages = [message for row in rows for message in re.findall(r"`(.+?)`", row)]
     assert len(messages) > 20
     for message in messages:
-        for part in message.split(" ... "):
+        for part in map(str.strip, message.split("...")):
             assert part in strings, message
 
 
