@@ -16,9 +16,10 @@ import numpy as np
 
 # conftest sets the devices and the compiler's flags before jax starts.
 from tests import conftest, guards
-from zeroseg_jax import Predictor, teacher
+from zeroseg_jax import Predictor
 from zeroseg_jax.inference.model import load
 from zeroseg_jax.inference.model_files import read_facts, write_pretrained
+from zeroseg_jax.teacher.load import load_teacher
 from zeroseg_jax.training.checkpoint import load_params
 
 assert conftest
@@ -49,7 +50,7 @@ def write_programs(scratch):
 
 
 def write_training(scratch):
-    clip = teacher.load("playground")
+    clip = load_teacher("playground")
     guards.write_bank(scratch / "bank", clip)
     write_json("bank_files.json", guards.digest_bank(scratch / "bank"))
     np.savez_compressed(guards.FOLDER / "bank_records.npz", **guards.read_bank(scratch / "bank"))
@@ -91,7 +92,7 @@ def write_artifacts(scratch):
     if guards.ARTIFACTS.exists():
         print("artifacts: there, and left as they are")
         return
-    clip = teacher.load("playground")
+    clip = load_teacher("playground")
     work = scratch / "clip_zss_run"
     guards.write_bank(work / "bank", clip)
     shutil.rmtree(work / "bank" / "regions" / "pictures")

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from tests import guards
-from zeroseg_jax import Predictor, teacher
+from zeroseg_jax import Predictor
 from zeroseg_jax.inference.model import load
+from zeroseg_jax.teacher.load import load_teacher
 
 EXACT = os.environ.get("GUARDS_EXACT") == "1"
 SHAPES = {"square": guards.SQUARES, "other": guards.OTHERS}
@@ -30,7 +31,7 @@ def read_json(name):
 
 @pytest.fixture(scope="module")
 def clip():
-    return teacher.load("playground")
+    return load_teacher("playground")
 
 
 @pytest.fixture(scope="module")

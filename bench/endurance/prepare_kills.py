@@ -28,14 +28,14 @@ from zeroseg_jax.data import bank
 HOST = """
 import sys
 from pathlib import Path
-from zeroseg_jax import teacher
+from zeroseg_jax.teacher.load import load_teacher
 from zeroseg_jax.config import from_mapping
 from zeroseg_jax.data import bank
 from zeroseg_jax.teacher.encode_bank import prepare_bank
 bank.SHARD_IMAGES = 8
 config = from_mapping({"model": {"image_px": 96, "encoder": {"patch_px": 8}},
                        "teacher": {"grids": (1, 2, 3)}, "data": {"images": int(sys.argv[2])}})
-prepare_bank(config, Path(sys.argv[1]), teacher.load("playground"),
+prepare_bank(config, Path(sys.argv[1]), load_teacher("playground"),
              host_index=int(sys.argv[3]), host_count=int(sys.argv[4]))
 """
 

@@ -19,7 +19,6 @@ from absl import flags as absl_flags
 from absl.flags import FLAGS
 
 from bench import record
-from zeroseg_jax import teacher
 from zeroseg_jax.assets.recipes import clip_zss
 from zeroseg_jax.commands import flags
 from zeroseg_jax.commands.flags import use_compilation_cache
@@ -34,6 +33,7 @@ from zeroseg_jax.inference.model import Model, embed_class_names
 from zeroseg_jax.inference.presets import get_preset
 from zeroseg_jax.inference.segmenters import ModelSegmenter
 from zeroseg_jax.teacher.encode_bank import prepare_bank
+from zeroseg_jax.teacher.load import Teacher, load_teacher
 from zeroseg_jax.teacher.region_labels import prepare_regions
 from zeroseg_jax.training.checkpoint import load_params
 from zeroseg_jax.training.loop import Options, train
@@ -87,7 +87,7 @@ def main(arguments: list[str]) -> None:
     """Train and score every method with every seed, seed by seed."""
     del arguments
     use_compilation_cache()
-    clip = teacher.load("playground")
+    clip = load_teacher("playground")
     results = _open_results()
     # One bank has the views of all methods; a method reads those that it needs.
     config = _configure({"clip_zss.loss.local_weight": 1.0, **_VIEWS}, 0)
@@ -141,7 +141,7 @@ def _configure(changes: dict, seed: int) -> Config:
     return from_mapping(raw.to_dict())
 
 
-def _run(config: Config, clip: teacher.Teacher, name: str, seed: int) -> dict:
+def _run(config: Config, clip: Teacher, name: str, seed: int) -> dict:
     begin = time.time()
     cpu = time.process_time()
     slug = "-".join(name.replace("+", "").replace(",", "").lower().split())
@@ -155,7 +155,7 @@ def _run(config: Config, clip: teacher.Teacher, name: str, seed: int) -> dict:
     return {**trained, **score(load_params(workdir)[0], config, clip, FLAGS.images)}
 
 
-def score(params, config: Config, clip: teacher.Teacher, images: int) -> dict:
+def score(params, config: Config, clip: Teacher, images: int) -> dict:
     """Score a student under the preset zss: percent, and IoU by class."""
     benchmark = get_benchmark("playground/zss", images=images, seed=_scene_seed())
     preset = get_preset("zss", benchmark.name)

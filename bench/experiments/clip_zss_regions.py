@@ -19,7 +19,6 @@ from absl.flags import FLAGS
 
 from bench import record
 from bench.tokens import dense_tokens
-from zeroseg_jax import teacher
 from zeroseg_jax.assets.recipes import zeroseg_regions
 from zeroseg_jax.commands import flags
 from zeroseg_jax.config import RegionsConfig, from_mapping
@@ -28,6 +27,7 @@ from zeroseg_jax.data.playground.scenes import SHAPES, STUFF, TUNE_SEED, build_s
 from zeroseg_jax.data.seen_labels import SeenLabels, encode_scene
 from zeroseg_jax.teacher.class_embeddings import embed_classes
 from zeroseg_jax.teacher.clustering import find_regions
+from zeroseg_jax.teacher.load import Teacher, load_teacher
 from zeroseg_jax.teacher.region_labels import best_overlaps, region_threads, view_region
 from zeroseg_jax.teacher.views import build_encoder
 
@@ -46,7 +46,7 @@ def define_flags() -> None:
 def main(arguments: list[str]) -> None:
     """Score every setting."""
     del arguments
-    clip = teacher.load("playground")
+    clip = load_teacher("playground")
     scenes = [render(build_scene(TUNE_SEED, i), _SIDE_PX) for i in range(FLAGS.images)]
     truths = [encode_scene(labels) for _, labels in scenes]
     split = get_split("none")
@@ -93,7 +93,7 @@ def enlarge(ids: np.ndarray, side: int) -> np.ndarray:
     return ids.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
-def name_views(clip: teacher.Teacher, scenes: list, truths: list[np.ndarray]) -> dict[str, dict]:
+def name_views(clip: Teacher, scenes: list, truths: list[np.ndarray]) -> dict[str, dict]:
     """Return the teacher's accuracy on regions, weighted by area, by kind of view."""
     settings = from_mapping(zeroseg_regions.get_config("playground").to_dict()).clip_zss.regions
     masks, images, wanted = [], [], []

@@ -12,10 +12,10 @@ from absl import flags as absl_flags
 from absl.flags import FLAGS
 
 from bench import record
-from zeroseg_jax import teacher
 from zeroseg_jax.commands import flags
 from zeroseg_jax.teacher.checkpoints.config import read_config
 from zeroseg_jax.teacher.checkpoints.tensors import read_params
+from zeroseg_jax.teacher.load import load_teacher
 from zeroseg_jax.teacher.playground.zero_shot import measure_accuracy
 from zeroseg_jax.teacher.tokenizer import load_tokenizer
 
@@ -31,7 +31,7 @@ def define_flags() -> None:
 def main(arguments: list[str]) -> None:
     """Classify shape, colour and stuff of every crop."""
     del arguments
-    directory = Path(teacher.load("playground").directory)
+    directory = Path(load_teacher("playground").directory)
     config = read_config(directory)
     encode = load_tokenizer(directory, config)
     params = read_params(directory, config)

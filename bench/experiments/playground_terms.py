@@ -22,7 +22,6 @@ from absl import flags as absl_flags
 from absl.flags import FLAGS
 
 from bench import record
-from zeroseg_jax import teacher
 from zeroseg_jax.assets.recipes import playground
 from zeroseg_jax.commands import flags
 from zeroseg_jax.commands.flags import use_compilation_cache
@@ -35,6 +34,7 @@ from zeroseg_jax.inference.model import Model, embed_class_names
 from zeroseg_jax.inference.presets import get_preset
 from zeroseg_jax.inference.segmenters import ModelSegmenter
 from zeroseg_jax.teacher.encode_bank import prepare_bank
+from zeroseg_jax.teacher.load import Teacher, load_teacher
 from zeroseg_jax.training import inputs, sharding, zeroseg
 from zeroseg_jax.training.optimizer import build_optimizer
 from zeroseg_jax.training.state import init_state
@@ -79,7 +79,7 @@ def main(arguments: list[str]) -> None:
         if any(before[name] != settings[name] for name in names):
             raise ValueError(f"--output: {FLAGS.output} has other settings; give another.")
         results["variants"] = before["variants"]
-    clip = teacher.load("playground")
+    clip = load_teacher("playground")
     for name, (recipe, overrides) in VARIANTS.items():
         if name in results["variants"]:
             continue
@@ -115,7 +115,7 @@ def _configure(recipe: str, overrides: dict) -> Config:
     return from_mapping(raw.to_dict())
 
 
-def _run_variant(config: Config, clip: teacher.Teacher, name: str) -> list[dict]:
+def _run_variant(config: Config, clip: Teacher, name: str) -> list[dict]:
     optimizer = build_optimizer(config, FLAGS.steps)
     mesh, step = sharding.build_mesh(config), None
     source = inputs.build_inputs(config, Path(FLAGS.workdir), clip, print)
@@ -139,7 +139,7 @@ def _run_variant(config: Config, clip: teacher.Teacher, name: str) -> list[dict]
     return runs
 
 
-def _score(params, config: Config, clip: teacher.Teacher) -> dict:
+def _score(params, config: Config, clip: Teacher) -> dict:
     scores = {}
     for benchmark_name in ("playground/things", "playground/full"):
         benchmark = get_benchmark(benchmark_name, images=FLAGS.images, seed=TUNE_SEED)

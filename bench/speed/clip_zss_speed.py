@@ -23,7 +23,6 @@ from absl.flags import FLAGS
 from bench import record
 from bench.speed.timing import least_seconds
 from bench.tokens import dense_tokens
-from zeroseg_jax import teacher
 from zeroseg_jax.assets.recipes import clip_zss
 from zeroseg_jax.commands import flags
 from zeroseg_jax.commands.flags import use_compilation_cache
@@ -32,6 +31,7 @@ from zeroseg_jax.data.benchmarks.splits import get_split
 from zeroseg_jax.data.sources import PlaygroundSource
 from zeroseg_jax.data.transforms import square_crop
 from zeroseg_jax.teacher.clustering import find_regions
+from zeroseg_jax.teacher.load import Teacher, load_teacher
 from zeroseg_jax.teacher.region_labels import region_threads
 from zeroseg_jax.training.clip_zss import build
 from zeroseg_jax.training.inputs import Inputs
@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> None:
     """Measure the parts asked for and write the results."""
     del arguments
     use_compilation_cache()
-    clip = teacher.load("playground")
+    clip = load_teacher("playground")
     results: dict[str, Any] = {"load_at_start": os.getloadavg()}
     for name, measure in (("regions", time_regions), ("step", time_step)):
         if name in FLAGS.parts:
@@ -59,7 +59,7 @@ def main(arguments: list[str]) -> None:
     record.write(results)
 
 
-def time_regions(clip: teacher.Teacher) -> dict:
+def time_regions(clip: Teacher) -> dict:
     """Time find_regions on one thread a core."""
     tokens = _draw_tokens(clip)
     free = np.ones(tokens.shape[1:3], bool)
@@ -84,7 +84,7 @@ def time_regions(clip: teacher.Teacher) -> dict:
     }
 
 
-def _draw_tokens(clip: teacher.Teacher) -> np.ndarray:
+def _draw_tokens(clip: Teacher) -> np.ndarray:
     source = PlaygroundSource(1, _IMAGES)
     images = [square_crop(source[i]["image"], _SIDE) for i in range(_IMAGES)]
     tokens = dense_tokens(clip, images, "maskclip")
@@ -92,7 +92,7 @@ def _draw_tokens(clip: teacher.Teacher) -> np.ndarray:
     return (tokens @ rotation.T).astype(np.float32)
 
 
-def time_step(clip: teacher.Teacher) -> dict:
+def time_step(clip: Teacher) -> dict:
     """Time loss and gradients, with all terms and with the pixel term alone."""
     full = from_mapping(clip_zss.get_config("playground").to_dict())
     off = {f"{name}_weight": 0.0 for name in ("focal", "dice", "prototype", "global")}
@@ -109,7 +109,7 @@ def time_step(clip: teacher.Teacher) -> dict:
     return {**found, **ratio, "target": 1.3}
 
 
-def _time_gradients(config: Config, clip: teacher.Teacher) -> dict:
+def _time_gradients(config: Config, clip: Teacher) -> dict:
     words = [list(names) for names in get_split("playground").seen_words]
     objective = build(config, clip, Inputs((), None, clip.digest, config, words))
     b, side = config.optim.batch_global, config.model.image_px

@@ -24,7 +24,6 @@ from transformers import GroupViTVisionConfig, GroupViTVisionModel
 
 from bench import record
 from bench.speed.timing import Rounds, median_seconds, ratios, time_in_turns
-from zeroseg_jax import teacher
 from zeroseg_jax.assets.recipes import imagenet
 from zeroseg_jax.commands import flags
 from zeroseg_jax.config import from_mapping
@@ -36,6 +35,7 @@ from zeroseg_jax.inference.presets import get_preset
 from zeroseg_jax.inference.scoring import ClassVectors, pack_classes
 from zeroseg_jax.inference.segmenters import ModelSegmenter
 from zeroseg_jax.models.zeroseg.student import build_student, init_params
+from zeroseg_jax.teacher.load import load_teacher
 from zeroseg_jax.training.plan.costs import count_flops
 
 _WINDOW_PX = 448
@@ -92,7 +92,7 @@ def _build_student() -> tuple[ModelSegmenter, ClassVectors]:
     params = init_params(build_student(config.model), jax.random.key(0))
     text = np.random.default_rng(0).normal(size=(_CLASSES - 1, config.model.embed_dim))
     text = (text / np.linalg.norm(text, axis=1, keepdims=True)).astype(np.float32)
-    model = Model("zeroseg", params, teacher.load("playground"), "bench", config)
+    model = Model("zeroseg", params, load_teacher("playground"), "bench", config)
     return ModelSegmenter(model), pack_classes([row[None] for row in text])
 
 

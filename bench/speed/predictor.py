@@ -26,7 +26,6 @@ from absl import flags as absl_flags
 from absl.flags import FLAGS
 
 from bench import record
-from zeroseg_jax import teacher
 from zeroseg_jax.commands import flags
 from zeroseg_jax.config import from_mapping
 from zeroseg_jax.data.playground.scenes import build_scene, render
@@ -34,6 +33,7 @@ from zeroseg_jax.inference.model import Model
 from zeroseg_jax.inference.predictor import Predictor
 from zeroseg_jax.models.sizes import SIZES
 from zeroseg_jax.models.zeroseg import student as students
+from zeroseg_jax.teacher.load import load_teacher
 
 WORDS = ["cat", "dog", "grass", "sky", "tree", "road", "car", "person", "water", "house"]
 _COMMAND = ("-m", "zeroseg_jax", "segment", "docs/images/scene.png",
@@ -48,7 +48,7 @@ def define_flags() -> None:
 
 def build_predictor(size: str) -> Predictor:
     """Build a student of random weights, grouping learned as in the paper; the shipped CLIP."""
-    clip = teacher.load("playground")
+    clip = load_teacher("playground")
     config = from_mapping({"model": {**SIZES[size], "embed_dim": clip.embed_dim}})
     params = students.init_params(students.build_student(config.model), jax.random.key(0))
     model = Model("zeroseg", params, clip, f"random {size} at step 0", config)

@@ -33,7 +33,6 @@ from safetensors.numpy import save_file
 
 from bench import record
 from bench.speed.timing import median_seconds, ratios, time_in_turns
-from zeroseg_jax import teacher
 from zeroseg_jax.commands import flags
 from zeroseg_jax.config import from_mapping
 from zeroseg_jax.data.playground.scenes import build_scene, render
@@ -42,6 +41,7 @@ from zeroseg_jax.teacher import encode_bank as encoding
 from zeroseg_jax.teacher.checkpoints.config import read_config
 from zeroseg_jax.teacher.checkpoints.names import list_tensors
 from zeroseg_jax.teacher.encode_bank import prepare_bank
+from zeroseg_jax.teacher.load import load_teacher
 from zeroseg_jax.teacher.views import build_encoder
 
 # width, blocks, heads, patch, output width; the MLP is four times as wide.
@@ -123,7 +123,7 @@ def count_flop(name: str) -> float:
 
 def measure_forward(directory: Path, name: str) -> dict[str, Any]:
     """Time our forward pass and torch's; on an accelerator only ours."""
-    clip = teacher.load(directory, FLAGS.dtype or None)
+    clip = load_teacher(directory, FLAGS.dtype or None)
     pixels = np.random.default_rng(1).standard_normal((FLAGS.batch, IMAGE_PX, IMAGE_PX, 3))
     pixels = pixels.astype(np.float32)
     placed = jax.device_put(pixels)
@@ -175,7 +175,7 @@ def build_torch(directory: Path, pixels: np.ndarray) -> Callable[[], np.ndarray]
 
 def measure_prepare(directory: Path, name: str) -> dict[str, Any]:
     """Time prepare on a folder of photos, and the bare forward pass of as many views."""
-    clip = teacher.load(directory, FLAGS.dtype or None)
+    clip = load_teacher(directory, FLAGS.dtype or None)
     photos = directory.parent / "photos"
     _write_photos(photos)
     config = from_mapping(

@@ -4,8 +4,8 @@ import pytest
 from absl import flags
 from small_clips import random_tensors, same, save, to_open_clip
 
-from zeroseg_jax import teacher
 from zeroseg_jax.commands import convert_teacher
+from zeroseg_jax.teacher.load import load_teacher
 
 torch = pytest.importorskip("torch", reason="converting needs torch: pip install .[convert]")
 
@@ -30,7 +30,7 @@ def test_a_state_dict_becomes_a_teacher(run, tmp_path, capsys):
     path = tmp_path / "open_clip.pt"
     torch.save({name: torch.from_numpy(v) for name, v in to_open_clip(tensors).items()}, path)
     run(path, f"--output={tmp_path / 'out'}", "--activation=quick_gelu")
-    same(teacher.load(tmp_path / "out"), teacher.load(save(tmp_path / "hf", tensors)))
+    same(load_teacher(tmp_path / "out"), load_teacher(save(tmp_path / "hf", tensors)))
     printed = capsys.readouterr().out
     assert str(path) in printed and f"{len(tensors)} tensors" in printed
     with pytest.raises(ValueError, match="FILE: 2 are given"):

@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 from small_benchmark import SmallBenchmark
 
-from zeroseg_jax import teacher
 from zeroseg_jax.evaluation.baselines import ChanceSegmenter, build_baseline
 from zeroseg_jax.evaluation.runner import segment_image
 from zeroseg_jax.inference.model import embed_class_names
 from zeroseg_jax.inference.presets import get_preset
+from zeroseg_jax.teacher.load import load_teacher
 
 NAMES = [["star"], ["ring", "hoop"], ["moon"]]
 
 
 @pytest.fixture(scope="module")
 def clip():
-    return teacher.load("playground")
+    return load_teacher("playground")
 
 
 def test_read_outs_run_under_their_presets(clip):

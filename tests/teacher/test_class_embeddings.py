@@ -5,13 +5,13 @@ import shutil
 import numpy as np
 import pytest
 
-from zeroseg_jax import teacher
 from zeroseg_jax.teacher.class_embeddings import cache_directory, embed_classes
+from zeroseg_jax.teacher.load import load_teacher
 from zeroseg_jax.teacher.prompts import PROMPTS
 
 
 def test_class_embeddings_average_names_and_prompts():
-    clip = teacher.load("playground")
+    clip = load_teacher("playground")
     words = [["star"], ["ring", "circle"]]
     found = embed_classes(clip, words, "playground")
     assert found.class_ids.tolist() == [0, 1, 1]
@@ -41,7 +41,7 @@ def test_class_embeddings_average_names_and_prompts():
 
 
 def test_the_cache_is_used_and_never_for_another_teacher(tmp_path, monkeypatch):
-    clip = teacher.load("playground")
+    clip = load_teacher("playground")
     words = [["star"], ["ring", "circle"]]
     first = embed_classes(clip, words, "simple", tmp_path)
     (path,) = tmp_path.iterdir()
@@ -61,7 +61,7 @@ def test_the_cache_is_used_and_never_for_another_teacher(tmp_path, monkeypatch):
     with pytest.raises(AssertionError, match="text tower ran"):
         embed_classes(clip, words, "simple", tmp_path)
     # A file of the right name and another teacher's content is refused.
-    monkeypatch.setattr(clip, "encode_texts", teacher.load("playground").encode_texts)
+    monkeypatch.setattr(clip, "encode_texts", load_teacher("playground").encode_texts)
     embed_classes(clip, words, "simple", tmp_path)
     (other,) = set(tmp_path.iterdir()) - {path}
     shutil.copy(path, other)

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from zeroseg_jax import teacher
 from zeroseg_jax.models.layers import Block
 from zeroseg_jax.teacher import clip as towers
-from zeroseg_jax.teacher.checkpoints.config import read_config
+from zeroseg_jax.teacher.checkpoints.config import CheckpointError, read_config
 from zeroseg_jax.teacher.checkpoints.tensors import read_params
 from zeroseg_jax.teacher.clip import TextTower, VisionTower
+from zeroseg_jax.teacher.load import load_teacher
 
 BATCH, CONTEXT, END = 3, 12, 59
 # name -> family, shared settings, those of the vision tower, those of the text tower
@@ -150,7 +150,7 @@ def test_text_tower_equals_torch(checkpoint):
 
 def test_logits_equal_torch_with_scale_and_bias(checkpoint):
     torch, model, directory = checkpoint
-    clip = teacher.load(directory)
+    clip = load_teacher(directory)
     x = pixels(clip.image_px, clip.image_px)
     with torch.no_grad():
         expected = model(
@@ -232,7 +232,7 @@ def test_a_wrong_resize_fails_parity(checkpoint, monkeypatch, method, antialias)
 def test_dense_against_torch_modules(checkpoint):
     """Raw and MaskCLIP by torch's own modules; SigLIP's head shown one patch at a time."""
     torch, model, directory = checkpoint
-    clip = teacher.load(directory)
+    clip = load_teacher(directory)
     x = pixels(clip.image_px, clip.image_px)
     first = int(clip.config.family == "clip")
     tower = model.vision_model
@@ -264,8 +264,8 @@ def test_vision_only_exports_serve_images(checkpoint, tmp_path):
     kind = "SiglipVisionModel" if siglip else "CLIPVisionModelWithProjection"
     alone = getattr(transformers, kind).from_pretrained(directory)
     alone.save_pretrained(tmp_path)
-    clip, whole = teacher.load(tmp_path), teacher.load(directory)
+    clip, whole = load_teacher(tmp_path), load_teacher(directory)
     x = pixels(clip.image_px, clip.image_px)
     np.testing.assert_array_equal(clip.encode_images(x), whole.encode_images(x))
-    with pytest.raises(teacher.CheckpointError, match="no text tower"):
+    with pytest.raises(CheckpointError, match="no text tower"):
         clip.encode_texts(["a dog"])

@@ -12,24 +12,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zeroseg_jax import teacher
 from zeroseg_jax.config import from_mapping
 from zeroseg_jax.data import bank
 from zeroseg_jax.teacher import encode_bank
+from zeroseg_jax.teacher.load import load_teacher
 
 ROOT = Path(__file__).parent.parent.parent
 # A bank of the Playground by the shipped CLIP, in many small shards.
 PREPARE = """
 import sys
 from pathlib import Path
-from zeroseg_jax import teacher
+from zeroseg_jax.teacher.load import load_teacher
 from zeroseg_jax.config import from_mapping
 from zeroseg_jax.data import bank
 from zeroseg_jax.teacher.encode_bank import prepare_bank
 bank.SHARD_IMAGES = 4
 config = from_mapping({"model": {"image_px": 32, "encoder": {"patch_px": 8}},
                        "teacher": {"grids": (1, 2)}, "data": {"images": 30}})
-prepare_bank(config, Path(sys.argv[1]), teacher.load("playground"))
+prepare_bank(config, Path(sys.argv[1]), load_teacher("playground"))
 """
 
 
@@ -66,7 +66,7 @@ def test_killed_and_restarted_equals_undisturbed(tmp_path):
 
 def test_hosts_share_the_shards_and_the_last_closes_the_bank(tmp_path, monkeypatch):
     monkeypatch.setattr(bank, "SHARD_IMAGES", 4)
-    clip = teacher.load("playground")
+    clip = load_teacher("playground")
     config = from_mapping({"model": {"image_px": 32, "encoder": {"patch_px": 8}},
                            "teacher": {"grids": (1, 2)}, "data": {"images": 18}})  # fmt: skip
     whole = encode_bank.prepare_bank(config, tmp_path / "whole", clip, print)
@@ -90,7 +90,7 @@ def test_hosts_share_the_shards_and_the_last_closes_the_bank(tmp_path, monkeypat
 
 
 def test_one_forward_takes_even_shares_of_a_shard():
-    clip = teacher.load("playground")
+    clip = load_teacher("playground")
     devices = jax.local_device_count()
     for views in (5, 14, 30, 84, 4000):
         count = encode_bank.count_group_images(clip, views)
@@ -112,7 +112,7 @@ def test_folder_with_bad_files_loses_nothing_silently(tmp_path, monkeypatch):
          "data": {"source": "folder", "directory": str(folder), "images": 0}}
     )  # fmt: skip
     lines = []
-    clip = teacher.load("playground")
+    clip = load_teacher("playground")
     manifest = encode_bank.prepare_bank(config, tmp_path / "bank", clip, lines.append)
     assert manifest["records"] == 3 and len(manifest["skipped"]) == 2
     source = bank.BankSource(tmp_path / "bank")

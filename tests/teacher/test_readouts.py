@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from zeroseg_jax import teacher
 from zeroseg_jax.teacher.clip import VisionTower
+from zeroseg_jax.teacher.load import load_teacher
 from zeroseg_jax.teacher.readouts import READOUTS
 
 H, W = 4, 6  # a picture that is not square
@@ -48,7 +48,7 @@ def weights(readout, q, k, i):
 
 @pytest.mark.parametrize("readout", READOUTS)
 def test_read_outs_equal_their_formulas(readout):
-    clip = teacher.load("playground")
+    clip = load_teacher("playground")
     pixels = np.random.default_rng(0).normal(size=(1, 8 * H, 8 * W, 3)).astype(np.float32)
     part, params = clip.config.vision, clip.vision_params
     block = params[f"blocks_{part.depth - 1}"]
@@ -78,7 +78,7 @@ def test_read_outs_equal_their_formulas(readout):
 
 
 def test_read_outs_differ_and_unknown_ones_are_refused():
-    clip = teacher.load("playground")
+    clip = load_teacher("playground")
     pixels = np.random.default_rng(0).normal(size=(1, 48, 48, 3)).astype(np.float32)
     found = [np.asarray(clip.dense(pixels, name)) for name in READOUTS]
     for i, one in enumerate(found):

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from zeroseg_jax import teacher
 from zeroseg_jax.data.benchmarks.splits import get_split
 from zeroseg_jax.data.seen_labels import SeenLabels
+from zeroseg_jax.teacher.load import load_teacher
 from zeroseg_jax.teacher.region_labels import best_overlaps, region_threads, view_region
 
 
 def test_a_large_region_is_masked_and_a_small_one_cropped():
-    clip = teacher.load("playground")
+    clip = load_teacher("playground")
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (96, 96, 3), dtype=np.uint8)
     small, large = np.zeros((2, 12, 12), bool)
@@ -30,7 +30,7 @@ def test_a_large_region_is_masked_and_a_small_one_cropped():
 
 
 def test_a_cropped_view_is_the_square_around_the_region():
-    clip = teacher.load("playground")
+    clip = load_teacher("playground")
     image = np.zeros((96, 96, 3), np.uint8)
     image[16:40, 48:72] = 255  # the 3 x 3 cells of the mask
     mask = np.zeros((12, 12), bool)

@@ -7,8 +7,9 @@ import shutil
 import numpy as np
 import pytest
 
-from zeroseg_jax import teacher
+from zeroseg_jax.teacher.checkpoints.config import CheckpointError
 from zeroseg_jax.teacher.clip import ClipConfig, TowerConfig
+from zeroseg_jax.teacher.load import load_teacher
 from zeroseg_jax.teacher.tokenizer import digest_tokenizer, load_tokenizer
 
 TEXTS = ["A red STAR", "a dog's day, isn't it?", "", "   ", "naïve café", "星と月", "🙂🙃",
@@ -28,14 +29,14 @@ def copy_tokenizer(clip, directory, *names):
 
 @pytest.fixture
 def corpus():
-    clip = teacher.load("playground")
+    clip = load_teacher("playground")
     words = list(json.loads((clip.directory / "vocab.json").read_text()))
     return [f"a photo of {w} and {v}" for w in words[:60] for v in words[60:80]]
 
 
 def test_clip_tokens_from_either_kind_of_file(tmp_path):
     transformers = pytest.importorskip("transformers")
-    clip = teacher.load("playground")
+    clip = load_teacher("playground")
     for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
         shutil.copy(clip.directory / name, tmp_path)
     theirs = transformers.CLIPTokenizer.from_pretrained(str(clip.directory))
@@ -79,7 +80,7 @@ def test_siglip_without_sentencepiece_is_one_sentence(tmp_path, monkeypatch):
     # transformers raises this where the extra is not installed.
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", refuse)
     (tmp_path / "spiece.model").write_bytes(b"any")
-    with pytest.raises(teacher.CheckpointError, match=r"pip install \"zeroseg_jax\[siglip\]\""):
+    with pytest.raises(CheckpointError, match=r"pip install \"zeroseg_jax\[siglip\]\""):
         load_tokenizer(tmp_path, config("siglip", 400))
 
 
@@ -118,20 +119,18 @@ def test_siglip_2_tokens_equal_hugging_faces(tmp_path, corpus):
 
 
 def test_tokenizers_that_do_not_fit(tmp_path):
-    clip = teacher.load("playground")
+    clip = load_teacher("playground")
     size = clip.config.vocabulary
     for other in (40, size - 1, size + 2000):  # a table may be padded, but not by so much
-        with pytest.raises(
-            teacher.CheckpointError, match=f"tokens, but the text tower has {other}"
-        ):
+        with pytest.raises(CheckpointError, match=f"tokens, but the text tower has {other}"):
             load_tokenizer(clip.directory, dataclasses.replace(clip.config, vocabulary=other))
-    with pytest.raises(teacher.CheckpointError, match="the text tower is pooled at token"):
+    with pytest.raises(CheckpointError, match="the text tower is pooled at token"):
         load_tokenizer(clip.directory, config("clip", size + 1))
     with pytest.raises(
-        teacher.CheckpointError, match="tokenizer.json, or vocab.json and merges.txt, is missing"
+        CheckpointError, match="tokenizer.json, or vocab.json and merges.txt, is missing"
     ):
         load_tokenizer(tmp_path, config("clip", 40))
-    with pytest.raises(teacher.CheckpointError, match="spiece.model or tokenizer.json is missing"):
+    with pytest.raises(CheckpointError, match="spiece.model or tokenizer.json is missing"):
         load_tokenizer(tmp_path, config("siglip", 40))
     for broken, reason in (
         ("{", "not valid JSON"), ("[]", "holds a JSON list"), ("{}", "no model with a vocabulary"),
@@ -139,12 +138,12 @@ def test_tokenizers_that_do_not_fit(tmp_path):
     ):  # fmt: skip
         (tmp_path / "tokenizer.json").write_text(broken)
         for family in ("clip", "siglip"):
-            with pytest.raises(teacher.CheckpointError, match=reason):
+            with pytest.raises(CheckpointError, match=reason):
                 load_tokenizer(tmp_path, config(family, 40))
 
 
 def test_the_digest_covers_the_tokenizer_files(tmp_path):
-    clip = teacher.load("playground")
+    clip = load_teacher("playground")
     directories = [tmp_path / "a", tmp_path / "b"]
     for directory in directories:
         directory.mkdir()

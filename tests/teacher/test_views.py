@@ -3,12 +3,12 @@
 import jax
 import numpy as np
 
-from zeroseg_jax import teacher
+from zeroseg_jax.teacher.load import load_teacher
 from zeroseg_jax.teacher.views import build_encoder
 
 
 def test_views_split_over_devices_are_the_same_features():
-    clip = teacher.load("playground")
+    clip = load_teacher("playground")
     rng = np.random.default_rng(0)
     one, all_of_them = build_encoder(clip), build_encoder(clip, jax.local_devices())
     assert jax.local_device_count() == 8

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from tests.training.tiny import QUIET, TINY
-from zeroseg_jax import teacher
 from zeroseg_jax.config import MeshConfig, from_mapping, to_mapping
 from zeroseg_jax.data import bank, sources
 from zeroseg_jax.data.records import encode_record
+from zeroseg_jax.teacher.load import load_teacher
 from zeroseg_jax.training.loop import train
 
 ROOT = Path(__file__).parent.parent.parent
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 @pytest.fixture(scope="session")
 def clip():
-    return teacher.load("playground")
+    return load_teacher("playground")
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ import jax
 import numpy as np
 import pytest
 
-from zeroseg_jax import teacher
 from zeroseg_jax.config import ConfigError, from_mapping
 from zeroseg_jax.data import seen_labels as labels
 from zeroseg_jax.data.bank import FusedSource
@@ -21,6 +20,7 @@ from zeroseg_jax.inference.segmenters import ModelSegmenter
 from zeroseg_jax.models.clip_zss import student as dense_student
 from zeroseg_jax.teacher import region_labels as pseudo_labels
 from zeroseg_jax.teacher.encode_bank import prepare_bank
+from zeroseg_jax.teacher.load import load_teacher
 from zeroseg_jax.training.checkpoint import load_params
 from zeroseg_jax.training.clip_zss import build_loss
 from zeroseg_jax.training.loop import Options, train
@@ -55,7 +55,7 @@ QUIET = Options(log=quiet)
 
 @pytest.fixture(scope="module")
 def clip():
-    return teacher.load("playground")
+    return load_teacher("playground")
 
 
 def build(directory, clip, config, log=quiet):

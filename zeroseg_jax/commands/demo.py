@@ -19,9 +19,9 @@ from zeroseg_jax.commands import flags
 from zeroseg_jax.config import from_mapping
 
 if TYPE_CHECKING:
-    from zeroseg_jax import teacher
     from zeroseg_jax.inference.presets import Preset
     from zeroseg_jax.inference.segmenters import Segmenter
+    from zeroseg_jax.teacher.load import Teacher
 
 BENCHMARKS = ("playground/things", "playground/full")
 MODELS = ("chance", "raw", "maskclip", "student", "shipped")
@@ -42,10 +42,10 @@ def define_flags() -> None:
 def main(arguments: list[str]) -> None:
     """Run every stage and print scores and times."""
     del arguments
-    from zeroseg_jax import teacher
     from zeroseg_jax.assets.recipes import playground as recipe
     from zeroseg_jax.data.bank import bank_directory
     from zeroseg_jax.teacher.encode_bank import prepare_bank
+    from zeroseg_jax.teacher.load import load_teacher
     from zeroseg_jax.training.loop import Options, train
 
     flags.use_compilation_cache()
@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> None:
     if FLAGS.steps:
         optim = dataclasses.replace(config.optim, steps=FLAGS.steps)
         config = dataclasses.replace(config, optim=optim)
-    clip = teacher.load(config.teacher.directory)
+    clip = load_teacher(config.teacher.directory)
 
     begin = time.time()
     prepare_bank(config, bank_directory(config, workdir), clip, _log)
@@ -81,7 +81,7 @@ def _log(line: str) -> None:
     print(line, flush=True)
 
 
-def _evaluate(workdir: Path, clip: teacher.Teacher) -> dict[str, Any]:
+def _evaluate(workdir: Path, clip: Teacher) -> dict[str, Any]:
     """Score every model with the preset, and without PAMR to measure the model alone."""
     from zeroseg_jax.data.benchmarks import get_benchmark
     from zeroseg_jax.evaluation import runner
@@ -111,9 +111,7 @@ def _evaluate(workdir: Path, clip: teacher.Teacher) -> dict[str, Any]:
     return scores
 
 
-def _build(
-    name: str, workdir: Path, clip: teacher.Teacher, preset: Preset
-) -> tuple[Segmenter, str]:
+def _build(name: str, workdir: Path, clip: Teacher, preset: Preset) -> tuple[Segmenter, str]:
     from zeroseg_jax.evaluation.baselines import build_baseline
     from zeroseg_jax.inference.model import load
     from zeroseg_jax.inference.segmenters import ModelSegmenter

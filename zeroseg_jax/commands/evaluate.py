@@ -107,11 +107,11 @@ def _build_model(
     class_names: list[list[str]] | None, preset: Preset
 ) -> tuple[Segmenter | PredictionFolder, ClassVectors | None, str]:
     """Return a model under the preset, its class vectors, and its name for the report."""
-    from zeroseg_jax import teacher
     from zeroseg_jax.evaluation.baselines import build_baseline
     from zeroseg_jax.evaluation.label_maps import PredictionFolder
     from zeroseg_jax.inference.model import embed_class_names, load
     from zeroseg_jax.inference.segmenters import ModelSegmenter, choose_devices
+    from zeroseg_jax.teacher.load import load_teacher
 
     if class_names is None:
         directory = FLAGS.model.removeprefix("predictions:")
@@ -121,7 +121,7 @@ def _build_model(
         model = load(FLAGS.workdir, teacher=FLAGS.teacher)
         segmenter = ModelSegmenter(model, preset.normalisation, devices=devices)
         return segmenter, embed_class_names(model.teacher, class_names, preset), model.checkpoint
-    clip = teacher.load(FLAGS.teacher or "playground")
+    clip = load_teacher(FLAGS.teacher or "playground")
     baseline = build_baseline(FLAGS.model, clip, preset, devices=devices)
     name = f"{FLAGS.model} of {FLAGS.teacher or 'playground'}"
     return baseline, embed_class_names(clip, class_names, preset), name

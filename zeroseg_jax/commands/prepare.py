@@ -22,14 +22,14 @@ def define_flags() -> None:
 def main(arguments: list[str]) -> None:
     """Prepare the bank of --config under --workdir."""
     del arguments
-    from zeroseg_jax import teacher
     from zeroseg_jax.data.bank import bank_directory
     from zeroseg_jax.teacher.encode_bank import prepare_bank
+    from zeroseg_jax.teacher.load import load_teacher
     from zeroseg_jax.teacher.region_labels import prepare_regions
 
     config, _ = flags.read_config()
     directory = bank_directory(config, FLAGS.workdir)
-    clip = teacher.load(config.teacher.directory)
+    clip = load_teacher(config.teacher.directory)
     hosts = {"host_index": FLAGS.host_index, "host_count": FLAGS.host_count}
     manifest = prepare_bank(config, directory, clip, **hosts)
     if config.objective == "clip_zss" and manifest is not None:

@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> None:
     del arguments
     import jax
 
-    from zeroseg_jax import teacher
+    from zeroseg_jax.teacher.load import load_teacher
     from zeroseg_jax.training import hosts
     from zeroseg_jax.training.loop import Options, train
 
@@ -51,4 +51,4 @@ def main(arguments: list[str]) -> None:
         wandb_project=FLAGS.wandb_project,
         profile_steps=FLAGS.profile_steps,
     )
-    train(config, FLAGS.workdir, teacher=teacher.load(config.teacher.directory), options=options)
+    train(config, FLAGS.workdir, teacher=load_teacher(config.teacher.directory), options=options)

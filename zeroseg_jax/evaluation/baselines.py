@@ -13,7 +13,7 @@ from zeroseg_jax.inference.model import load_readout
 from zeroseg_jax.inference.presets import Preset
 from zeroseg_jax.inference.scoring import ClassVectors, Encoded, Scored
 from zeroseg_jax.inference.segmenters import ModelSegmenter, Segmenter
-from zeroseg_jax.teacher import Teacher
+from zeroseg_jax.teacher.load import Teacher
 from zeroseg_jax.teacher.readouts import READOUTS
 
 _BLOCK_PX = 16

@@ -14,8 +14,8 @@ from typing import Any
 
 from zeroseg_jax.config import Config
 from zeroseg_jax.data.files import atomic_path, read_json, write_json, write_text
-from zeroseg_jax.teacher import Teacher
 from zeroseg_jax.teacher.checkpoints.config import WEIGHTS
+from zeroseg_jax.teacher.load import Teacher
 from zeroseg_jax.teacher.model_names import Located
 from zeroseg_jax.training.student_files import export_params
 
@@ -23,7 +23,7 @@ TEACHER_FOLDER, AFFINITY_FOLDER = "teacher", "affinity"  # of an export that bri
 READOUT_FORMAT = "zeroseg_jax.readout.1"
 _OWN_FORMATS = "zeroseg_jax."
 _RECORDS = ("config.json", "manifest.json")  # of an export, of a run
-# Files that teacher.load and the tokenizers read.
+# Files that load_teacher and the tokenizers read.
 _TEACHER_FILES = (
     "config.json", "open_clip_config.json", "preprocessor_config.json", "tokenizer.json",
     "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt", "spiece.model",

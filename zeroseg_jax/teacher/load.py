@@ -114,7 +114,7 @@ class Teacher:
         return self._dense(self.vision_params, pixels, readout)
 
 
-def load(directory: str | Path, dtype: Any = None) -> Teacher:
+def load_teacher(directory: str | Path, dtype: Any = None) -> Teacher:
     """Load a frozen CLIP or SigLIP from a directory in Hugging Face's or OpenCLIP's format.
 
     Args:

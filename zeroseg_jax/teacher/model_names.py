@@ -21,7 +21,7 @@ class Located:
     """A model on disk.
 
     Attributes:
-      directory: folder that teacher.load reads.
+      directory: folder that load_teacher reads.
       name: alias or path as given, for messages.
       pinned: "hf:owner/name@COMMIT", which names the same bytes everywhere; "" for a local folder.
       alias: entry of the alias table, if any.

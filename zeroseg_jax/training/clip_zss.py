@@ -18,8 +18,8 @@ from zeroseg_jax.models.clip_zss import losses
 from zeroseg_jax.models.clip_zss import student as students
 from zeroseg_jax.models.clip_zss.segformer_weights import init_from_segformer
 from zeroseg_jax.models.zeroseg.own_terms import cell_weights
-from zeroseg_jax.teacher import Teacher
 from zeroseg_jax.teacher.class_embeddings import cache_directory, embed_classes
+from zeroseg_jax.teacher.load import Teacher
 from zeroseg_jax.training.checkpoint import load_params
 from zeroseg_jax.training.inputs import Inputs
 from zeroseg_jax.training.objective import Batch, Memory, Metrics, Objective, Params

@@ -13,7 +13,7 @@ import numpy as np
 from zeroseg_jax.config import Config
 from zeroseg_jax.data import bank, pipeline, sources
 from zeroseg_jax.data.views import grid_windows, list_windows
-from zeroseg_jax.teacher import Teacher
+from zeroseg_jax.teacher.load import Teacher
 from zeroseg_jax.teacher.region_labels import describe_settings
 from zeroseg_jax.teacher.views import build_encoder
 

@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from zeroseg_jax.config import Config
-from zeroseg_jax.teacher import Teacher
+from zeroseg_jax.teacher.load import Teacher
 from zeroseg_jax.training import sharding
 from zeroseg_jax.training.checkpoint import Checkpoints
 from zeroseg_jax.training.finite_check import FiniteCheck

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from zeroseg_jax.config import Config
-from zeroseg_jax.teacher import Teacher
+from zeroseg_jax.teacher.load import Teacher
 from zeroseg_jax.training import clip_zss, zeroseg
 from zeroseg_jax.training.inputs import Inputs
 from zeroseg_jax.training.objective import Objective

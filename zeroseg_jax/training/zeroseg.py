@@ -13,7 +13,7 @@ from zeroseg_jax.data.views import list_windows
 from zeroseg_jax.models.layers import to_patches
 from zeroseg_jax.models.zeroseg import losses
 from zeroseg_jax.models.zeroseg import student as students
-from zeroseg_jax.teacher import Teacher
+from zeroseg_jax.teacher.load import Teacher
 from zeroseg_jax.training.inputs import Inputs
 from zeroseg_jax.training.objective import Batch, Memory, Metrics, Objective, Params
 

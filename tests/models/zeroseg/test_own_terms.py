@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from zeroseg_jax import teacher
 from zeroseg_jax.config import ConfigError, from_mapping
 from zeroseg_jax.data.views import grid_windows
 from zeroseg_jax.models.zeroseg import student as students
@@ -18,6 +17,7 @@ from zeroseg_jax.models.zeroseg.own_terms import (
     inside_loss,
     patch_loss,
 )
+from zeroseg_jax.teacher.load import load_teacher
 
 SETTINGS = {"level": 0.7, "temperature": 0.05, "iterations": 5}
 WINDOWS = grid_windows((1, 2), False)
@@ -77,7 +77,7 @@ def playground(**head):
 
 @pytest.mark.parametrize("grouping", ["learned", "clustered"])
 def test_one_region_of_everything_reads_out_what_the_teacher_says(grouping):
-    clip = teacher.load("playground")
+    clip = load_teacher("playground")
     model = playground(region_readout=True, grouping=grouping, all_levels=True)
     student = students.build_student(model)
     params = students.init_params(student, jax.random.key(0))

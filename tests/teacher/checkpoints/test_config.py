@@ -7,11 +7,15 @@ from published_clips import OPEN_BIGG, PUBLISHED, save
 from small_clips import CONFIG, OPEN_CLIP_CONFIG, save_open_clip
 from small_clips import save as save_small
 
-from zeroseg_jax import teacher
-from zeroseg_jax.teacher import CheckpointError
-from zeroseg_jax.teacher.checkpoints.config import HUGGING_FACE, OPEN_CLIP, read_config
+from zeroseg_jax.teacher.checkpoints.config import (
+    HUGGING_FACE,
+    OPEN_CLIP,
+    CheckpointError,
+    read_config,
+)
 from zeroseg_jax.teacher.checkpoints.hugging_face import to_config
 from zeroseg_jax.teacher.checkpoints.names import list_tensors
+from zeroseg_jax.teacher.load import load_teacher
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -118,12 +122,12 @@ def test_no_odd_value_gives_a_traceback(tmp_path, name, odd):
 def test_configs_that_cannot_be(tensors, tmp_path, change, sentence):
     config = to_config(CONFIG)
     change(config)
-    with pytest.raises(teacher.CheckpointError, match=sentence):
-        teacher.load(save_small(tmp_path / "odd", tensors, config))
+    with pytest.raises(CheckpointError, match=sentence):
+        load_teacher(save_small(tmp_path / "odd", tensors, config))
 
 
 def test_open_clip_needs_its_fields(tensors, tmp_path):
     config = json.loads(json.dumps(OPEN_CLIP_CONFIG))
     del config["model_cfg"]["embed_dim"]
-    with pytest.raises(teacher.CheckpointError, match="'embed_dim' is missing"):
-        teacher.load(save_open_clip(tmp_path / "b", tensors, config))
+    with pytest.raises(CheckpointError, match="'embed_dim' is missing"):
+        load_teacher(save_open_clip(tmp_path / "b", tensors, config))

@@ -18,15 +18,16 @@ from small_clips import (
     save_open_clip,
 )
 
-from zeroseg_jax import teacher
+from zeroseg_jax.teacher.checkpoints.config import CheckpointError
 from zeroseg_jax.teacher.checkpoints.hugging_face import to_config
 from zeroseg_jax.teacher.checkpoints.names import list_tensors
 from zeroseg_jax.teacher.clip import ClipConfig, TowerConfig
+from zeroseg_jax.teacher.load import load_teacher
 
 
 def test_open_clips_own_layout_is_the_same_model(tensors, tmp_path):
-    expected = teacher.load(save(tmp_path / "hf", tensors))
-    found = teacher.load(save_open_clip(tmp_path / "open", tensors))
+    expected = load_teacher(save(tmp_path / "hf", tensors))
+    found = load_teacher(save_open_clip(tmp_path / "open", tensors))
     same(found, expected)
     assert found.config == expected.config and found.logit_scale == expected.logit_scale
     assert found.mean == (0.5, 0.4, 0.3) and found.std == (0.2, 0.3, 0.25)
@@ -35,7 +36,7 @@ def test_open_clips_own_layout_is_the_same_model(tensors, tmp_path):
 
 
 def test_sharded_files_are_the_same_model(tensors, tmp_path):
-    expected = teacher.load(save(tmp_path / "one", tensors))
+    expected = load_teacher(save(tmp_path / "one", tensors))
     folder = tmp_path / "shards"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(to_config(CONFIG)))
@@ -47,40 +48,40 @@ def test_sharded_files_are_the_same_model(tensors, tmp_path):
         weight_map |= dict.fromkeys(part, shard)
     index = folder / "model.safetensors.index.json"
     index.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
-    same(teacher.load(folder), expected)
+    same(load_teacher(folder), expected)
 
     save_file({names[0]: tensors[names[0]]}, folder / "model-00004-of-00004.safetensors")
     doubled = {**weight_map, "extra": "model-00004-of-00004.safetensors"}
     index.write_text(json.dumps({"weight_map": doubled}))
-    with pytest.raises(teacher.CheckpointError, match="00003.safetensors and in model-00004"):
-        teacher.load(folder)
+    with pytest.raises(CheckpointError, match="00003.safetensors and in model-00004"):
+        load_teacher(folder)
     index.write_text(json.dumps({"weight_map": {"a": "../one/model.safetensors"}}))
-    with pytest.raises(teacher.CheckpointError, match="is missing; fetch it too"):
-        teacher.load(folder)
+    with pytest.raises(CheckpointError, match="is missing; fetch it too"):
+        load_teacher(folder)
     for odd in ([], {}, {"weight_map": 3}, {"weight_map": {}}):
         index.write_text(json.dumps(odd))
-        with pytest.raises(teacher.CheckpointError, match="fetch the file again"):
-            teacher.load(folder)
+        with pytest.raises(CheckpointError, match="fetch the file again"):
+            load_teacher(folder)
     for odd in (3, []):
         index.write_text(json.dumps({"weight_map": {"a": odd}}))
-        with pytest.raises(teacher.CheckpointError, match="is missing; fetch it too"):
-            teacher.load(folder)
+        with pytest.raises(CheckpointError, match="is missing; fetch it too"):
+            load_teacher(folder)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
 def test_half_precision_files(tensors, tmp_path, dtype):
     half = {name: value.astype(dtype) for name, value in tensors.items()}
-    found = teacher.load(save(tmp_path / "half", half))
+    found = load_teacher(save(tmp_path / "half", half))
     rounded = {name: value.astype(np.float32) for name, value in half.items()}
-    same(found, teacher.load(save(tmp_path / "full", rounded)))
+    same(found, load_teacher(save(tmp_path / "full", rounded)))
 
 
 def test_tensors_larger_than_a_piece_are_put_together(tensors, tmp_path, monkeypatch):
     folder, open_folder = save(tmp_path / "hf", tensors), save_open_clip(tmp_path / "open", tensors)
-    whole = teacher.load(folder)
+    whole = load_teacher(folder)
     monkeypatch.setattr("zeroseg_jax.teacher.checkpoints.tensors._PIECE_VALUES", 250)
-    same(teacher.load(folder), whole)
-    same(teacher.load(open_folder), whole)
+    same(load_teacher(folder), whole)
+    same(load_teacher(open_folder), whole)
 
 
 def test_everything_wrong_is_told_at_once(tensors, tmp_path):
@@ -93,8 +94,8 @@ def test_everything_wrong_is_told_at_once(tensors, tmp_path):
     broken["text_model.final_layer_norm.bias"] = norm
     integers = broken["vision_model.embeddings.class_embedding"].astype(np.int32)
     broken["vision_model.embeddings.class_embedding"] = integers
-    with pytest.raises(teacher.CheckpointError) as caught:
-        teacher.load(save(tmp_path / "broken", broken))
+    with pytest.raises(CheckpointError) as caught:
+        load_teacher(save(tmp_path / "broken", broken))
     for part in (
         "missing logit_scale", "unused extra.weight", "visual_projection.weight is (20, 63)",
         "text_model.final_layer_norm.bias holds values that are not finite",
@@ -192,36 +193,37 @@ def _empty(path):
 def test_damaged_files_are_one_sentence(tensors, tmp_path, damage, sentence):
     folder = save(tmp_path / "damaged", tensors)
     damage(folder / "model.safetensors")
-    with pytest.raises(teacher.CheckpointError, match=sentence):
-        teacher.load(folder)
+    with pytest.raises(CheckpointError, match=sentence):
+        load_teacher(folder)
 
 
 def test_directories_that_are_none(tmp_path):
-    with pytest.raises(teacher.CheckpointError, match="no config.json or open_clip_config.json"):
-        teacher.load(tmp_path)
+    with pytest.raises(CheckpointError, match="no config.json or open_clip_config.json"):
+        load_teacher(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "clip"')
-    with pytest.raises(teacher.CheckpointError, match="not valid JSON"):
-        teacher.load(tmp_path)
+    with pytest.raises(CheckpointError, match="not valid JSON"):
+        load_teacher(tmp_path)
     (tmp_path / "config.json").write_text("[]")
-    with pytest.raises(teacher.CheckpointError, match="holds a JSON list"):
-        teacher.load(tmp_path)
+    with pytest.raises(CheckpointError, match="holds a JSON list"):
+        load_teacher(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(to_config(CONFIG)))
-    with pytest.raises(teacher.CheckpointError, match="zeroseg convert_teacher"):
-        teacher.load(tmp_path)
+    with pytest.raises(CheckpointError, match="zeroseg convert_teacher"):
+        load_teacher(tmp_path)
 
 
 MEMORY = """
 import resource, sys
-from zeroseg_jax import teacher
+from zeroseg_jax.teacher.checkpoints.config import CheckpointError
+from zeroseg_jax.teacher.load import load_teacher
 
 def private_bytes():
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) for line in file if line.startswith("VmData")) * 1024
 
-teacher.load("playground")  # what JAX itself takes the first time
+load_teacher("playground")  # what JAX itself takes the first time
 limit = private_bytes() + int(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-teacher.load(sys.argv[1])
+load_teacher(sys.argv[1])
 """
 
 

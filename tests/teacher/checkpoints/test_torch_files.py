@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from small_clips import pixels, same, save, to_open_clip
 
-from zeroseg_jax import teacher
 from zeroseg_jax.teacher.checkpoints import torch_files
+from zeroseg_jax.teacher.load import load_teacher
 
 torch = pytest.importorskip("torch", reason="converting needs torch: pip install .[convert]")
 
@@ -46,23 +46,23 @@ def test_torchscript_becomes_the_same_model(tensors, tmp_path):
     with pytest.raises(ValueError, match="TorchScript can run code, and its sha256 is not"):
         torch_files.read_torch(path)
     assert run(path, tmp_path / "out")
-    expected = teacher.load(save(tmp_path / "hf", tensors))
-    found = teacher.load(tmp_path / "out")
+    expected = load_teacher(save(tmp_path / "hf", tensors))
+    found = load_teacher(tmp_path / "out")
     same(found, expected)
     assert found.config == expected.config
     np.testing.assert_array_equal(found.encode_images(pixels()), expected.encode_images(pixels()))
 
 
 def test_state_dicts_of_either_names(tensors, tmp_path):
-    expected = teacher.load(save(tmp_path / "hf", tensors))
+    expected = load_teacher(save(tmp_path / "hf", tensors))
     state = {f"module.{k}": torch.from_numpy(v) for k, v in to_open_clip(tensors).items()}
     torch.save({"state_dict": state, "epoch": 3}, tmp_path / "open_clip.pt")
     assert not run(tmp_path / "open_clip.pt", tmp_path / "a")
-    same(teacher.load(tmp_path / "a"), expected)
+    same(load_teacher(tmp_path / "a"), expected)
     torch.save({k: torch.from_numpy(v).half() for k, v in tensors.items()}, tmp_path / "hf.bin")
     run(tmp_path / "hf.bin", tmp_path / "b", config=str(tmp_path / "hf" / "config.json"))
     rounded = {k: v.astype(np.float16).astype(np.float32) for k, v in tensors.items()}
-    same(teacher.load(tmp_path / "b"), teacher.load(save(tmp_path / "hf16", rounded)))
+    same(load_teacher(tmp_path / "b"), load_teacher(save(tmp_path / "hf16", rounded)))
 
 
 def test_pickles_that_would_run_code_are_refused(tmp_path):
@@ -143,7 +143,7 @@ def test_siglip_in_torch_files(tmp_path):
     model.save_pretrained(tmp_path / "hf")
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
     run(tmp_path / "pytorch_model.bin", tmp_path / "out", config=str(tmp_path / "hf/config.json"))
-    same(teacher.load(tmp_path / "out"), teacher.load(tmp_path / "hf"))
+    same(load_teacher(tmp_path / "out"), load_teacher(tmp_path / "hf"))
 
 
 def test_digest_and_output_are_checked(tensors, tmp_path):
