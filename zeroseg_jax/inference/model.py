@@ -26,12 +26,12 @@ from zeroseg_jax.inference.presets import Preset, get_preset
 from zeroseg_jax.inference.scoring import ClassVectors, pack_classes
 from zeroseg_jax.models.clip_zss.student import cell_px
 from zeroseg_jax.models.sizes import SIZES
-from zeroseg_jax.teacher import Teacher, model_names
-from zeroseg_jax.teacher import load as load_teacher
+from zeroseg_jax.teacher import model_names
 from zeroseg_jax.teacher.checkpoints.config import read_config
 from zeroseg_jax.teacher.checkpoints.tensors import weight_files
 from zeroseg_jax.teacher.class_embeddings import cache_directory, embed_classes
 from zeroseg_jax.teacher.load import SHIPPED as SHIPPED_CLIP
+from zeroseg_jax.teacher.load import Teacher, load_teacher
 from zeroseg_jax.teacher.model_names import Located
 from zeroseg_jax.teacher.readouts import READOUTS
 from zeroseg_jax.training.checkpoint import load_params
