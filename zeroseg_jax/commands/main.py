@@ -16,14 +16,19 @@ from types import ModuleType
 _USAGE_EXIT, _BROKEN_PIPE_EXIT = 2, 141
 _RUN = "--config=photos --workdir=runs/photos --config.data.directory=FOLDER"
 
-# verb -> (purpose, example command). The module of a verb has its name; nothing is imported here,
-# so that the help text appears at once.
+# verb -> (purpose, example command). The module of a verb has its name, with "_" for "-".
+# Nothing is imported here, so that the help text appears at once.
 VERBS: dict[str, tuple[str, str]] = {
     "segment": (
         "segment images, folders or videos by class names",
         'zeroseg segment photo.jpg --classes "cat; grass; sky"',
     ),
     "serve": ("serve a local web page for segmentation", "zeroseg serve --port=8000"),
+    "models": ("list the public models known by name", "zeroseg models"),
+    "check-model": (
+        "check a model's weights, tokens and published score",
+        "zeroseg check-model clip-b16 --data_dir=VOC",
+    ),
     "prepare": ("encode all images once with the teacher", f"zeroseg prepare {_RUN}"),
     "plan": (
         "estimate memory and time of a run before renting chips",
@@ -116,7 +121,7 @@ def _run(arguments: list[str]) -> int:
 
 def load_verb(verb: str) -> tuple[ModuleType, Callable[[], None]]:
     """Import the module of a verb; return it and its function that defines the flags."""
-    module = importlib.import_module(f"zeroseg_jax.commands.{verb}")
+    module = importlib.import_module(f"zeroseg_jax.commands.{verb.replace('-', '_')}")
     return module, module.define_flags
 
 
