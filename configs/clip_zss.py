@@ -1,9 +1,9 @@
 """CLIP-ZSS: zero-shot segmentation with labels of the seen classes and CLIP as teacher.
 
 Paper: https://arxiv.org/abs/2310.02296
-Command: python -m zeroseg_jax prepare --config=clip_zss:VARIANT --workdir=DIR
-         python -m zeroseg_jax train --config=clip_zss:VARIANT --workdir=DIR
-         python -m zeroseg_jax evaluate --workdir=DIR --benchmark=BENCHMARK --preset=zss \
+Command: zeroseg prepare --config=clip_zss:VARIANT --workdir=DIR
+         zeroseg train --config=clip_zss:VARIANT --workdir=DIR
+         zeroseg evaluate --workdir=DIR --benchmark=BENCHMARK --preset=zss \
              --output=OUT
 Variants: playground (the paper's parts, minutes on 2 CPU cores), playground_local (adds the
           local distillation of CLIP-to-Seg in an own form, the best one), voc (15 seen classes,

@@ -1,7 +1,7 @@
 """Toy size for debugging: one minute on two cores, the teacher inside the training loop.
 
 Paper: https://arxiv.org/abs/2306.00450
-Command: python -m zeroseg_jax train --config=debug --workdir=runs/debug
+Command: zeroseg train --config=debug --workdir=runs/debug
 Expected: 60 steps whose losses fall; no bank is needed.
 """
 

@@ -1,9 +1,9 @@
 """ZeroSeg on ImageNet-1K, as published.
 
 Paper: https://arxiv.org/abs/2306.00450
-Command: python -m zeroseg_jax prepare --config=imagenet --workdir=DIR \
+Command: zeroseg prepare --config=imagenet --workdir=DIR \
              --config.data.directory=IMAGENET/train --config.teacher.directory=CLIP_L14
-         python -m zeroseg_jax train --config=imagenet --workdir=DIR (same overrides)
+         zeroseg train --config=imagenet --workdir=DIR (same overrides)
 Variants: vit_b16 (the paper's), vit_l16, vit_s16.
 Expected: vit_b16: mIoU 40.8 VOC, 20.4 Context, 20.2 COCO (published); the others: none published.
 

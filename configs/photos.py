@@ -1,9 +1,9 @@
 """Folder of photographs, with any CLIP as teacher.
 
 Paper: https://arxiv.org/abs/2306.00450
-Command: python -m zeroseg_jax prepare --config=photos --workdir=runs/photos \
+Command: zeroseg prepare --config=photos --workdir=runs/photos \
              --config.data.directory=FOLDER
-         python -m zeroseg_jax train --config=photos --workdir=runs/photos \
+         zeroseg train --config=photos --workdir=runs/photos \
              --config.data.directory=FOLDER
 Variants: small (the Playground's size), vit_b16 (the paper's student at 224 px; its 8 steps only
           try the set-up: set optim.steps and optim.batch_global for a training).

@@ -1,8 +1,8 @@
 """The Playground: a small student of the CLIP that ships with the package, on 2 CPU cores.
 
 Paper: https://arxiv.org/abs/2306.00450 (the objective of the variant `faithful`)
-Command: python -m zeroseg_jax prepare --config=playground --workdir=runs/playground
-         python -m zeroseg_jax train --config=playground --workdir=runs/playground
+Command: zeroseg prepare --config=playground --workdir=runs/playground
+         zeroseg train --config=playground --workdir=runs/playground
 Variants: default (what `make demo` trains in minutes), long (the student that ships), faithful
           (the paper's objective and wiring from scratch, nothing added).
 Expected: see docs/results/ and the table in README.md.

@@ -1,7 +1,7 @@
 """Ablations of the paper on the Playground, and comparisons beyond it; three seeds per point.
 
 Paper: https://arxiv.org/abs/2306.00450, Tables 3 (grids), 4 (losses), 5 (mask ratio), 6 (data)
-Command: python -m zeroseg_jax sweep --config=reproduction:VARIANT --workdir=DIR \
+Command: zeroseg sweep --config=reproduction:VARIANT --workdir=DIR \
              --evaluate=playground/things,playground/full --evaluate_with="..."
          python -m bench.experiments.reproduction runs all variants and writes docs/reproduction.md.
 Variants: table3, table4, table5, table6 (the paper's objective on the Playground's grouping),

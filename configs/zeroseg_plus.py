@@ -2,8 +2,8 @@
 
 Paper: none; docs/playground.md lists the additions to https://arxiv.org/abs/2306.00450, each with
        its table. Never to be reported as ZeroSeg.
-Command: python -m zeroseg_jax prepare --config=zeroseg_plus:VARIANT --workdir=DIR
-         python -m zeroseg_jax train --config=zeroseg_plus:VARIANT --workdir=DIR
+Command: zeroseg prepare --config=zeroseg_plus:VARIANT --workdir=DIR
+         zeroseg train --config=zeroseg_plus:VARIANT --workdir=DIR
 Variants: playground (the Playground's default), imagenet (ViT-B/16; not run yet).
 Expected: docs/reproduction.md; imagenet: no number yet.
 """

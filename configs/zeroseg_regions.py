@@ -3,9 +3,9 @@
 Paper: none; an adaptation of https://arxiv.org/abs/2310.02296 (its parts) to the task of
        https://arxiv.org/abs/2306.00450 (no label, no text in training). Never to be reported as
        either.
-Command: python -m zeroseg_jax prepare --config=zeroseg_regions --workdir=DIR
-         python -m zeroseg_jax train --config=zeroseg_regions --workdir=DIR
-         python -m zeroseg_jax evaluate --workdir=DIR --benchmark=playground/full --preset=zss \
+Command: zeroseg prepare --config=zeroseg_regions --workdir=DIR
+         zeroseg train --config=zeroseg_regions --workdir=DIR
+         zeroseg evaluate --workdir=DIR --benchmark=playground/full --preset=zss \
              --output=OUT
 Variants: playground.
 Expected: docs/clip_zss.md.

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from absl import flags as absl_flags
 from absl.flags import FLAGS
@@ -18,13 +18,15 @@ from absl.flags import FLAGS
 from zeroseg_jax.commands import flags
 from zeroseg_jax.config import from_mapping
 
-if TYPE_CHECKING:
-    from zeroseg_jax.inference.presets import Preset
-    from zeroseg_jax.inference.segmenters import Segmenter
-    from zeroseg_jax.teacher.load import Teacher
-
 BENCHMARKS = ("playground/things", "playground/full")
-MODELS = ("chance", "raw", "maskclip", "student", "shipped")
+# Rows of the table -> title, and name of the model; a student of this run is WORKDIR.
+MODELS = {
+    "chance": ("chance", "chance"),
+    "raw": ("the teacher's own patches", "dense:raw"),
+    "maskclip": ("the teacher by MaskCLIP", "dense:maskclip"),
+    "student": ("the student of this run", ""),
+    "shipped": ("the shipped student", "playground"),
+}
 
 
 def define_flags() -> None:
@@ -69,7 +71,7 @@ def main(arguments: list[str]) -> None:
     seconds["train"] = round(time.time() - begin, 1)
 
     begin = time.time()
-    scores = _evaluate(workdir, clip)
+    scores = _evaluate(workdir)
     seconds["evaluate"] = round(time.time() - begin, 1)
     if FLAGS.began:
         seconds["total"] = round(time.time() - FLAGS.began, 1)
@@ -81,11 +83,11 @@ def _log(line: str) -> None:
     print(line, flush=True)
 
 
-def _evaluate(workdir: Path, clip: Teacher) -> dict[str, Any]:
+def _evaluate(workdir: Path) -> dict[str, Any]:
     """Score every model with the preset, and without PAMR to measure the model alone."""
     from zeroseg_jax.data.benchmarks import get_benchmark
     from zeroseg_jax.evaluation import runner
-    from zeroseg_jax.inference.model import embed_class_names
+    from zeroseg_jax.evaluation.baselines import build_segmenter
     from zeroseg_jax.inference.presets import get_preset
 
     scores: dict[str, Any] = {"unrefined": {}}
@@ -95,12 +97,14 @@ def _evaluate(workdir: Path, clip: Teacher) -> dict[str, Any]:
         plain = get_preset("zeroseg", name, {"pamr_dilations": ""})
         short = name.removeprefix("playground/")
         scores[short], scores["unrefined"][short] = {}, {}
-        for model in MODELS:
-            segmenter, checkpoint = _build(model, workdir, clip, preset)
-            class_names = [list(synonyms) for synonyms in benchmark.words]
+        class_names = [list(synonyms) for synonyms in benchmark.words]
+        for model, (_, name_of_model) in MODELS.items():
+            segmenter, classes, checkpoint = build_segmenter(
+                name_of_model or str(workdir), class_names, preset
+            )
             score = functools.partial(
                 runner.evaluate, segmenter, benchmark, checkpoint=checkpoint, log=_log,
-                classes=embed_class_names(clip, class_names, preset),
+                classes=classes,
             )  # fmt: skip
             result = score(preset, output=workdir / "reports" / short / model)
             scores[short][model] = result["miou"]
@@ -109,18 +113,6 @@ def _evaluate(workdir: Path, clip: Teacher) -> dict[str, Any]:
             result = score(plain, output=output, panels=0)
             scores["unrefined"][short][model] = result["miou"]
     return scores
-
-
-def _build(name: str, workdir: Path, clip: Teacher, preset: Preset) -> tuple[Segmenter, str]:
-    from zeroseg_jax.evaluation.baselines import build_baseline
-    from zeroseg_jax.inference.model import load
-    from zeroseg_jax.inference.segmenters import ModelSegmenter
-
-    if name in ("student", "shipped"):
-        model = load(workdir if name == "student" else "playground")
-        return ModelSegmenter(model, preset.normalisation), model.checkpoint
-    kind = name if name == "chance" else f"dense:{name}"
-    return build_baseline(kind, clip, preset), kind
 
 
 def _write_summary(workdir: Path, scores: dict[str, Any], seconds: dict[str, float]) -> None:
@@ -132,18 +124,11 @@ def _write_summary(workdir: Path, scores: dict[str, Any], seconds: dict[str, flo
 
 
 def _print_table(workdir: Path, scores: dict[str, Any], seconds: dict[str, float]) -> None:
-    rows = {
-        "chance": "chance",
-        "raw": "the teacher's own patches",
-        "maskclip": "the teacher by MaskCLIP",
-        "student": "the student of this run",
-        "shipped": "the shipped student",
-    }
     print(f"\nmIoU in percent, {FLAGS.images} unseen scenes, preset zeroseg")
     print(f"{'':44s}{'and without PAMR':>20s}")
     print(f"{'':32s}" + f"{'things':>10s}{'full':>10s}" * 2)
     plain = scores["unrefined"]
-    for model, title in rows.items():
+    for model, (title, _) in MODELS.items():
         row = (scores["things"], scores["full"], plain["things"], plain["full"])
         print(f"{title:32s}" + "".join(f"{column[model]:10.1f}" for column in row))
     print("\nseconds: " + ", ".join(f"{stage} {value:.0f}" for stage, value in seconds.items()))

@@ -85,7 +85,7 @@ def main(arguments: list[str]) -> None:
             all_names = [*class_names, list(preset.background_words)]
             if shared := find_shared_names(all_names):
                 print(f"evaluate: {len(shared)} names occur twice, for example {shared[0]!r}")
-        model, classes, checkpoint = _build_model(class_names, preset)
+        model, classes, checkpoint = _open_model(class_names, preset)
         output = Path(FLAGS.output)
         runner.evaluate(
             model,
@@ -103,25 +103,20 @@ def main(arguments: list[str]) -> None:
         )
 
 
-def _build_model(
+def _open_model(
     class_names: list[list[str]] | None, preset: Preset
 ) -> tuple[Segmenter | PredictionFolder, ClassVectors | None, str]:
     """Return a model under the preset, its class vectors, and its name for the report."""
-    from zeroseg_jax.evaluation.baselines import build_baseline
+    from zeroseg_jax.evaluation.baselines import build_segmenter, check_baseline
     from zeroseg_jax.evaluation.label_maps import PredictionFolder
-    from zeroseg_jax.inference.model import embed_class_names, load
-    from zeroseg_jax.inference.segmenters import ModelSegmenter, choose_devices
-    from zeroseg_jax.teacher.load import load_teacher
+    from zeroseg_jax.inference.segmenters import choose_devices
 
     if class_names is None:
         directory = FLAGS.model.removeprefix("predictions:")
         return PredictionFolder(directory), None, f"predictions in {directory}"
-    devices = choose_devices(FLAGS.devices)
-    if FLAGS.workdir:
-        model = load(FLAGS.workdir, teacher=FLAGS.teacher)
-        segmenter = ModelSegmenter(model, preset.normalisation, devices=devices)
-        return segmenter, embed_class_names(model.teacher, class_names, preset), model.checkpoint
-    clip = load_teacher(FLAGS.teacher or "playground")
-    baseline = build_baseline(FLAGS.model, clip, preset, devices=devices)
-    name = f"{FLAGS.model} of {FLAGS.teacher or 'playground'}"
-    return baseline, embed_class_names(clip, class_names, preset), name
+    if FLAGS.model:
+        check_baseline(FLAGS.model)
+    return build_segmenter(
+        FLAGS.workdir or FLAGS.model, class_names, preset, teacher=FLAGS.teacher,
+        devices=choose_devices(FLAGS.devices),
+    )  # fmt: skip

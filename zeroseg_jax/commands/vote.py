@@ -11,15 +11,9 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from absl import flags as absl_flags
 from absl.flags import FLAGS
-
-if TYPE_CHECKING:
-    from zeroseg_jax.inference.presets import Preset
-    from zeroseg_jax.inference.scoring import ClassVectors
-    from zeroseg_jax.inference.segmenters import Segmenter
 
 
 def define_flags() -> None:
@@ -45,6 +39,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1 or not Path(arguments[0]).is_dir():
         raise ValueError(f"vote: {' '.join(arguments) or 'nothing'} is not a folder; give one.")
     from zeroseg_jax.evaluation import open_vocabulary
+    from zeroseg_jax.evaluation.baselines import build_segmenter
     from zeroseg_jax.evaluation.classes import find_shared_names
     from zeroseg_jax.inference.presets import get_preset, parse_overrides
     from zeroseg_jax.teacher.class_embeddings import cache_directory
@@ -58,7 +53,10 @@ def main(arguments: list[str]) -> int:
     preset = get_preset(FLAGS.preset, FLAGS.preset_of, parse_overrides(FLAGS.set))
     names, prompts = sum(map(len, class_names)), len(PROMPTS[preset.prompts])
     print(f"vote: {names} names in {prompts} prompts, cached in {cache_directory()}", flush=True)
-    models = {name: _build(name, class_names, preset) for name in _model_names()}
+    models = {
+        name: build_segmenter(name, class_names, preset, teacher=FLAGS.teacher)[:2]
+        for name in _model_names()
+    }
     errors = open_vocabulary.name_images(
         folder,
         paths,
@@ -81,17 +79,3 @@ def _model_names() -> list[str]:
     if FLAGS.other == FLAGS.workdir:
         raise ValueError(f"--other: {FLAGS.other} is --workdir itself; give another model.")
     return [name for name in (FLAGS.workdir, FLAGS.other) if name]
-
-
-def _build(
-    name: str, class_names: list[list[str]], preset: Preset
-) -> tuple[Segmenter, ClassVectors]:
-    from zeroseg_jax.inference.model import embed_class_names, load, load_readout
-    from zeroseg_jax.inference.segmenters import ModelSegmenter
-
-    if name.startswith("dense:"):
-        model = load_readout(FLAGS.teacher or "playground", name.removeprefix("dense:"))
-    else:
-        model = load(name, teacher=FLAGS.teacher)
-    segmenter = ModelSegmenter(model, preset.normalisation)
-    return segmenter, embed_class_names(model.teacher, class_names, preset)

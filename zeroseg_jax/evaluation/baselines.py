@@ -1,4 +1,4 @@
-"""Baselines by name: "chance", and "dense:READOUT" of a frozen CLIP."""
+"""Segmenters by name: baselines "chance" and "dense:READOUT" of a frozen CLIP, runs and exports."""
 
 from __future__ import annotations
 
@@ -9,15 +9,51 @@ import jax
 import numpy as np
 
 from zeroseg_jax.inference.labelling import build_rule
-from zeroseg_jax.inference.model import load_readout
+from zeroseg_jax.inference.model import embed_class_names, load, load_readout
 from zeroseg_jax.inference.presets import Preset
 from zeroseg_jax.inference.scoring import ClassVectors, Encoded, Scored
 from zeroseg_jax.inference.segmenters import ModelSegmenter, Segmenter
-from zeroseg_jax.teacher.load import Teacher
+from zeroseg_jax.teacher.load import Teacher, load_teacher
 from zeroseg_jax.teacher.readouts import READOUTS
 
+CHANCE = "chance"
 _BLOCK_PX = 16
 _DENSE = "dense:"
+
+
+def build_segmenter(
+    name: str,
+    class_names: list[list[str]],
+    preset: Preset,
+    *,
+    teacher: str = "",
+    devices: list[jax.Device] | None = None,
+) -> tuple[Segmenter, ClassVectors, str]:
+    """Build a baseline, or load a model.
+
+    Args:
+      name: baseline of build_baseline, or model of inference.model.load.
+      class_names: synonyms of each class.
+      preset: its normalisation, prompts and background names.
+      teacher: directory of the CLIP; "" for the one of the run, of a baseline the shipped one.
+      devices: devices that share the windows; None for one.
+
+    Returns:
+      The segmenter, the class vectors, and the name of the model for reports.
+
+    Raises:
+      ValueError: see build_baseline and inference.model.load.
+    """
+    segmenter: Segmenter
+    if name == CHANCE or name.startswith(_DENSE):
+        teacher = teacher or "playground"
+        clip, title = load_teacher(teacher), f"{name} of {teacher}"
+        segmenter = build_baseline(name, clip, preset, devices=devices)
+    else:
+        model = load(name, teacher=teacher)
+        clip, title = model.teacher, model.checkpoint
+        segmenter = ModelSegmenter(model, preset.normalisation, devices=devices)
+    return segmenter, embed_class_names(clip, class_names, preset), title
 
 
 def build_baseline(
@@ -34,13 +70,18 @@ def build_baseline(
     Raises:
       ValueError: another name.
     """
-    readout = name.removeprefix(_DENSE)
-    if name != "chance" and (not name.startswith(_DENSE) or readout not in READOUTS):
-        known = ", ".join(f"{_DENSE}{known}" for known in READOUTS)
-        raise ValueError(f"--model: {name!r} is not one of {known}, chance, predictions:DIR.")
-    if name == "chance":
+    check_baseline(name)
+    if name == CHANCE:
         return ChanceSegmenter(load_readout(teacher, "raw").image_px)
-    return ModelSegmenter(load_readout(teacher, readout), preset.normalisation, devices=devices)
+    model = load_readout(teacher, name.removeprefix(_DENSE))
+    return ModelSegmenter(model, preset.normalisation, devices=devices)
+
+
+def check_baseline(name: str) -> None:
+    """Raise a ValueError if a name is not that of a baseline."""
+    known = [*(f"{_DENSE}{readout}" for readout in READOUTS), CHANCE]
+    if name not in known:
+        raise ValueError(f"--model: {name!r} is not one of {', '.join(known)}, predictions:DIR.")
 
 
 class ChanceSegmenter:

@@ -125,8 +125,8 @@ def resize_image(image: np.ndarray, height: int, width: int, method: str) -> np.
     if image.shape[:2] == (height, width):
         return image.astype(np.float32)
     if method == "antialiased":
-        picture = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
-        return np.asarray(picture, np.float32)
+        resized = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
+        return np.asarray(resized, np.float32)
     if method == "cv2":
         return _resize_bytes(image, height, width)
     return resize_floats(image.astype(np.float32), height, width)

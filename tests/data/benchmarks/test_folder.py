@@ -30,7 +30,7 @@ def test_folder(tmp_path):
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [
-        ("rm masks/p1.png", {}, "p1.png: missing; see python -m zeroseg_jax verify"),
+        ("rm masks/p1.png", {}, "p1.png: missing; see zeroseg verify"),
         ("rm masks/p0.png masks/p1.png", {}, "p0.png and 1 more files: missing"),
         ("rm images/p0.jpg images/p1.jpg", {}, "images: no image"),
         ("rm words.txt", {}, "words.txt: missing"),

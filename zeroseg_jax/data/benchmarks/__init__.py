@@ -104,7 +104,7 @@ def _refuse_options(name: str, ignore: int, reduce_zero: bool) -> None:
 
 
 def _check_complete(benchmark: FileBenchmark, data_dir: str | Path) -> None:
-    verify = f"python -m zeroseg_jax verify --benchmark={benchmark.name} --data_dir={data_dir}"
+    verify = f"zeroseg verify --benchmark={benchmark.name} --data_dir={data_dir}"
     missing = benchmark.listing.missing
     if missing:
         more = f" and {len(missing) - 1} more files" if len(missing) > 1 else ""

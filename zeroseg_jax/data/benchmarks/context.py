@@ -52,8 +52,8 @@ def build(name: str, data_dir: Path) -> FileBenchmark:
         data_dir,
         ("JPEGImages", _SPLIT, _MASKS),
         _ROOTS,
-        f"unpack {ARCHIVE} in {data_dir}, put {ANNOTATIONS} there too, and run python -m "
-        f"zeroseg_jax verify --benchmark={name} --data_dir={data_dir} --convert.",
+        f"unpack {ARCHIVE} in {data_dir}, put {ANNOTATIONS} there too, and run zeroseg "
+        f"verify --benchmark={name} --data_dir={data_dir} --convert.",
     )
     has_background = name == "context60"
     table = build_table(

@@ -35,7 +35,7 @@ from zeroseg_jax.teacher.checkpoints.config import read_object
 from zeroseg_jax.teacher.checkpoints.tensors import read_params
 from zeroseg_jax.teacher.clip import ClipConfig, TextTower, TowerConfig, VisionTower
 from zeroseg_jax.teacher.load import CLIP_MEAN, CLIP_STD
-from zeroseg_jax.teacher.playground import training_pictures, zero_shot
+from zeroseg_jax.teacher.playground import training_images, zero_shot
 from zeroseg_jax.teacher.tokenizer import Encode, load_tokenizer
 
 GROUPS, VIEWS = 6, 24  # images of a step: 6 groups of 12 shapes, and 24 views
@@ -264,7 +264,7 @@ def _describe(options: PretrainOptions, last: int) -> dict[str, Any]:
 def _feed(
     options: PretrainOptions, config: ClipConfig, encode: Encode, step: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    images, captions = training_pictures.build_batch(
+    images, captions = training_images.build_batch(
         np.random.default_rng((options.stream, step)),
         config.image_px,
         groups=GROUPS,

@@ -18,7 +18,7 @@ from zeroseg_jax.data.playground.scenes import (
 )
 from zeroseg_jax.teacher.clip import ClipConfig, TextTower, VisionTower
 from zeroseg_jax.teacher.load import CLIP_MEAN, CLIP_STD
-from zeroseg_jax.teacher.playground import training_pictures
+from zeroseg_jax.teacher.playground import training_images
 from zeroseg_jax.teacher.tokenizer import Encode
 
 _WIDEST = 1.5  # largest side of a crop, in diameters of its thing
@@ -87,13 +87,13 @@ def _draw_crops(
         if ((SHAPES[shape], COLOURS[colour]) in HELD_OUT) != held_out:
             continue
         fill = pick_fill(rng)
-        scene, window = training_pictures.build_portrait(
+        scene, window = training_images.build_portrait(
             rng, SHAPES[shape], COLOURS[colour], stuff=STUFF[stuff], fill=fill, widest=_WIDEST
         )
         if width:
             half = width * scene.things[0].radius
             window = (0.5 - half, 0.5 - half, 0.5 + half, 0.5 + half)
-        images.append(training_pictures.draw(scene, image_px, window))
+        images.append(training_images.draw(scene, image_px, window))
         for name, answer in (("shape", shape), ("colour", colour), ("stuff", stuff)):
             answers[name].append(answer)
     return np.stack(images), {name: np.array(values) for name, values in answers.items()}

@@ -3,7 +3,7 @@
 import numpy as np
 
 from zeroseg_jax.data.playground import scenes
-from zeroseg_jax.teacher.playground.training_pictures import build_batch
+from zeroseg_jax.teacher.playground.training_images import build_batch
 
 
 def test_groups_differ_in_shape_only():
