@@ -180,7 +180,7 @@ def test_predictions_of_another_tool(tmp_path, bits):
             lambda maps, p: p.items[1]["label"].__setitem__((0, 0), 255),
             "picture-1: the mask holds 255 .1 pixels",
         ),
-        (lambda maps, p: p.items.clear(), "small: the split holds no image"),
+        (lambda maps, p: p.items.clear(), "small: the split has no image"),
     ],
 )
 def test_bad_pictures_masks_and_predictions_are_named(tmp_path, break_it, sentence):

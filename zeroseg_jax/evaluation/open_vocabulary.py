@@ -19,12 +19,13 @@ from zeroseg_jax.data.files import write_json, write_png, write_text
 from zeroseg_jax.data.sources import SUFFIXES
 from zeroseg_jax.data.transforms import ImageError, read_image
 from zeroseg_jax.evaluation.render import encode_data_url
+from zeroseg_jax.evaluation.runner import merge_windows, score_image
 from zeroseg_jax.evaluation.vote_page import render_vote_page
-from zeroseg_jax.inference import batches, canvas, labelling, windows
+from zeroseg_jax.inference import canvas, labelling, windows
 from zeroseg_jax.inference.labelling import LabelRule
 from zeroseg_jax.inference.presets import Preset
-from zeroseg_jax.inference.scoring import ClassVectors, Scored
-from zeroseg_jax.inference.segmenters import Segmenter, choose_scale
+from zeroseg_jax.inference.scoring import ClassVectors
+from zeroseg_jax.inference.segmenters import Segmenter
 
 _SHIPPED = "imagenet"
 _WNID = re.compile(r"n\d{8}")
@@ -150,21 +151,16 @@ def name_segments(
       For each segment a dict: `share` of the image, and `words`, the class name of its pixels and
       then those with the highest mean score, each with its `score`.
     """
-    laid_out = batches.resize_and_lay_out(image, preset, segmenter)
-    (scored,) = batches.score_images(segmenter, [laid_out], classes, preset)
-    height, width = image.shape[:2]
-    rule = labelling.build_rule(preset, classes, choose_scale(preset, segmenter.logit_scale))
-    merged = canvas.merge(
-        scored.layout, scored.stack(Scored), segmenter.patch_px, len(rule.class_ids)
-    )
+    scored = score_image(segmenter, image, classes, preset)
+    merged, rule = merge_windows(segmenter, scored, classes, preset)
     guide = labelling.build_guide(image, preset)
-    labels = labelling.label_image(merged, (height, width), rule, preset, guide).labels
+    labels = labelling.label_image(merged, image.shape[:2], rule, preset, guide).labels
     shown = ["background", *names] if preset.names_background else names
     # A segment's score is the mean over its pixels at the resized size.
     small = _shrink(labels, *merged.size)
     regions, shares = np.unique(labels, return_counts=True)
     order = np.argsort(-shares, kind="stable")
-    ids = np.full((height, width), -1, np.int32)
+    ids = np.full(labels.shape, -1, np.int32)
     found: list[dict[str, Any]] = []
     kept = [
         (int(region), count / labels.size)

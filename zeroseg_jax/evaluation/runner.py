@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from zeroseg_jax.data import drawing, files
+from zeroseg_jax.data.progress import ProgressLog
 from zeroseg_jax.evaluation.label_maps import PredictionFolder
 from zeroseg_jax.evaluation.measure import ImageCounts, Measurements, measure_image
 from zeroseg_jax.evaluation.render import render_html, render_markdown
@@ -27,13 +28,19 @@ from zeroseg_jax.inference.presets import Preset
 from zeroseg_jax.inference.scoring import ClassVectors, Scored
 from zeroseg_jax.inference.segmenters import Segmenter, choose_scale
 
-_LOG_SECONDS = 5.0
-
 
 def segment_image(
     segmenter: Segmenter, image: np.ndarray, classes: ClassVectors, preset: Preset
 ) -> LabelledImage:
-    """Segment one image at its own size.
+    """Segment one image, uint8 (H, W, 3), at its own size."""
+    scored = score_image(segmenter, image, classes, preset)
+    return label_windows(segmenter, scored, image, classes, preset)
+
+
+def score_image(
+    segmenter: Segmenter, image: np.ndarray, classes: ClassVectors, preset: Preset
+) -> WindowedImage:
+    """Resize one image, lay windows over it and score them.
 
     Args:
       segmenter: the model.
@@ -46,7 +53,16 @@ def segment_image(
     """
     laid_out = batches.resize_and_lay_out(image, preset, segmenter)
     (scored,) = batches.score_images(segmenter, [laid_out], classes, preset)
-    return label_windows(segmenter, scored, image, classes, preset)
+    return scored
+
+
+def merge_windows(
+    segmenter: Segmenter, scored: WindowedImage, classes: ClassVectors, preset: Preset
+) -> tuple[canvas.SegmentCanvas | canvas.PatchCanvas, labelling.LabelRule]:
+    """Merge scored windows; return the canvas, and the rule that labels its pixels."""
+    rule = labelling.build_rule(preset, classes, choose_scale(preset, segmenter.logit_scale))
+    rows = len(rule.class_ids)
+    return canvas.merge(scored.layout, scored.stack(Scored), segmenter.patch_px, rows), rule
 
 
 def label_windows(
@@ -56,18 +72,8 @@ def label_windows(
     classes: ClassVectors,
     preset: Preset,
 ) -> LabelledImage:
-    """Label an image whose windows are scored.
-
-    Args:
-      segmenter: the model.
-      scored: image from batches.score_images.
-      image: uint8 (H, W, 3), the image at its own size.
-      classes, preset: class vectors and preset of the scores.
-    """
-    rule = labelling.build_rule(preset, classes, choose_scale(preset, segmenter.logit_scale))
-    merged = canvas.merge(
-        scored.layout, scored.stack(Scored), segmenter.patch_px, len(rule.class_ids)
-    )
+    """Label an image, uint8 (H, W, 3) at its own size, whose windows are scored."""
+    merged, rule = merge_windows(segmenter, scored, classes, preset)
     guide = labelling.build_guide(image, preset)
     return labelling.label_image(merged, image.shape[:2], rule, preset, guide)
 
@@ -113,16 +119,19 @@ def evaluate(
       ValueError: the benchmark is empty, or an image and its mask do not fit; names the image.
     """
     if not len(benchmark):
-        raise ValueError(f"{benchmark.name}: the split holds no image; look at the data directory.")
+        raise ValueError(f"{benchmark.name}: the split has no image; check --data_dir.")
     output = Path(output)
     for folder in ["pictures"] * bool(panels) + ["predictions"] * save_predictions:
         (output / folder).mkdir(parents=True, exist_ok=True)
     _check_predictions(model, benchmark)
     begin = time.time()
+    measured = Measurements(benchmark)
+    progress = ProgressLog("evaluate", len(benchmark), "images", log)
     run = _Run(model, benchmark, preset, classes, output, panels, save_predictions)
     with ThreadPoolExecutor(workers) as pool:
-        counts = run_ahead(pool, run.measure, run.predict(pool, batch, workers), workers)
-        measured = _count(benchmark, counts, log)
+        for counts in run_ahead(pool, run.measure, run.predict(pool, batch, workers), workers):
+            measured.add(counts)
+            progress.add()
     result = {
         **measured.summarise(unseen or []),
         **run.describe(checkpoint, class_names),
@@ -141,20 +150,6 @@ def evaluate(
         log(f"evaluate: {line}")
     log(render_score_line(result))
     return result
-
-
-def _count(
-    benchmark: Any, images: Iterator[ImageCounts], log: Callable[[str], None]
-) -> Measurements:
-    measured = Measurements(benchmark)
-    begin = last = time.time()
-    for count, counts in enumerate(images, 1):
-        measured.add(counts)
-        if time.time() - last > _LOG_SECONDS:
-            last = time.time()
-            left = (len(benchmark) - count) * (last - begin) / count
-            log(f"evaluate: {count}/{len(benchmark)} images, ETA {left:.0f} s")
-    return measured
 
 
 def _check_predictions(model: Segmenter | PredictionFolder, benchmark: Any) -> None:
@@ -206,7 +201,7 @@ class _Run:
         index, item, scored = predicted
         labelled = self._label(item, scored)
         counts = measure_image(self.benchmark, item, labelled.labels, labelled.segment_ids)
-        if scored is not None and not isinstance(self.model, PredictionFolder):
+        if not isinstance(self.model, PredictionFolder):
             short = self.preset.short_side_px or self.model.image_px
             height, width = item["image"].shape[:2]
             counts.stretched = windows.is_stretched(height, width, short)
@@ -233,14 +228,11 @@ class _Run:
             # Only the other tool knows its protocol.
             return {"preset": None, "checkpoint": checkpoint, "model": {}, "words": [],
                     "prompts": None, "threshold": None}  # fmt: skip
-        asked = class_names
-        if asked is None:
-            asked = [list(names) for names in self.benchmark.words]
         return {
             "preset": dataclasses.asdict(self.preset),
             "checkpoint": checkpoint,
             "model": self.model.describe(self.preset),
-            "words": asked,
+            "words": class_names or [list(names) for names in self.benchmark.words],
             "prompts": self.preset.prompts,
             "threshold": self.preset.threshold,
         }
@@ -251,10 +243,10 @@ class _Run:
         return self.classes
 
     def _label(self, item: dict[str, Any], scored: WindowedImage | None) -> LabelledImage:
-        if isinstance(self.model, PredictionFolder) or scored is None:
-            assert isinstance(self.model, PredictionFolder)
+        if isinstance(self.model, PredictionFolder):
             labels = self.model.read(item["name"])
             return LabelledImage(labels, np.ones(labels.shape, np.float32), labels)
+        assert scored is not None  # predict scores the windows of every segmenter
         return label_windows(self.model, scored, item["image"], self._classes(), self.preset)
 
     def _draw(self, item: dict[str, Any], labelled: LabelledImage) -> Image.Image:
