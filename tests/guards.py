@@ -33,10 +33,10 @@ from zeroseg_jax.inference.segmenters import ModelSegmenter
 from zeroseg_jax.models.clip_zss.student import build_dense_student, init_dense_params
 from zeroseg_jax.models.zeroseg.student import build_student, init_params
 from zeroseg_jax.teacher.checkpoints.config import read_config
-from zeroseg_jax.teacher.clip import TextTower, VisionTower
 from zeroseg_jax.teacher.encode_bank import prepare_bank
 from zeroseg_jax.teacher.load import SHIPPED
 from zeroseg_jax.teacher.region_labels import prepare_regions
+from zeroseg_jax.teacher.towers import TextTower, VisionTower
 from zeroseg_jax.training import trees
 from zeroseg_jax.training.inputs import describe_batch
 from zeroseg_jax.training.loop import Options, train

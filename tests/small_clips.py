@@ -7,8 +7,8 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from zeroseg_jax.teacher.checkpoints.hugging_face import to_config, to_tensors
-from zeroseg_jax.teacher.clip import ClipConfig, TowerConfig
 from zeroseg_jax.teacher.playground.clip import init_params
+from zeroseg_jax.teacher.towers import ClipConfig, TowerConfig
 
 CONFIG = ClipConfig(
     vision=TowerConfig(64, 2, 1, 128, "quick_gelu", 1e-5),

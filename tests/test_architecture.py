@@ -56,7 +56,10 @@ PARALLEL = {
     ("models/clip_zss/losses.py", "models/zeroseg/losses.py"): "losses of each method",
     ("models/clip_zss/student.py", "models/zeroseg/student.py"): "student of each method",
     ("data/views.py", "teacher/views.py"): "geometry of the views; their encoding",
-    ("teacher/clip.py", "teacher/playground/clip.py"): "towers; training of the Playground's CLIP",
+    (
+        "teacher/towers.py",
+        "teacher/playground/clip.py",
+    ): "towers; training of the Playground's CLIP",
 }
 # Words that other words of the field replace: resume, flipped, temporary file, in flight, ...
 REPLACED = re.compile(
@@ -70,7 +73,10 @@ NOT_IMPORTED = {"flatbuffers": "jax.export imports it but does not declare it"}
 # First words that leave the reader to fetch the noun from the name.
 HEADLESS = ("of", "where", "what", "which", "how", "whether", "likewise", "also", "only", "to")
 # Tests of several files of a folder, and entries of tests/ that are no folder of the package.
-TESTS_OF_SEVERAL_FILES = {"inference/test_page.py": "the static page in a browser"}
+TESTS_OF_SEVERAL_FILES = {
+    "inference/test_page.py": "the static page in a browser",
+    "teacher/test_parity.py": "towers and weights against torch",
+}
 TESTS_OF_THE_WHOLE = {
     "golden": "recorded values",
     "launch": "scripts of launch/",

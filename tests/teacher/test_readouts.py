@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from zeroseg_jax.teacher.clip import VisionTower
 from zeroseg_jax.teacher.load import load_teacher
 from zeroseg_jax.teacher.readouts import READOUTS
+from zeroseg_jax.teacher.towers import VisionTower
 
 H, W = 4, 6  # a picture that is not square
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from zeroseg_jax.teacher.checkpoints.config import CheckpointError
-from zeroseg_jax.teacher.clip import ClipConfig, TowerConfig
 from zeroseg_jax.teacher.load import load_teacher
 from zeroseg_jax.teacher.tokenizer import digest_tokenizer, load_tokenizer
+from zeroseg_jax.teacher.towers import ClipConfig, TowerConfig
 
 TEXTS = ["A red STAR", "a dog's day, isn't it?", "", "   ", "naïve café", "星と月", "🙂🙃",
          "star " * 90, "a  b\tc\nd", "rock'n'roll", "e\u0301 vs é", "x" * 300,

@@ -28,11 +28,9 @@ from zeroseg_jax.inference.scoring import (
 )
 from zeroseg_jax.models.clip_zss.student import apply_dense, build_dense_student
 from zeroseg_jax.models.zeroseg.student import apply_segment, build_student
-from zeroseg_jax.teacher.clip import VisionTower
-from zeroseg_jax.teacher.load import CLIP_MEAN, CLIP_STD
 from zeroseg_jax.teacher.readouts import read_out
+from zeroseg_jax.teacher.towers import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD, VisionTower
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _ACCELERATOR_WINDOWS = 8  # a call and device; a CPU's cores are busy with one
 
 Array = jax.Array

@@ -27,6 +27,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": functools.partial(jax.nn.gelu, approximate=False),
     "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
     "quick_gelu": quick_gelu,
+    "relu": jax.nn.relu,
 }
 
 
@@ -268,17 +269,21 @@ def sincos_positions(h: int, w: int, width: int) -> np.ndarray:
     return np.concatenate(parts, axis=1).astype(np.float32)
 
 
-def resize_positions(positions: Array, h: int, w: int) -> Array:
+# Rule -> method and antialiasing: cubic with a = -0.75 (torch's default) or -0.5 (with antialias).
+_RESIZES = {"cubic": ("cubic-pytorch", False), "cubic_antialias": ("cubic", True)}
+_RESIZES["linear_antialias"] = ("linear", True)
+
+
+def resize_positions(positions: Array, h: int, w: int, rule: str = "cubic") -> Array:
     """Resize positions of a square grid (side * side, D) to (h * w, D).
 
-    Bicubic with torch's defaults (a = -0.75, half-pixel centres, no antialiasing), as in Hugging
-    Face's CLIP. Positions of an unchanged grid are returned as given.
+    "cubic" is Hugging Face's rule for CLIP, "cubic_antialias" that of DINOv2 with registers and
+    "linear_antialias" that of TIPSv2. Positions of an unchanged grid are returned as given.
     """
     side = int(round(positions.shape[0] ** 0.5))
     if (h, w) == (side, side):
         return positions
     grid = positions.reshape(side, side, -1)
-    resized = jax.image.resize(
-        grid, (h, w, grid.shape[-1]), method="cubic-pytorch", antialias=False
-    )
+    method, antialias = _RESIZES[rule]
+    resized = jax.image.resize(grid, (h, w, grid.shape[-1]), method=method, antialias=antialias)
     return resized.reshape(h * w, -1)

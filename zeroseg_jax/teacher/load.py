@@ -1,4 +1,4 @@
-"""The teacher: a frozen CLIP or SigLIP loaded from a directory, to encode images and texts."""
+"""The teacher: a frozen CLIP, SigLIP, TIPSv2 or DINO by name, to encode images and texts."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from zeroseg_jax.teacher import hub, model_names
 from zeroseg_jax.teacher.checkpoints.config import (
     OPEN_CLIP,
     CheckpointError,
@@ -20,28 +21,37 @@ from zeroseg_jax.teacher.checkpoints.config import (
     read_object,
 )
 from zeroseg_jax.teacher.checkpoints.tensors import read_params, weight_files
-from zeroseg_jax.teacher.clip import ClipConfig, TextTower, VisionTower
+from zeroseg_jax.teacher.model_names import Located
 from zeroseg_jax.teacher.readouts import read_out
 from zeroseg_jax.teacher.tokenizer import Encode, load_tokenizer
+from zeroseg_jax.teacher.towers import (
+    FAMILIES,
+    ClipConfig,
+    TextTower,
+    VisionTower,
+    find_ends,
+)
 
 SHIPPED = Path(__file__).parent.parent / "assets" / "clip"
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-SIGLIP_MEAN = SIGLIP_STD = (0.5, 0.5, 0.5)
 _TEXT_BATCH = 64
+# Lengths in tokens to which texts are cut, the shortest that fits; few, because each is compiled.
+_TEXT_LENGTHS = (16, 32)
 _MAX_EXPONENT = 88.0
 
 
 class Teacher:
-    """A frozen CLIP or SigLIP.
+    """A frozen CLIP, SigLIP, TIPSv2 or DINO.
 
     Attributes:
       directory: directory of the checkpoint.
+      name: alias, Hub name or path by which it was loaded.
+      pinned: "hf:owner/name@COMMIT", which names the same bytes everywhere; "" for a local
+        directory.
       config: settings of both towers.
       image_px, patch_px: sides of the square input and of a patch.
       embed_dim: width E of the projected features.
       mean, std: normalisation of RGB in [0, 1].
-      logit_scale: exp of the learned scale.
+      logit_scale: exp of the learned scale; 1 / temperature of TIPSv2.
       logit_bias: learned bias of SigLIP's scaled cosines; 0 for CLIP, which has none.
       dtype: dtype of the vision tower's matrix products; the text tower runs in float32.
       digest: sha256 over the config and the weight files.
@@ -49,9 +59,17 @@ class Teacher:
     """
 
     def __init__(
-        self, directory: Path, config: ClipConfig, params: dict[str, Any], dtype: Any = jnp.float32
+        self,
+        directory: Path,
+        config: ClipConfig,
+        params: dict[str, Any],
+        dtype: Any = jnp.float32,
+        *,
+        name: str = "",
+        pinned: str = "",
     ):
         self.directory = directory
+        self.name, self.pinned = name or str(directory), pinned
         self.dtype = jnp.dtype(dtype)
         self.config = config
         self.image_px = config.image_px
@@ -59,17 +77,22 @@ class Teacher:
         self.embed_dim = config.embed_dim
         self.mean, self.std = _read_normalisation(directory, config.family)
         self.vision_params, self.text_params = params["vision"], params.get("text")
-        self.logit_scale = _read_scale(directory, params)
+        self.logit_scale = _read_scale(directory, config, params)
         self.logit_bias = _scalar(params.get("logit_bias", 0.0))
         self._vision = VisionTower(config, self.dtype)
         self._encode_images = jax.jit(self._vision.apply)
+        self._features = jax.jit(
+            lambda params, pixels: self._vision.bind({"params": params}).features(pixels)
+        )
         self._dense = jax.jit(functools.partial(read_out, self._vision), static_argnums=2)
         if config.text is not None:
             self._encode_ids = jax.jit(_at_full_precision(TextTower(config).apply))
 
     @functools.cached_property
     def digest(self) -> str:
-        """sha256 hex digest over the config and the weight files."""
+        """sha256 hex digest over the config and the weight files; kept beside fetched weights."""
+        if kept := hub.read_digest(self.directory):
+            return kept
         digest = hashlib.sha256()
         for path in (
             self.directory / find_config_file(self.directory),
@@ -78,14 +101,15 @@ class Teacher:
             with open(path, "rb") as file:
                 while chunk := file.read(1 << 20):
                     digest.update(chunk)
+        hub.store_digest(self.directory, digest.hexdigest())
         return digest.hexdigest()
 
     @functools.cached_property
     def _tokenize(self) -> Encode:
         if self.config.text is None:
             raise CheckpointError(
-                f"{self.directory}: the checkpoint has no text tower for class names; give a "
-                "directory with both towers."
+                f"{self.name}: the checkpoint has no text tower for class names; give a model "
+                "with both towers."
             )
         return load_tokenizer(self.directory, self.config)
 
@@ -100,46 +124,99 @@ class Teacher:
           CheckpointError: the text tower or the tokenizer files are missing.
         """
         ids = self._tokenize(list(texts))
-        rows = []
+        lengths = self._used_lengths(ids)
+        rows = np.zeros((len(ids), self.embed_dim), np.float32)
+        # Texts of about one length go together, so that few batches are long.
+        order = np.argsort(lengths, kind="stable")
         for start in range(0, len(ids), _TEXT_BATCH):
-            part = ids[start : start + _TEXT_BATCH]
+            at = order[start : start + _TEXT_BATCH]
+            part = ids[at, : _round_length(lengths[at[-1]], ids.shape[1])]
             # Padding to one shape avoids a compilation for each number of texts.
             padded = np.concatenate([part, np.repeat(part[-1:], _TEXT_BATCH - len(part), axis=0)])
             out = self._encode_ids({"params": self.text_params}, padded)
-            rows.append(np.asarray(out)[: len(part)])
-        return np.concatenate(rows) if rows else np.zeros((0, self.embed_dim), np.float32)
+            rows[at] = np.asarray(out)[: len(part)]
+        return rows
+
+    def _used_lengths(self, ids: np.ndarray) -> np.ndarray:
+        """Return how many tokens of each row matter: in causal towers those up to its end token."""
+        if not FAMILIES[self.config.family].causal or not len(ids):
+            return np.full(len(ids), ids.shape[1])
+        return np.argmax(find_ends(ids, self.config), axis=1) + 1
+
+    def features(self, pixels: np.ndarray | jax.Array) -> jax.Array:
+        """Return patch tokens after the final norm, not projected.
+
+        Args:
+          pixels: normalised pixels, float32 (B, Hpx, Wpx, 3).
+
+        Returns:
+          float32 (B, h, w, D), D the width of the vision tower.
+        """
+        return self._features(self.vision_params, pixels).astype(jnp.float32)
 
     def dense(self, pixels: np.ndarray | jax.Array, readout: str = "maskclip") -> jax.Array:
         """Embed every patch of normalised pixels (B, Hpx, Wpx, 3): (B, h, w, E)."""
         return self._dense(self.vision_params, pixels, readout)
 
 
-def load_teacher(directory: str | Path, dtype: Any = None) -> Teacher:
-    """Load a frozen CLIP or SigLIP from a directory in Hugging Face's or OpenCLIP's format.
+def load_teacher(name: str | Path, dtype: Any = None) -> Teacher:
+    """Load a frozen CLIP, SigLIP, TIPSv2 or DINO by name.
 
     Args:
-      directory: directory with config.json and model.safetensors (or shards with their index), or
-        with open_clip_config.json and open_clip_model.safetensors, and with the tokenizer files
-        for class names. "playground" is the small CLIP that ships with the package. See
-        docs/teachers.md.
+      name: directory with config.json and model.safetensors (or shards with their index), or with
+        open_clip_config.json and open_clip_model.safetensors, and with the tokenizer files for
+        class names; an alias such as "clip-b16" or "hf:owner/name@revision", which is fetched once;
+        or "playground", the small CLIP that ships with the package. See docs/teachers.md.
       dtype: dtype of the vision tower's matrix products; None for bfloat16 on an accelerator and
         float32 on a CPU.
 
     Raises:
       CheckpointError: a file is missing, damaged or not supported.
+      HubError: the name is unknown, or its files cannot be fetched.
     """
-    path = SHIPPED if str(directory) == "playground" else Path(directory)
-    config = read_config(path)
+    located = find_teacher(name)
+    config = read_config(located.directory)
     if dtype is None:
         dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
-    return Teacher(path, config, read_params(path, config), dtype)
+    params = read_params(located.directory, config)
+    return Teacher(
+        located.directory, config, params, dtype, name=located.name, pinned=located.pinned
+    )
+
+
+def find_teacher(name: str | Path) -> Located:
+    """Find a teacher by name, and fetch it if it is not here yet.
+
+    Raises:
+      HubError: the name is unknown, or its files cannot be fetched.
+      CheckpointError: the name is of two models.
+    """
+    if str(name) == "playground":
+        return Located(SHIPPED, "playground")
+    located = model_names.resolve(name)
+    if located.affinity is not None:
+        raise CheckpointError(f"{name}: names two models; give one as the teacher.")
+    return located
 
 
 def _scalar(value: Any) -> float:
     return np.asarray(value).item()
 
 
-def _read_scale(directory: Path, params: dict[str, Any]) -> float:
+def _round_length(length: int, context: int) -> int:
+    """Return the shortest of _TEXT_LENGTHS that holds `length` tokens, else the whole context."""
+    return next((bucket for bucket in _TEXT_LENGTHS if length <= bucket < context), context)
+
+
+def _read_scale(directory: Path, config: ClipConfig, params: dict[str, Any]) -> float:
+    if config.temperature:
+        temperature = _scalar(params.get("temperature", config.temperature))
+        if not temperature > 1 / np.finfo(np.float32).max:
+            raise CheckpointError(
+                f"{directory}: temperature is {temperature:.3g}; it must be positive; fetch the "
+                "weights again."
+            )
+        return 1 / temperature
     exponent = _scalar(params.get("logit_scale", np.log(100.0)))
     if not abs(exponent) < _MAX_EXPONENT:
         raise CheckpointError(
@@ -161,7 +238,7 @@ def _at_full_precision(function: Callable[..., Any]) -> Callable[..., Any]:
 def _read_normalisation(
     directory: Path, family: str
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    mean, std = (CLIP_MEAN, CLIP_STD) if family == "clip" else (SIGLIP_MEAN, SIGLIP_STD)
+    mean, std = FAMILIES[family].mean, FAMILIES[family].std
     names = {
         "preprocessor_config.json": ("image_mean", "image_std"),
         OPEN_CLIP: ("mean", "std"),
@@ -171,6 +248,8 @@ def _read_normalisation(
         if not path.is_file():
             continue
         raw = read_object(path)
+        if raw.get("do_normalize") is False:
+            return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
         raw = raw.get("preprocess_cfg", raw)
         if not isinstance(raw, dict):
             raise CheckpointError(f"{path}: preprocess_cfg is {raw!r}; it must be an object.")

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from zeroseg_jax.models.layers import LayerNorm, Mlp, attention_weights, join_heads, split_heads
-from zeroseg_jax.teacher.clip import VisionTower
+from zeroseg_jax.teacher.towers import VisionTower
 
 Array = jax.Array
 READOUTS = ("raw", "maskclip", "sclip", "clearclip", "naclip")

@@ -1,15 +1,16 @@
-"""Tokenizers of CLIP, SigLIP and SigLIP 2: texts to token ids."""
+"""Tokenizers of CLIP, MetaCLIP 2, SigLIP, SigLIP 2 and TIPSv2: texts to token ids."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from zeroseg_jax.teacher.checkpoints.config import CheckpointError, read_object
-from zeroseg_jax.teacher.clip import ClipConfig
+from zeroseg_jax.teacher.towers import ClipConfig
 
 Encode = Callable[[list[str]], np.ndarray]
 # Embedding tables may have this many rows of padding, added for the hardware.
@@ -26,15 +27,15 @@ def load_tokenizer(directory: Path, config: ClipConfig) -> Encode:
     """Load the tokenizer of a teacher's directory.
 
     Args:
-      directory: directory with tokenizer.json; or vocab.json and merges.txt (CLIP), or
-        spiece.model (SigLIP), and tokenizer_config.json.
+      directory: directory with tokenizer.json; or vocab.json and merges.txt (CLIP),
+        spiece.model (SigLIP) or tokenizer.model (TIPSv2), and tokenizer_config.json.
       config: settings of the text tower: context length, vocabulary and end token.
 
     Returns:
       A function from n texts to int32 ids (n, T). CLIP's ids are truncated before the end token
       and padded with it. OpenCLIP pads with 0 instead; both give the same embedding, because
       attention is causal. SigLIP's ids are padded as its own tokenizer does, SigLIP 2's texts
-      are lower-cased first.
+      are lower-cased first, and so are TIPSv2's, whose padding is 0.
 
     Raises:
       CheckpointError: the tokenizer files are missing, of another family or of another
@@ -90,14 +91,89 @@ def _clip(directory: Path, config: ClipConfig) -> tuple[Encode, int]:
             f"{directory}: <|endoftext|> is token {end} of the tokenizer, but the text tower is "
             f"pooled at token {pooled}; add the tokenizer files of this checkpoint."
         )
+    return _pad(tokenizer, config.context_tokens, end, "<|endoftext|>"), tokenizer.get_vocab_size()
+
+
+def _metaclip(directory: Path, config: ClipConfig) -> tuple[Encode, int]:
+    tokenizer = _read_tokenizer_json(directory, "MetaCLIP 2")
+    end, padding = tokenizer.token_to_id("</s>"), tokenizer.token_to_id("<pad>")
+    if end != config.end_token or padding is None:
+        raise CheckpointError(
+            f"{directory}: </s> is token {end} of the tokenizer, but the text tower is pooled at "
+            f"token {config.end_token}; add the tokenizer files of this checkpoint."
+        )
+    return _pad(tokenizer, config.context_tokens, padding, "<pad>"), tokenizer.get_vocab_size()
+
+
+def _tips(directory: Path, config: ClipConfig) -> tuple[Encode, int]:
     length = config.context_tokens
-    tokenizer.enable_truncation(length)
-    tokenizer.enable_padding(length=length, pad_id=end, pad_token="<|endoftext|>")
+    if (directory / "tokenizer.json").is_file():
+        tokenizer = _read_tokenizer_json(directory, "TIPSv2")
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        size = tokenizer.get_vocab_size()
+
+        def split(text: str) -> list[int]:
+            return tokenizer.encode(text, add_special_tokens=False).ids
+    elif (directory / "tokenizer.model").is_file():
+        pieces = _read_sentencepiece(directory / "tokenizer.model")
+        size = pieces.get_piece_size()
+
+        def split(text: str) -> list[int]:
+            return pieces.encode(text)
+    else:
+        raise CheckpointError(
+            f"{directory}: tokenizer.json or tokenizer.model is missing; add the tokenizer files "
+            "of this TIPSv2."
+        )
 
     def encode(texts: list[str]) -> np.ndarray:
-        return np.array([e.ids for e in tokenizer.encode_batch(texts)], np.int32)
+        ids = np.zeros((len(texts), length), np.int32)
+        for row, text in zip(ids, texts, strict=True):
+            found = split(text.lower())[:length]
+            row[: len(found)] = found
+        return ids
 
-    return encode, tokenizer.get_vocab_size()
+    return encode, size
+
+
+def _read_sentencepiece(path: Path) -> Any:
+    try:
+        import sentencepiece
+    except ImportError as error:
+        raise CheckpointError(
+            f'{path}: needs sentencepiece; pip install "zeroseg_jax[siglip]".'
+        ) from error
+    pieces = sentencepiece.SentencePieceProcessor()
+    try:
+        pieces.load(str(path))
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{path}: cannot be read ({reason}); fetch it again.") from error
+    return pieces
+
+
+def _read_tokenizer_json(directory: Path, owner: str) -> Any:
+    from tokenizers import Tokenizer
+
+    path = directory / "tokenizer.json"
+    if not path.is_file():
+        raise CheckpointError(
+            f"{directory}: tokenizer.json is missing; add the tokenizer files of this {owner}."
+        )
+    _check_tokenizer(path)
+    return Tokenizer.from_file(str(path))
+
+
+def _pad(tokenizer: Any, length: int, padding: int, token: str) -> Encode:
+    tokenizer.enable_truncation(length)
+    tokenizer.enable_padding(length=length, pad_id=padding, pad_token=token)
+
+    def encode(texts: list[str]) -> np.ndarray:
+        ids = [encoding.ids for encoding in tokenizer.encode_batch(texts)]
+        return np.array(ids, np.int32).reshape(len(texts), length)
+
+    return encode
 
 
 def _siglip(directory: Path, config: ClipConfig) -> tuple[Encode, int]:
@@ -143,7 +219,7 @@ def _siglip(directory: Path, config: ClipConfig) -> tuple[Encode, int]:
 
 
 # A new family is one more entry.
-_LOADERS = {"clip": _clip, "siglip": _siglip}
+_LOADERS = {"clip": _clip, "metaclip_2": _metaclip, "siglip": _siglip, "tipsv2": _tips}
 
 
 def _check_tokenizer(path: Path) -> None:

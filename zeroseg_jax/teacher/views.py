@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from zeroseg_jax.teacher.clip import VisionTower
 from zeroseg_jax.teacher.load import Teacher
+from zeroseg_jax.teacher.towers import VisionTower
 
 Array = jax.Array
 EncodeViews = Callable[[np.ndarray], Array]

@@ -109,7 +109,7 @@ def test_no_odd_value_gives_a_traceback(tmp_path, name, odd):
     [
         (lambda c: c.update(model_type="bert"), "model_type is 'bert'"),
         (lambda c: c.update(model_type="siglip2"), "not NaFlex"),
-        (lambda c: c["vision_config"].update(hidden_act="relu"), "hidden_act is 'relu'"),
+        (lambda c: c["vision_config"].update(hidden_act="silu"), "hidden_act is 'silu'"),
         (lambda c: c["vision_config"].update(num_attention_heads=7), "not a multiple of its 7"),
         (lambda c: c["vision_config"].update(patch_size=0), "patch_size is 0"),
         (lambda c: c["text_config"].update(hidden_size="64"), "text width is '64'"),

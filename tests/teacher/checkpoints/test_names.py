@@ -11,8 +11,9 @@ from published_clips import OPEN_BIGG, PUBLISHED, save
 from small_clips import CONFIG
 
 from zeroseg_jax.teacher.checkpoints.config import HUGGING_FACE, OPEN_CLIP, read_config
-from zeroseg_jax.teacher.checkpoints.names import TensorName, list_tensors, to_parameter
-from zeroseg_jax.teacher.clip import TextTower, VisionTower
+from zeroseg_jax.teacher.checkpoints.layouts import TensorName, to_parameter
+from zeroseg_jax.teacher.checkpoints.names import list_tensors
+from zeroseg_jax.teacher.towers import TextTower, VisionTower
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -21,8 +21,8 @@ from small_clips import (
 from zeroseg_jax.teacher.checkpoints.config import CheckpointError
 from zeroseg_jax.teacher.checkpoints.hugging_face import to_config
 from zeroseg_jax.teacher.checkpoints.names import list_tensors
-from zeroseg_jax.teacher.clip import ClipConfig, TowerConfig
 from zeroseg_jax.teacher.load import load_teacher
+from zeroseg_jax.teacher.towers import ClipConfig, TowerConfig
 
 
 def test_open_clips_own_layout_is_the_same_model(tensors, tmp_path):

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 from zeroseg_jax.data import files
 from zeroseg_jax.teacher.checkpoints.config import HUGGING_FACE, WEIGHTS
 from zeroseg_jax.teacher.checkpoints.names import list_tensors
-from zeroseg_jax.teacher.clip import ClipConfig, TowerConfig
+from zeroseg_jax.teacher.towers import ClipConfig, TowerConfig
 
 
 def to_config(config: ClipConfig) -> dict[str, Any]:
@@ -75,6 +75,6 @@ def write_checkpoint(
     directory: Path, config: dict[str, Any], tensors: dict[str, np.ndarray]
 ) -> None:
     """Write model.safetensors and config.json, each atomically; existing ones are replaced."""
-    with files.atomic_path(directory / WEIGHTS[HUGGING_FACE]) as temporary:
+    with files.atomic_path(directory / WEIGHTS[HUGGING_FACE][0]) as temporary:
         save_file(tensors, temporary, metadata={"format": "pt"})
     files.write_json(directory / HUGGING_FACE, config)

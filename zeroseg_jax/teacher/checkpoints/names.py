@@ -1,56 +1,20 @@
 """Tensor names: parameter -> name, shape and layout of its tensor in a checkpoint.
 
-One table a family and file format: CLIP and SigLIP in Hugging Face's, CLIP in OpenCLIP's. Source:
+One table a family and file format: CLIP and SigLIP in Hugging Face's and CLIP in OpenCLIP's here,
+DINO and TIPSv2 in vision_families.py. Source:
 the published directories of openai/clip-vit-base-patch16, google/siglip-base-patch16-224 and
 laion/CLIP-ViT-B-32-laion2B-s34B-b79K.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import math
+import re
 from collections.abc import Callable
 
-import numpy as np
-
 from zeroseg_jax.teacher.checkpoints.config import HUGGING_FACE, OPEN_CLIP
-from zeroseg_jax.teacher.clip import ClipConfig, TowerConfig
-
-
-@dataclasses.dataclass(frozen=True)
-class TensorName:
-    """The tensor of one parameter in a checkpoint.
-
-    Attributes:
-      name: name in the file.
-      shape: shape in the file.
-      layout: "same", "transposed", or "patches" for a convolution's (D, 3, p, p).
-      qkv_index: 0, 1 or 2 for the query, key or value rows of a tensor that stacks the three.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    layout: str = "same"
-    qkv_index: int | None = None
-
-    @property
-    def rows(self) -> tuple[int, int]:
-        """First row and number of rows of the parameter; a scalar is one row."""
-        size = self.shape[0] if self.shape else 1
-        if self.qkv_index is None:
-            return 0, size
-        return self.qkv_index * (size // 3), size // 3
-
-    @property
-    def parameter_shape(self) -> tuple[int, ...]:
-        """Shape of the parameter; (1,) for a scalar."""
-        _, count = self.rows
-        if self.layout == "same":
-            return (count, *self.shape[1:])
-        return math.prod(self.shape[1:]), count
-
-
-Names = dict[str, TensorName]
+from zeroseg_jax.teacher.checkpoints.layouts import Names, TensorName, linear, mlp, norm, stacked
+from zeroseg_jax.teacher.checkpoints.vision_families import dino_names, tips_names, vit_names
+from zeroseg_jax.teacher.towers import FAMILIES, ClipConfig, TowerConfig
 
 
 def list_tensors(config: ClipConfig, config_file: str = HUGGING_FACE) -> Names:
@@ -71,7 +35,7 @@ def _hugging_face_clip(config: ClipConfig) -> Names:
         "visual_projection.weight", (config.embed_dim, width), "transposed"
     )
     # The misspelling is Hugging Face's.
-    names |= _norm("vision/pre_norm/norm", "vision_model.pre_layrnorm", width)
+    names |= norm("vision/pre_norm/norm", "vision_model.pre_layrnorm", width)
     if config.text is None:
         return names
     names["text/projection/kernel"] = TensorName(
@@ -90,7 +54,7 @@ def _hugging_face_siglip(config: ClipConfig) -> Names:
     names |= _pooling_head(config.vision)
     if config.text is None:
         return names
-    names |= _linear("text/projection", "text_model.head", config.text.width, config.embed_dim)
+    names |= linear("text/projection", "text_model.head", config.text.width, config.embed_dim)
     names["logit_scale"] = TensorName("logit_scale", (1,))
     names["logit_bias"] = TensorName("logit_bias", (1,))
     return names | _text_tower(config, config.text)
@@ -98,7 +62,7 @@ def _hugging_face_siglip(config: ClipConfig) -> Names:
 
 def _vision_tower(config: ClipConfig) -> Names:
     width, patch = config.vision.width, config.patch_px
-    tokens = (config.image_px // patch) ** 2 + (config.family == "clip")
+    tokens = (config.image_px // patch) ** 2 + FAMILIES[config.family].class_token
     at = "vision_model.embeddings"
     names = {
         "vision/patch_embedding/projection/kernel": TensorName(
@@ -106,7 +70,7 @@ def _vision_tower(config: ClipConfig) -> Names:
         ),
         "vision/positions": TensorName(f"{at}.position_embedding.weight", (tokens, width)),
     }
-    names |= _norm("vision/post_norm/norm", "vision_model.post_layernorm", width)
+    names |= norm("vision/post_norm/norm", "vision_model.post_layernorm", width)
     return names | _blocks("vision", "vision_model", config.vision)
 
 
@@ -120,50 +84,17 @@ def _text_tower(config: ClipConfig, tower: TowerConfig) -> Names:
             f"{at}.position_embedding.weight", (config.context_tokens, tower.width)
         ),
     }
-    names |= _norm("text/final_norm/norm", "text_model.final_layer_norm", tower.width)
+    names |= norm("text/final_norm/norm", "text_model.final_layer_norm", tower.width)
     return names | _blocks("text", "text_model", tower)
 
 
 def _pooling_head(tower: TowerConfig) -> Names:
     width, at = tower.width, "vision_model.head"
     names = {"vision/head/probe": TensorName(f"{at}.probe", (1, 1, width))}
-    names |= _stacked("vision/head/attention", f"{at}.attention", width)
-    names |= _linear("vision/head/attention/out", f"{at}.attention.out_proj", width, width)
-    names |= _norm("vision/head/norm/norm", f"{at}.layernorm", width)
-    return names | _mlp("vision/head/mlp", f"{at}.mlp", tower)
-
-
-def _norm(ours: str, theirs: str, width: int) -> Names:
-    return {
-        f"{ours}/scale": TensorName(f"{theirs}.weight", (width,)),
-        f"{ours}/bias": TensorName(f"{theirs}.bias", (width,)),
-    }
-
-
-def _linear(ours: str, theirs: str, inputs: int, outputs: int) -> Names:
-    return {
-        f"{ours}/kernel": TensorName(f"{theirs}.weight", (outputs, inputs), "transposed"),
-        f"{ours}/bias": TensorName(f"{theirs}.bias", (outputs,)),
-    }
-
-
-def _mlp(
-    ours: str, theirs: str, tower: TowerConfig, layers: tuple[str, str] = ("fc1", "fc2")
-) -> Names:
-    first = _linear(f"{ours}/fc1", f"{theirs}.{layers[0]}", tower.width, tower.mlp_width)
-    return first | _linear(f"{ours}/fc2", f"{theirs}.{layers[1]}", tower.mlp_width, tower.width)
-
-
-def _stacked(ours: str, theirs: str, width: int) -> Names:
-    """Return names for torch.nn.MultiheadAttention's stacked query, key and value."""
-    names = {}
-    for i, part in enumerate(("query", "key", "value")):
-        kernel = TensorName(f"{theirs}.in_proj_weight", (3 * width, width), "transposed", i)
-        names[f"{ours}/{part}/kernel"] = kernel
-        names[f"{ours}/{part}/bias"] = TensorName(
-            f"{theirs}.in_proj_bias", (3 * width,), qkv_index=i
-        )
-    return names
+    names |= stacked("vision/head/attention", f"{at}.attention.in_proj_", width)
+    names |= linear("vision/head/attention/out", f"{at}.attention.out_proj", width, width)
+    names |= norm("vision/head/norm/norm", f"{at}.layernorm", width)
+    return names | mlp("vision/head/mlp", f"{at}.mlp", tower)
 
 
 _PROJECTIONS = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "out": "out_proj"}
@@ -173,13 +104,13 @@ def _blocks(ours: str, theirs: str, tower: TowerConfig) -> Names:
     names: Names = {}
     for i in range(tower.depth):
         left, right = f"{ours}/blocks_{i}", f"{theirs}.encoder.layers.{i}"
-        names |= _norm(f"{left}/norm1/norm", f"{right}.layer_norm1", tower.width)
-        names |= _norm(f"{left}/norm2/norm", f"{right}.layer_norm2", tower.width)
+        names |= norm(f"{left}/norm1/norm", f"{right}.layer_norm1", tower.width)
+        names |= norm(f"{left}/norm2/norm", f"{right}.layer_norm2", tower.width)
         for part, name in _PROJECTIONS.items():
-            names |= _linear(
+            names |= linear(
                 f"{left}/attention/{part}", f"{right}.self_attn.{name}", tower.width, tower.width
             )
-        names |= _mlp(f"{left}/mlp", f"{right}.mlp", tower)
+        names |= mlp(f"{left}/mlp", f"{right}.mlp", tower)
     return names
 
 
@@ -194,8 +125,8 @@ def _open_clip(config: ClipConfig) -> Names:
         "vision/positions": TensorName("visual.positional_embedding", (1 + grid, width)),
         "vision/projection/kernel": TensorName("visual.proj", (width, config.embed_dim)),
     }
-    names |= _norm("vision/pre_norm/norm", "visual.ln_pre", width)
-    names |= _norm("vision/post_norm/norm", "visual.ln_post", width)
+    names |= norm("vision/pre_norm/norm", "visual.ln_pre", width)
+    names |= norm("vision/post_norm/norm", "visual.ln_post", width)
     names |= _open_clip_blocks("vision", "visual.transformer", config.vision)
     if config.text is None:
         return names
@@ -208,7 +139,7 @@ def _open_clip(config: ClipConfig) -> Names:
         "text/projection/kernel": TensorName("text_projection", (width, config.embed_dim)),
         "logit_scale": TensorName("logit_scale", ()),
     }
-    names |= _norm("text/final_norm/norm", "ln_final", width)
+    names |= norm("text/final_norm/norm", "ln_final", width)
     return names | _open_clip_blocks("text", "transformer", config.text)
 
 
@@ -216,12 +147,12 @@ def _open_clip_blocks(ours: str, theirs: str, tower: TowerConfig) -> Names:
     names: Names = {}
     for i in range(tower.depth):
         left, right = f"{ours}/blocks_{i}", f"{theirs}.resblocks.{i}"
-        names |= _norm(f"{left}/norm1/norm", f"{right}.ln_1", tower.width)
-        names |= _norm(f"{left}/norm2/norm", f"{right}.ln_2", tower.width)
-        names |= _stacked(f"{left}/attention", f"{right}.attn", tower.width)
+        names |= norm(f"{left}/norm1/norm", f"{right}.ln_1", tower.width)
+        names |= norm(f"{left}/norm2/norm", f"{right}.ln_2", tower.width)
+        names |= stacked(f"{left}/attention", f"{right}.attn.in_proj_", tower.width)
         out = f"{right}.attn.out_proj"
-        names |= _linear(f"{left}/attention/out", out, tower.width, tower.width)
-        names |= _mlp(f"{left}/mlp", f"{right}.mlp", tower, ("c_fc", "c_proj"))
+        names |= linear(f"{left}/attention/out", out, tower.width, tower.width)
+        names |= mlp(f"{left}/mlp", f"{right}.mlp", tower, ("c_fc", "c_proj"))
     return names
 
 
@@ -229,12 +160,32 @@ def _open_clip_blocks(ours: str, theirs: str, tower: TowerConfig) -> Names:
 _TABLES: dict[tuple[str, str], Callable[[ClipConfig], Names]] = {
     ("clip", HUGGING_FACE): _hugging_face_clip,
     ("clip", OPEN_CLIP): _open_clip,
+    ("metaclip_2", HUGGING_FACE): _hugging_face_clip,
     ("siglip", HUGGING_FACE): _hugging_face_siglip,
+    ("tipsv2", HUGGING_FACE): tips_names,
+    ("dinov2", HUGGING_FACE): dino_names,
+    ("dinov2_with_registers", HUGGING_FACE): dino_names,
+    ("vit", HUGGING_FACE): vit_names,
 }
+# Last parts of tensors that no tower needs: buffers, the token of masked training, DINO's pooler.
+UNUSED = ("position_ids", "attn_mask", "mask_token")
+_POOLER = ("pooler.dense.weight", "pooler.dense.bias")
+_BARE = ("embeddings.", "encoder.", "pre_layrnorm.", "post_layernorm.", "head.")
+_SPELLINGS = ((r"\.mlp\.c_fc\.", ".mlp.fc1."), (r"\.mlp\.c_proj\.", ".mlp.fc2."))
 
 
-def to_parameter(tensor: TensorName, value: np.ndarray) -> np.ndarray:
-    """Return the parameter of a tensor's rows, as a view in our layout."""
-    if tensor.layout == "patches":
-        return value.transpose(2, 3, 1, 0).reshape(-1, value.shape[0])
-    return value.T if tensor.layout == "transposed" else value
+def is_unused(name: str, config: ClipConfig) -> bool:
+    """Return whether a tensor of a checkpoint is known and needed by no tower."""
+    return name.rpartition(".")[2] in UNUSED or (config.family == "vit" and name in _POOLER)
+
+
+def rename(name: str, config: ClipConfig) -> str:
+    """Return the table's name of a stored tensor, for exports that spell it in another way."""
+    # transformers 5 exports a vision tower without its prefix.
+    if config.text is None and FAMILIES[config.family].text and name.startswith(_BARE):
+        return f"vision_model.{name}"
+    # transformers writes the vision tower's MLP as the text tower's; the published files do not.
+    if config.family == "tipsv2" and name.startswith("vision_encoder."):
+        for pattern, ours in _SPELLINGS:
+            name = re.sub(pattern, ours, name)
+    return name

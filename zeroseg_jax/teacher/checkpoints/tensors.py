@@ -19,12 +19,11 @@ from zeroseg_jax.teacher.checkpoints.config import (
     find_config_file,
     read_object,
 )
-from zeroseg_jax.teacher.checkpoints.names import TensorName, list_tensors, to_parameter
-from zeroseg_jax.teacher.clip import ClipConfig
+from zeroseg_jax.teacher.checkpoints.layouts import TensorName, to_parameter
+from zeroseg_jax.teacher.checkpoints.names import is_unused, list_tensors, rename
+from zeroseg_jax.teacher.towers import ClipConfig
 
 _DTYPES = ("F32", "F16", "BF16")
-# Buffers that some exporters write and no tower needs.
-BUFFERS = ("position_ids", "attn_mask")
 _PIECE_VALUES = 2 << 20
 _ALIGNMENT = 64  # bytes; on a CPU, JAX takes an array so aligned without a copy
 
@@ -35,13 +34,15 @@ def weight_files(directory: Path) -> list[Path]:
     Raises:
       CheckpointError: there are none, or a shard of the index is missing.
     """
-    single = directory / WEIGHTS[find_config_file(directory)]
-    if single.is_file():
-        return [single]
-    index = directory / f"{single.name}.index.json"
+    names = WEIGHTS[find_config_file(directory)]
+    for name in names:
+        if (directory / name).is_file():
+            return [directory / name]
+    found = [directory / f"{name}.index.json" for name in names]
+    index = next((path for path in found if path.is_file()), found[0])
     if not index.is_file():
         raise CheckpointError(
-            f"{directory}: no {single.name} or {index.name} there; convert torch files with "
+            f"{directory}: no {names[0]} or {index.name} there; convert torch files with "
             "`zeroseg convert_teacher FILE --output=DIR`."
         )
     shards = read_object(index).get("weight_map")
@@ -79,27 +80,47 @@ def read_params(directory: Path, config: ClipConfig) -> dict[str, Any]:
         with _open(path) as file:
             problems += [f"{name} is twice in {path.name}" for name in _doubled_names(path)]
             for stored in file.offset_keys():
-                name = stored
-                # transformers 5 exports a vision tower without its prefix.
-                if config.text is None and f"vision_model.{name}" in wanted:
-                    name = f"vision_model.{name}"
+                name = rename(stored, config)
                 if name in seen:
                     problems.append(f"{name} is in {seen[name].name} and in {path.name}")
                 elif name in wanted:
                     problems += _read_tensor(file, stored, wanted[name], params)
-                elif name.rpartition(".")[2] not in BUFFERS:
+                elif not is_unused(name, config):
                     problems.append(f"unused {name}")
                 seen[name] = path
-    problems += [f"missing {name}" for name in wanted if name not in seen]
+    required = [name for name, pairs in wanted.items() if not pairs[0][1].optional]
+    problems += [f"missing {name}" for name in required if name not in seen]
     if problems:
         raise CheckpointError(
             f"{directory}: the weights do not fit the config: " + "; ".join(sorted(problems)) + "."
         )
+    fold_layer_scales(params["vision"])
     return params
+
+
+def fold_layer_scales(tower: dict[str, Any]) -> None:
+    """Multiply the LayerScale vectors of a tower into the linear layers before them, in place."""
+    for block in tower.values():
+        if isinstance(block, dict) and "scale1" in block:
+            for name, layer in (
+                ("scale1", block["attention"]["out"]),
+                ("scale2", block["mlp"]["fc2"]),
+            ):
+                scale = block.pop(name)
+                for part in layer:  # kernel (inputs, D) and bias (D,)
+                    layer[part] = (layer[part] * scale).block_until_ready()
 
 
 def _open(path: Path) -> Any:
     """Open a file; the library checks entries against their dtypes, each other and the file."""
+    with open(path, "rb") as file:
+        start = file.read(64).lower()
+    if start.startswith(b"version https://git-lfs"):
+        raise CheckpointError(
+            f"{path}: is a Git LFS pointer and not the weights; run `git lfs pull` in its folder."
+        )
+    if start.lstrip().startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise CheckpointError(f"{path}: is a web page and not the weights; fetch the file again.")
     try:
         return safe_open(path, framework="numpy")
     except SafetensorError as error:
@@ -143,7 +164,8 @@ def _read_tensor(
             yield f"{name} holds values that are not finite"
             return
         # Without waiting, copies on their way to a device would add up.
-        array = jax.device_put(out if shape else out.reshape(())).block_until_ready()
+        out = out.reshape(out.shape[tensor.leading :] if shape else ())
+        array = jax.device_put(out).block_until_ready()
         place(params, ours, array)
 
 

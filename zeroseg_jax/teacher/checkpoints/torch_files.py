@@ -26,9 +26,10 @@ from zeroseg_jax.teacher.checkpoints.config import (
     read_config,
     read_object,
 )
-from zeroseg_jax.teacher.checkpoints.names import list_tensors, to_parameter
-from zeroseg_jax.teacher.checkpoints.tensors import BUFFERS, place
-from zeroseg_jax.teacher.clip import ClipConfig, TowerConfig
+from zeroseg_jax.teacher.checkpoints.layouts import to_parameter
+from zeroseg_jax.teacher.checkpoints.names import UNUSED, list_tensors
+from zeroseg_jax.teacher.checkpoints.tensors import place
+from zeroseg_jax.teacher.towers import ClipConfig, TowerConfig
 
 # sha256 of the ViTs that OpenAI released as TorchScript; it is part of each file's address.
 OPENAI = {
@@ -138,7 +139,7 @@ def convert(
                 "-quickgelu, else --activation=gelu."
             )
         # Settings, not parameters, in OpenAI's archives.
-        extra = ("input_resolution", "context_length", "vocab_size", *BUFFERS)
+        extra = ("input_resolution", "context_length", "vocab_size", *UNUSED)
         state = {name: value for name, value in state.items() if name not in extra}
         sizes = _infer_sizes(state, activation, heads, origin)
         params = _place_all(state, sizes, origin)
@@ -155,7 +156,7 @@ def convert(
         raise ValueError(f"--config: {config} must be named {HUGGING_FACE}.")
     tensors = list_tensors(read_config(path.parent, HUGGING_FACE)).values()
     shapes = {tensor.name: tensor.shape for tensor in tensors}
-    known = {k: v for k, v in state.items() if k.rpartition(".")[2] not in BUFFERS}
+    known = {k: v for k, v in state.items() if k.rpartition(".")[2] not in UNUSED}
     _check_shapes(known, shapes, origin)
     return read_object(path), {name: np.array(state[name], order="C") for name in shapes}
 
@@ -233,7 +234,7 @@ def write_new(directory: Path, config: dict[str, Any], tensors: dict[str, np.nda
     Raises:
       ValueError: one of them exists.
     """
-    for name in (WEIGHTS[HUGGING_FACE], HUGGING_FACE):
+    for name in (WEIGHTS[HUGGING_FACE][0], HUGGING_FACE):
         if (directory / name).exists():
             raise ValueError(f"--output: {directory / name} exists; give another directory.")
     hugging_face.write_checkpoint(directory, config, tensors)

@@ -33,10 +33,16 @@ from zeroseg_jax.data.progress import render_duration
 from zeroseg_jax.teacher.checkpoints import hugging_face
 from zeroseg_jax.teacher.checkpoints.config import read_object
 from zeroseg_jax.teacher.checkpoints.tensors import read_params
-from zeroseg_jax.teacher.clip import ClipConfig, TextTower, TowerConfig, VisionTower
-from zeroseg_jax.teacher.load import CLIP_MEAN, CLIP_STD
 from zeroseg_jax.teacher.playground import training_images, zero_shot
 from zeroseg_jax.teacher.tokenizer import Encode, load_tokenizer
+from zeroseg_jax.teacher.towers import (
+    CLIP_MEAN,
+    CLIP_STD,
+    ClipConfig,
+    TextTower,
+    TowerConfig,
+    VisionTower,
+)
 
 GROUPS, VIEWS = 6, 24  # images of a step: 6 groups of 12 shapes, and 24 views
 _AHEAD = 3  # batches that are built in the background

@@ -16,10 +16,9 @@ from zeroseg_jax.data.playground.scenes import (
     STUFF,
     pick_fill,
 )
-from zeroseg_jax.teacher.clip import ClipConfig, TextTower, VisionTower
-from zeroseg_jax.teacher.load import CLIP_MEAN, CLIP_STD
 from zeroseg_jax.teacher.playground import training_images
 from zeroseg_jax.teacher.tokenizer import Encode
+from zeroseg_jax.teacher.towers import CLIP_MEAN, CLIP_STD, ClipConfig, TextTower, VisionTower
 
 _WIDEST = 1.5  # largest side of a crop, in diameters of its thing
 _BATCH = 240

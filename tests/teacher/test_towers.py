@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from zeroseg_jax.models.layers import Block
-from zeroseg_jax.teacher import clip as towers
+from zeroseg_jax.teacher import towers
 from zeroseg_jax.teacher.checkpoints.config import CheckpointError, read_config
 from zeroseg_jax.teacher.checkpoints.tensors import read_params
-from zeroseg_jax.teacher.clip import TextTower, VisionTower
 from zeroseg_jax.teacher.load import load_teacher
+from zeroseg_jax.teacher.towers import TextTower, VisionTower
 
 BATCH, CONTEXT, END = 3, 12, 59
 # name -> family, shared settings, those of the vision tower, those of the text tower
@@ -217,7 +217,7 @@ def test_wrong_pooling_fails_parity(checkpoint, monkeypatch):
 def test_a_wrong_resize_fails_parity(checkpoint, monkeypatch, method, antialias):
     torch, model, directory = checkpoint
 
-    def resize(positions, h, w):
+    def resize(positions, h, w, rule):
         side = int(round(len(positions) ** 0.5))
         grid = jnp.reshape(positions, (side, side, -1))
         out = jax.image.resize(grid, (h, w, grid.shape[-1]), method, antialias=antialias)
