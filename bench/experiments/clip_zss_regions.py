@@ -23,8 +23,15 @@ from zeroseg_jax.assets.recipes import zeroseg_regions
 from zeroseg_jax.commands import flags
 from zeroseg_jax.config import RegionsConfig, from_mapping
 from zeroseg_jax.data.benchmarks.splits import get_split
-from zeroseg_jax.data.playground.scenes import SHAPES, STUFF, TUNE_SEED, build_scene, render
-from zeroseg_jax.data.seen_labels import SeenLabels, encode_scene
+from zeroseg_jax.data.playground.scenes import (
+    SHAPES,
+    STUFF,
+    TUNE_SEED,
+    build_scene,
+    encode_scene,
+    render,
+)
+from zeroseg_jax.data.seen_labels import SeenLabels
 from zeroseg_jax.teacher.class_embeddings import embed_classes
 from zeroseg_jax.teacher.clustering import find_regions
 from zeroseg_jax.teacher.load import Teacher, load_teacher

@@ -14,8 +14,14 @@ from absl.flags import FLAGS
 
 from bench import record
 from zeroseg_jax.commands import flags
-from zeroseg_jax.data.playground.scenes import SHAPES, STUFF, TUNE_SEED, build_scene, render
-from zeroseg_jax.data.seen_labels import encode_scene
+from zeroseg_jax.data.playground.scenes import (
+    SHAPES,
+    STUFF,
+    TUNE_SEED,
+    build_scene,
+    encode_scene,
+    render,
+)
 from zeroseg_jax.evaluation.confusion import Confusion
 from zeroseg_jax.inference.predictor import Predictor
 

@@ -12,8 +12,8 @@ from PIL import Image
 from zeroseg_jax.config import from_mapping
 from zeroseg_jax.data.packed_sources import ArrayRecordSource, TarSource, TfdsSource
 from zeroseg_jax.data.pipeline import build_train_iterator
-from zeroseg_jax.data.sources import SUFFIXES, build_source
-from zeroseg_jax.data.transforms import ImageError, square_crop
+from zeroseg_jax.data.sources import build_source
+from zeroseg_jax.data.transforms import SUFFIXES, ImageError, square_crop
 
 COUNT = 24
 
@@ -106,6 +106,23 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path):
     ):
         with pytest.raises(ImageError, match=sentence):
             source[index]
+
+
+def test_label_maps_and_hidden_members_are_left_out(tmp_path):
+    names = ("1.jpg", "1.png", "1.seg.png", "b/2.seg.png", "b/2.webp", "x.v1.jpg", "x.v2.jpg",
+             "b/._2.webp", "__MACOSX/1.jpg", "3.JPEG", "3.txt")  # fmt: skip
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for name in names:
+            member = tarfile.TarInfo(name)
+            content = encode(1)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    source = TarSource(str(tmp_path), SUFFIXES, 0, 100)
+    assert source.names == [
+        f"a.tar/{name}" for name in ("1.jpg", "b/2.webp", "x.v1.jpg", "x.v2.jpg", "3.JPEG")
+    ]
+    assert source.notes == [f"{tmp_path}/a.tar: 3 label maps were left out, for example 1.png."]
+    assert [source[i]["index"] for i in range(len(source))] == list(range(5))
 
 
 @pytest.mark.parametrize("cut", [700, 2000])

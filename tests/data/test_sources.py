@@ -1,10 +1,13 @@
 """Image sources of folders and of the Playground."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from zeroseg_jax.data.sources import FolderSource, PlaygroundSource
+from zeroseg_jax.data.records import decode_record, encode_record
+from zeroseg_jax.data.sources import FolderSource, PlaygroundSource, digest_names
 
 
 def test_empty_and_missing_folders(tmp_path):
@@ -12,6 +15,21 @@ def test_empty_and_missing_folders(tmp_path):
         FolderSource(str(tmp_path))
     with pytest.raises(ValueError, match="is not a folder"):
         FolderSource(str(tmp_path / "none"))
+
+
+def test_names_that_are_no_utf8_are_read_and_digested(tmp_path):
+    for name in (b"a\xff.png", b"a\xfe.png"):
+        with open(os.fsencode(tmp_path) + b"/" + name, "wb") as file:
+            Image.new("RGB", (4, 4)).save(file, "PNG")
+    source = FolderSource(str(tmp_path))
+    digest = digest_names(source)
+    assert len(source) == 2 and source[0]["image"].shape == (4, 4, 3)
+    record = decode_record(
+        encode_record(0, source[1]["name"], source[1]["image"], np.zeros((1, 2), np.float16))
+    )
+    assert record["name"] == source[1]["name"]
+    os.rename(os.fsencode(tmp_path) + b"/a\xff.png", os.fsencode(tmp_path) + b"/a\xfd.png")
+    assert digest_names(FolderSource(str(tmp_path))) != digest
 
 
 def test_playground_source_is_a_pure_function_of_the_index():

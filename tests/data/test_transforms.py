@@ -1,14 +1,24 @@
 """Every kind of picture that users have, good and bad."""
 
 import io
+import os
 import struct
 import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps, PngImagePlugin
 
-from zeroseg_jax.data.transforms import ImageError, cut_views, read_image, square_crop
+from zeroseg_jax.data.transforms import (
+    ImageError,
+    cut_views,
+    decode_image,
+    read_image,
+    read_orientation,
+    square_crop,
+    to_image,
+    turn_upright,
+)
 from zeroseg_jax.data.views import grid_windows
 
 RED = (200, 30, 40)
@@ -119,6 +129,116 @@ def test_truncated_jpeg(tmp_path):
     (tmp_path / "cut.jpg").write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
     with pytest.raises(ImageError, match=r"cut\.jpg: damaged"):
         read_image(tmp_path / "cut.jpg")
+
+
+def test_postscript_is_no_image_and_starts_no_program(tmp_path, monkeypatch):
+    """Pillow would start Ghostscript, which runs the file as a program."""
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    path = tmp_path / "holiday.jpg"
+    path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\n{} loop\n")
+    with pytest.raises(ImageError, match=r"holiday\.jpg: not an image file"):
+        read_image(path)
+    with pytest.raises(ImageError, match="holiday: not an image file"), open(path, "rb") as file:
+        decode_image(file, "holiday")
+    assert not (tmp_path / "started").exists()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP", "AVIF", "PPM"])
+def test_a_damaged_byte_gives_an_image_or_one_sentence(tmp_path, kind):
+    """Whatever a decoder raises names the file."""
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(buffer, format=kind)
+    rng = np.random.default_rng(1)
+    for _ in range(150):
+        content = bytearray(buffer.getvalue())
+        for at in rng.integers(0, len(content), 3):
+            content[at] = rng.integers(0, 256)
+        try:
+            found = decode_image(
+                io.BytesIO(bytes(content[: rng.integers(8, len(content) + 1)])), "a"
+            )
+        except ImageError as error:
+            assert str(error).startswith("a: ") and str(error).endswith(".")
+        else:
+            assert found.dtype == np.uint8 and found.shape[2] == 3
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [NotImplementedError("format"), KeyError("x"), struct.error("x"), MemoryError(), IndexError()],
+)
+def test_any_exception_of_a_decoder_is_one_sentence(tmp_path, monkeypatch, raised):
+    save(tmp_path / "a.png", plain())
+
+    def load(self):
+        raise raised
+
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", load)
+    with pytest.raises(ImageError, match=r"a\.png: (damaged|too large)"):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "WEBP", "JPEG", "TIFF"])
+def test_the_content_counts_and_not_the_suffix(tmp_path, kind):
+    path = tmp_path / "a.jfif"
+    plain().save(path, format=kind)
+    assert np.abs(read_image(path)[5, 5].astype(int) - RED).max() < 12
+
+
+def test_floats_of_a_tiff_are_those_of_an_array(tmp_path):
+    ramp = np.tile(np.linspace(0, 1, 128, dtype=np.float32), (4, 1))
+    found = read_image(save(tmp_path / "a.tif", Image.fromarray(ramp)))
+    np.testing.assert_array_equal(found, to_image(ramp))
+    whole = np.tile(np.arange(256, dtype=np.float32), (4, 1))
+    assert read_image(save(tmp_path / "b.tif", Image.fromarray(whole)))[0, :, 0].tolist() == list(
+        range(256)
+    )
+    for value in (3.5, -1.0, np.nan, np.inf):
+        ramp[0, 0] = value
+        path = save(tmp_path / "c.tif", Image.fromarray(ramp))
+        with pytest.raises(ImageError, match=r"c\.tif: floats from .* are not in \[0, 1\]"):
+            read_image(path)
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_deep_grey_values_span_the_whole_range(tmp_path, bits):
+    ramp = np.tile(np.linspace(0, 2**bits - 1, 64), (4, 1)).astype(np.uint16)
+    found = read_image(save(tmp_path / "a.tif", Image.fromarray(ramp)))[0, :, 0]
+    np.testing.assert_allclose(found, np.linspace(0, 255, 64), atol=1)
+
+
+def test_integers_beyond_sixteen_bits_are_refused(tmp_path):
+    path = save(tmp_path / "a.tif", Image.fromarray(np.full((4, 4), 70_000, np.int32)))
+    with pytest.raises(ImageError, match=r"a\.tif: values from 70000 to 70000"):
+        read_image(path)
+
+
+def test_pillow_images_that_cannot_be_read(tmp_path):
+    with Image.open(save(tmp_path / "a.png", plain())) as closed:
+        pass
+    with pytest.raises(ImageError, match=r"image: its file was closed .* call load\(\)"):
+        to_image(closed)
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    path = save(tmp_path / "b.jpg", Image.fromarray(noise))
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(ImageError, match="image: damaged or unreadable"):
+        to_image(Image.open(path))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_turning_is_pillow_s(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = np.arange(24, dtype=np.uint8).reshape(4, 6)
+    path = save(tmp_path / "a.png", Image.fromarray(stored), exif=exif)
+    size, found = read_orientation(path)
+    assert (size, found) == ((4, 6), orientation)
+    with Image.open(path) as image:
+        wanted = np.asarray(ImageOps.exif_transpose(image))
+    np.testing.assert_array_equal(turn_upright(stored, orientation), wanted)
 
 
 def test_missing_file():

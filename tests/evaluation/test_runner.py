@@ -158,11 +158,11 @@ def test_predictions_of_another_tool(tmp_path, bits):
         (lambda maps, p: (maps / "picture-2.png").unlink(), "picture-2.png: missing"),
         (
             lambda maps, p: (maps / "picture-2.png").write_bytes(b"x"),
-            "picture-2.png: not a readable PNG",
+            "picture-2.png: not an image file",
         ),
         (
             lambda maps, p: Image.new("RGB", (9, 9)).save(maps / "picture-2.png"),
-            "picture-2.png: its pixels are RGB",
+            "picture-2.png: mode RGB has colours",
         ),
         (
             lambda maps, p: Image.new("L", (9, 8)).save(maps / "picture-2.png"),

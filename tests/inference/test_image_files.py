@@ -28,6 +28,23 @@ def test_files_folders_and_globs(folder, tmp_path):
         pictures.list_files([str(tmp_path / "empty")])
 
 
+def test_what_is_left_out_is_said(folder):
+    (folder / ".ipynb_checkpoints").mkdir()
+    Image.new("RGB", (8, 8)).save(folder / ".ipynb_checkpoints" / "a-checkpoint.png")
+    Image.new("RGB", (8, 8)).save(folder / "b.jfif", "JPEG")
+    lines = []
+    found = pictures.list_files([str(folder)], log=lines.append)
+    assert [path.name for path in found] == ["a.png", "b.jfif", "a.jpg"]
+    assert len(lines) == 1 and "1 hidden files were left out" in lines[0]
+
+
+def test_stems_that_differ_in_case_do_not_overwrite_each_other(tmp_path):
+    for name in ("a.png", "A.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    stems = [found.stem for found in pictures.read_images([tmp_path / "a.png", tmp_path / "A.png"])]
+    assert stems == ["a", "A-2"]
+
+
 def test_frames_of_a_video(tmp_path):
     av = pytest.importorskip("av", reason="the extra 'video' is not installed")
     path = tmp_path / "clip.mp4"

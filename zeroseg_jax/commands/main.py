@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 part of the work failed, each part named; 2 usage error, i
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import shutil
 import sys
@@ -80,6 +81,9 @@ VERBS: dict[str, tuple[str, str]] = {
 
 def main() -> int:
     """Run the command of sys.argv and return the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files need not be UTF-8
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = _run(sys.argv[1:])
         sys.stdout.flush()

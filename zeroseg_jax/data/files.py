@@ -88,8 +88,11 @@ def write_bytes(path: PathLike, content: bytes, *, fsync: bool = False) -> None:
 
 
 def write_text(path: PathLike, text: str, *, fsync: bool = False) -> None:
-    """Write text as UTF-8 atomically; see atomic_path."""
-    write_bytes(path, text.encode(), fsync=fsync)
+    """Write text as UTF-8 atomically; see atomic_path.
+
+    Bytes of file names that are no UTF-8 are written as escapes.
+    """
+    write_bytes(path, text.encode(errors="backslashreplace"), fsync=fsync)
 
 
 def write_json(path: PathLike, content: Any, *, fsync: bool = False) -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import importlib.util
 import io
-import itertools
 import tarfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from zeroseg_jax.data.folders import find_files, is_hidden
 from zeroseg_jax.data.transforms import ImageError, decode_image
 
 _ADVICE = "make it smaller or raise data.max_pixels."
@@ -53,13 +53,19 @@ class TarSource:
     """Images in the *.tar files below a folder (webdataset shards).
 
     The headers are read once at the start, so that each image can be read alone. Other members of
-    a shard (captions, JSON) are ignored.
+    a shard (captions, JSON, hidden files) are ignored. A sample of a webdataset, the members that
+    share their path up to the first dot of the name, gives one image: of KEY.jpg, KEY.png and
+    KEY.seg.png the first, for the others are label maps.
 
     Args:
       directory: folder, searched recursively; shards are sorted by path, images by position.
-      suffixes: suffixes of image members, in lower case.
+      suffixes: suffixes of image members, in lower case, those of photographs first.
       limit: largest number of images; 0 for all.
       max_pixels: limit on width times height; see transforms.read_image.
+
+    Attributes:
+      names: shard and name of each image.
+      notes: sentences about members that were left out.
 
     Raises:
       ValueError: the folder is missing, or has no shard or no image, or a shard is damaged.
@@ -68,11 +74,22 @@ class TarSource:
     def __init__(self, directory: str, suffixes: tuple[str, ...], limit: int, max_pixels: int):
         self._shards = _find_files(directory, ".tar")
         self._root, self._max_pixels = Path(directory), max_pixels
-        members = itertools.chain.from_iterable(
-            ((shard, *member) for member in _list_images(path, suffixes))
-            for shard, path in enumerate(self._shards)
-        )
-        found = list(itertools.islice(members, limit or None))
+        self.notes: list[str] = []
+        found: list[tuple[int, str, int, int]] = []
+        for shard, path in enumerate(self._shards):
+            members = _list_images(path, suffixes)
+            images = _drop_label_maps(members, suffixes)
+            if len(images) < len(members):
+                kept = {member[0] for member in images}
+                first = next(member[0] for member in members if member[0] not in kept)
+                self.notes.append(
+                    f"{path}: {len(members) - len(images)} label maps were left out, for example "
+                    f"{first}."
+                )
+            found += [(shard, *member) for member in images]
+            if limit and len(found) >= limit:
+                break
+        found = found[: limit or None]
         if not found:
             raise ValueError(
                 f"data.directory: the shards of {directory} have no image "
@@ -105,7 +122,12 @@ def _list_images(path: Path, suffixes: tuple[str, ...]) -> list[tuple[str, int, 
     try:
         with tarfile.open(path, "r:") as archive:
             for member in archive:
-                if member.isfile() and member.name.lower().endswith(suffixes):
+                parts = member.name.removeprefix("./").split("/")
+                if (
+                    member.isfile()
+                    and parts[-1].lower().endswith(suffixes)
+                    and not any(map(is_hidden, parts))
+                ):
                     found.append((member.name, member.offset_data, member.size))
                 # tarfile keeps the header of every member otherwise.
                 archive.members.clear()  # type: ignore[attr-defined]  # not in typeshed
@@ -121,6 +143,25 @@ def _list_images(path: Path, suffixes: tuple[str, ...]) -> list[tuple[str, int, 
             "more; download it again or remove it."
         )
     return found
+
+
+def _drop_label_maps(
+    members: list[tuple[str, int, int]], suffixes: tuple[str, ...]
+) -> list[tuple[str, int, int]]:
+    """Return one image of each sample whose image is KEY with a suffix, and all of the others."""
+    samples: dict[str, list[int]] = {}
+    for i, (name, _, _) in enumerate(members):
+        folder, _, last = name.rpartition("/")
+        samples.setdefault(f"{folder}/{last.partition('.')[0]}", []).append(i)
+    kept = []
+    for group in samples.values():
+        plain = {
+            suffixes.index(Path(members[i][0]).suffix.lower()): i
+            for i in reversed(group)
+            if members[i][0].rpartition("/")[2].count(".") == 1
+        }
+        kept += [plain[min(plain)]] if plain else group
+    return [members[i] for i in sorted(kept)]
 
 
 class TfdsSource:
@@ -171,7 +212,7 @@ def _find_files(directory: str, suffix: str) -> list[Path]:
     root = Path(directory)
     if not root.is_dir():
         raise ValueError(f"data.directory: {directory} is not a folder; name one with *{suffix}.")
-    files = sorted(path for path in root.rglob(f"*{suffix}") if path.is_file())
+    files = find_files(root, (suffix,)).paths
     if not files:
         raise ValueError(
             f"data.directory: {directory} has no *{suffix} file; name another folder or set "

@@ -29,11 +29,12 @@ def encode_record(index: int, name: str, image: np.ndarray, features: np.ndarray
 
     Args:
       index: position in the source, at least 0.
-      name: name of the image, at most 65,535 bytes of UTF-8.
+      name: name of the image, at most 65,535 bytes of UTF-8; bytes of a file name that are no
+        UTF-8 are kept.
       image: uint8 (H, W, 3).
       features: float16 or float32 (V, E), the teacher's global features of V views.
     """
-    raw = name.encode()
+    raw = name.encode(errors="surrogateescape")
     header = _BANK_HEADER.pack(
         _BANK_MAGIC, index, len(raw), *image.shape[:2], *features.shape, features.dtype.itemsize
     )
@@ -55,7 +56,8 @@ def decode_record(record: bytes) -> dict[str, Any]:
         ("u1", (height, width, 3)),
         (_FEATURE_TYPES.get(size, "V"), (views, embed)),
     )
-    return {"image": image, "features": features, "index": index, "name": name.tobytes().decode()}
+    text = name.tobytes().decode(errors="surrogateescape")
+    return {"image": image, "features": features, "index": index, "name": text}
 
 
 def count_record_bytes(image_px: int, views: int, embed_dim: int, dtype: str) -> int:

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from zeroseg_jax.config import Config
-from zeroseg_jax.data.playground.scenes import SHAPES, Labels, build_scene, render
-from zeroseg_jax.data.transforms import ImageError, centre_square
+from zeroseg_jax.data.benchmarks.masks import read_index
+from zeroseg_jax.data.playground.scenes import build_scene, encode_scene, render
+from zeroseg_jax.data.transforms import ImageError, centre_square, read_orientation, turn_upright
 
 VOID = 255
 IGNORE = -1
@@ -99,18 +99,14 @@ def read_playground(seed: int, size_px: int) -> ReadLabels:
     return read
 
 
-def encode_scene(labels: Labels) -> np.ndarray:
-    """Return a scene's class ids, int32 (H, W): shapes 0 .. 11, stuff 12 .. 17."""
-    stuff = len(SHAPES) + labels.stuff - 1
-    return np.where(labels.thing > 0, labels.thing - 1, stuff).astype(np.int32)
-
-
-def read_folder(directory: str, zero_is_void: bool) -> ReadLabels:
+def read_folder(directory: str, zero_is_void: bool, images: str = "") -> ReadLabels:
     """Return a reader of index PNGs with the names of the images.
 
     Args:
       directory: folder of the masks, with the subfolders of the images.
       zero_is_void: True if the files store class k as k + 1, and void as 0.
+      images: folder of the images, to compare sizes: a mask drawn on the stored pixels of an image
+        with EXIF rotation is rotated like it. Empty: sizes are not compared.
 
     Raises:
       ValueError: the folder is missing.
@@ -124,21 +120,28 @@ def read_folder(directory: str, zero_is_void: bool) -> ReadLabels:
     def read(index: int, name: str) -> np.ndarray:
         del index
         path = (root / name).with_suffix(".png")
-        try:
-            with Image.open(path) as image:
-                # Palette indices are the class ids; no conversion to colours.
-                labels = np.array(image).astype(np.int32)
-        except (OSError, SyntaxError) as error:
-            raise ImageError(f"{path}: the mask is missing or damaged ({error}).") from error
-        if labels.ndim != 2:
-            raise ImageError(
-                f"{path}: the mask has {labels.ndim} axes, not 2; save it as an index PNG."
-            )
+        labels = read_index(path)
+        if images:
+            labels = _fit(labels, path, Path(images) / name)
         if zero_is_void:
             labels = np.where((labels == 0) | (labels == VOID), VOID, labels - 1)
         return labels
 
     return read
+
+
+def _fit(labels: np.ndarray, mask: Path, image: Path) -> np.ndarray:
+    """Return a mask in the display orientation of its image, found by the sizes."""
+    stored, orientation = read_orientation(image)
+    upright = stored[::-1] if orientation > 4 else stored
+    if labels.shape == upright:
+        return labels
+    if labels.shape == stored:
+        return turn_upright(labels, orientation)
+    raise ImageError(
+        f"{mask}: {labels.shape[1]} x {labels.shape[0]} px, but {image} is {upright[1]} x "
+        f"{upright[0]} px; give the mask the size of its image."
+    )
 
 
 def build_label_source(
@@ -165,5 +168,6 @@ def build_label_source(
     elif config.data.source == "playground":
         read = read_playground(config.data.scene_seed, scene_px)
     else:
-        read = read_folder(settings.directory, settings.zero_is_void)
+        images = config.data.directory if config.data.source == "folder" else ""
+        read = read_folder(settings.directory, settings.zero_is_void, images)
     return SeenLabelSource(read, classes, seen, unseen, side)

@@ -10,10 +10,10 @@ import numpy as np
 
 from zeroseg_jax.config import Config
 from zeroseg_jax.data import packed_sources
+from zeroseg_jax.data.folders import find_files
 from zeroseg_jax.data.playground.scenes import build_scene, render
-from zeroseg_jax.data.transforms import read_image
+from zeroseg_jax.data.transforms import SUFFIXES, read_image
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 SCENE_PX = 224
 
 
@@ -53,10 +53,14 @@ class FolderSource:
     """Images below a folder, sorted by path.
 
     Args:
-      directory: folder, searched recursively for SUFFIXES in upper or lower case.
+      directory: folder, searched recursively for transforms.SUFFIXES in upper or lower case;
+        links are followed, hidden files left out.
       limit: largest number of images; 0 for all.
       max_pixels: limit on width times height; see transforms.read_image.
       stems: text file with one stem a line, to take only these images; "" for all.
+
+    Attributes:
+      notes: sentences about files that were left out.
 
     Raises:
       ValueError: the folder is missing or has no image, or a listed stem is missing.
@@ -68,11 +72,9 @@ class FolderSource:
         root = Path(directory)
         if not root.is_dir():
             raise ValueError(f"data.directory: {directory} is not a folder; name one with images.")
-        names = sorted(
-            str(path.relative_to(root))
-            for path in root.rglob("*")
-            if path.suffix.lower() in SUFFIXES and path.is_file()
-        )
+        found = find_files(root, SUFFIXES)
+        names = sorted(str(path.relative_to(root)) for path in found.paths)
+        self.notes = found.notes
         if not names:
             raise ValueError(
                 f"data.directory: {directory} has no image ({', '.join(SUFFIXES)}); "
@@ -138,7 +140,11 @@ def digest_names(source: Source) -> str:
     Adding or removing a file shifts the index of all later files.
     """
     names = getattr(source, "names", [])
-    return hashlib.sha256("\0".join(names).encode()).hexdigest() if names else ""
+    return (
+        hashlib.sha256("\0".join(names).encode(errors="surrogateescape")).hexdigest()
+        if names
+        else ""
+    )
 
 
 def stack(records: list[dict[str, Any]], key: str) -> np.ndarray:

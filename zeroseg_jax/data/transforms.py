@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import lzma
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,28 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from zeroseg_jax.data.views import Window
 
 MAX_PIXELS = 50_000_000  # default of data.max_pixels
+# Formats that Pillow may open, by its names. Others stay closed whatever the suffix: Pillow starts
+# Ghostscript for PostScript, and its decoders of rare formats are little tested.
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+# Suffixes of image files in folders and shards, in lower case.
+SUFFIXES = (
+    ".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff", ".jp2",
+    ".ppm",
+)  # fmt: skip
+_ORIENTATION = 0x0112  # EXIF tag
 _WHITE = (255, 255, 255)
+# What Pillow's decoders raise for damaged files, closed files and unknown variants of a format.
+_DECODER_ERRORS = (
+    OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, AttributeError,
+    ArithmeticError, AssertionError, RuntimeError, MemoryError, struct.error, zlib.error,
+    lzma.LZMAError,
+)  # fmt: skip
+# EXIF orientation -> whether rows and columns are swapped first, and quarter turns to the left.
+_TURNS = {
+    1: (False, 0), 2: (True, 3), 3: (False, 2), 4: (True, 1),
+    5: (True, 0), 6: (False, 3), 7: (True, 2), 8: (False, 1),
+}  # fmt: skip
+_DEPTHS = (8, 10, 12, 14, 16)  # bits of a grey value in a 16- or 32-bit file
 
 
 class ImageError(ValueError):
@@ -27,7 +49,7 @@ def open_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Im
     """Open an image file; errors inside the block, decoding included, become an ImageError.
 
     Args:
-      path: image file of any format that Pillow reads.
+      path: image file of one of FORMATS, whatever its suffix.
       max_pixels: limit on width times height, checked in the header before decoding.
 
     Raises:
@@ -38,7 +60,7 @@ def open_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Im
     try:
         if not path.stat().st_size:
             raise ImageError(f"{path}: the file is empty.")
-        with open(path, "rb") as file, _open(file, str(path), max_pixels, None, advice) as image:
+        with open(path, "rb") as file, _open(file, str(path), max_pixels, FORMATS, advice) as image:
             yield image
     except OSError as error:
         raise ImageError(f"{path}: damaged or unreadable ({error.strerror or error}).") from error
@@ -46,10 +68,10 @@ def open_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Im
 
 @contextlib.contextmanager
 def _open(
-    file: BinaryIO, name: str, max_pixels: int, formats: tuple[str, ...] | None, advice: str
+    file: BinaryIO, name: str, max_pixels: int, formats: tuple[str, ...], advice: str
 ) -> Iterator[Image.Image]:
     try:
-        with Image.open(file, formats=formats) as image:
+        with _decoding(name), Image.open(file, formats=formats) as image:
             if image.width * image.height > max_pixels:
                 raise ImageError(
                     f"{name}: {image.width} x {image.height} px is more than the limit of "
@@ -60,13 +82,24 @@ def _open(
         raise ImageError(
             f"{name}: its header gives more than the limit of {max_pixels} pixels; {advice}"
         ) from error
-    except UnidentifiedImageError as error:
-        raise ImageError(f"{name}: not an image file, or of an unknown format.") from error
+
+
+@contextlib.contextmanager
+def _decoding(name: str) -> Iterator[None]:
+    """Turn every exception of a decoder into an ImageError that names the image."""
+    try:
+        yield
     except ImageError:
         raise
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise ImageError(f"{name}: damaged or unreadable ({reason}).") from error
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{name}: not an image file, or of an unknown format.") from error
+    except MemoryError as error:
+        raise ImageError(f"{name}: too large for the free memory; make it smaller.") from error
+    except _DECODER_ERRORS as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ImageError(
+            f"{name}: damaged or unreadable ({reason.strip() or type(error).__name__})."
+        ) from error
 
 
 def read_image(
@@ -74,11 +107,12 @@ def read_image(
 ) -> np.ndarray:
     """Read an image as 8-bit RGB in display orientation.
 
-    EXIF rotation is applied. Transparent pixels are blended with white. Palette, grey, CMYK and
-    16-bit images are converted. Of an animation the first frame is read.
+    EXIF rotation is applied. Transparent pixels are blended with white. Palette, grey and CMYK
+    images are converted. Grey values of 16 bits are scaled from the smallest of 8, 10, 12, 14 and
+    16 bits that holds the largest one; floats from [0, 1]. Of an animation the first frame is read.
 
     Args:
-      path: image file of any format that Pillow reads.
+      path: image file of one of FORMATS, whatever its suffix.
       max_pixels: limit on width times height; see open_image.
       upright: False ignores the EXIF rotation.
 
@@ -89,7 +123,7 @@ def read_image(
       ImageError: the file is missing, empty, not an image, damaged or too large.
     """
     with open_image(path, max_pixels=max_pixels) as image:
-        return _to_rgb(ImageOps.exif_transpose(image) if upright else image)
+        return _to_rgb(ImageOps.exif_transpose(image) if upright else image, str(path))
 
 
 def decode_image(
@@ -97,7 +131,7 @@ def decode_image(
     name: str,
     *,
     max_pixels: int = MAX_PIXELS,
-    formats: tuple[str, ...] | None = None,
+    formats: tuple[str, ...] = FORMATS,
     advice: str = "make it smaller.",
 ) -> np.ndarray:
     """Decode an image from an open file; see read_image.
@@ -106,7 +140,7 @@ def decode_image(
       file: open binary file.
       name: name of the image in error messages.
       max_pixels: limit on width times height; see open_image.
-      formats: accepted formats by Pillow's names; None accepts all.
+      formats: accepted formats by Pillow's names.
       advice: end of the error message about an image that is too large.
 
     Returns:
@@ -116,7 +150,24 @@ def decode_image(
       ImageError: the content is no image of these formats, damaged or too large.
     """
     with _open(file, name, max_pixels, formats, advice) as image:
-        return _to_rgb(ImageOps.exif_transpose(image))
+        return _to_rgb(ImageOps.exif_transpose(image), name)
+
+
+def read_orientation(path: str | Path) -> tuple[tuple[int, int], int]:
+    """Read the size of the stored pixels (H, W) and the EXIF orientation, 1 to 8.
+
+    Raises:
+      ImageError: the file is missing, empty, not an image or damaged.
+    """
+    with open_image(path) as image:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+        return (image.height, image.width), orientation if orientation in _TURNS else 1
+
+
+def turn_upright(array: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn stored pixels (H, W, ...) of an EXIF orientation, 1 to 8, to display orientation."""
+    transposed, turns = _TURNS[orientation]
+    return np.rot90(array.swapaxes(0, 1) if transposed else array, turns)
 
 
 def to_image(image: str | Path | Image.Image | np.ndarray) -> np.ndarray:
@@ -135,7 +186,15 @@ def to_image(image: str | Path | Image.Image | np.ndarray) -> np.ndarray:
     if isinstance(image, str | Path):
         return read_image(image)
     if isinstance(image, Image.Image):
-        return _to_rgb(ImageOps.exif_transpose(image))
+        with _decoding("image"):
+            try:
+                image.load()
+            except AssertionError as error:  # Pillow's answer, without a word, to a closed file
+                raise ImageError(
+                    "image: its file was closed before the pixels were read; call load() while it "
+                    "is open."
+                ) from error
+            return _to_rgb(ImageOps.exif_transpose(image), "image")
     if not isinstance(image, np.ndarray):
         raise ImageError(
             f"image: type {type(image).__name__} is not accepted; give a path, a Pillow image or "
@@ -154,21 +213,39 @@ def to_image(image: str | Path | Image.Image | np.ndarray) -> np.ndarray:
         pixels = image
     else:
         raise ImageError(f"image: dtype {image.dtype} is not uint8, nor floats in [0, 1].")
-    return _to_rgb(Image.fromarray(pixels[..., 0] if shape[2:] == (1,) else pixels))
+    return _to_rgb(Image.fromarray(pixels[..., 0] if shape[2:] == (1,) else pixels), "image")
 
 
-def _to_rgb(image: Image.Image) -> np.ndarray:
+def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        values = np.asarray(image).astype(np.float64)
-        if image.mode != "F":
-            values = values / 257.0  # 65535 / 255
-        grey = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+        grey = _scale_grey(np.asarray(image), name)
         return np.repeat(grey[..., None], 3, axis=2)
     if "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info:
         layer = image.convert("RGBA")
         paper = Image.new("RGBA", layer.size, (*_WHITE, 255))
         image = Image.alpha_composite(paper, layer)
     return np.array(image.convert("RGB"))
+
+
+def _scale_grey(values: np.ndarray, name: str) -> np.ndarray:
+    """Scale grey values of 16 or 32 bits, or floats, to uint8 (H, W)."""
+    low, high = float(values.min()), float(values.max())
+    if np.issubdtype(values.dtype, np.floating):
+        whole = np.isfinite(high - low) and low >= 0 and high <= 255 and not (values % 1).any()
+        if whole and high > 1:
+            return values.astype(np.uint8)
+        if not (low >= 0 and high <= 1):  # also false for NaN
+            raise ImageError(
+                f"{name}: floats from {low:g} to {high:g} are not in [0, 1]; scale them or save "
+                "8 bits."
+            )
+        return np.rint(values * 255).astype(np.uint8)
+    if low < 0 or high >= 2 ** _DEPTHS[-1]:
+        raise ImageError(
+            f"{name}: values from {low:g} to {high:g} are outside 0 to 65535; save 8 or 16 bits."
+        )
+    largest = next(2**bits - 1 for bits in _DEPTHS if high < 2**bits)
+    return np.rint(values.astype(np.float64) * (255 / largest)).astype(np.uint8)
 
 
 def centre_square(image: np.ndarray) -> np.ndarray:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
-MODES = ("P", "L", "I;16", "I", "1")
+from zeroseg_jax.data.benchmarks.masks import read_index
 
 
 class PredictionFolder:
@@ -44,16 +43,7 @@ class PredictionFolder:
         path = self._path(name)
         if not path.is_file():
             raise ValueError(f"{path}: missing; save a prediction for every image.")
-        try:
-            with Image.open(path) as image:
-                if image.mode not in MODES:
-                    raise ValueError(
-                        f"{path}: its pixels are {image.mode}, not indices; save class ids as a "
-                        "grey or palette PNG of 8 or 16 bits."
-                    )
-                return np.asarray(image).astype(np.int32)
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:
-            raise ValueError(f"{path}: not a readable PNG ({error}); save it again.") from error
+        return read_index(path)
 
     def _path(self, name: str) -> Path:
         return self.directory / f"{name}.png"

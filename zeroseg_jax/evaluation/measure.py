@@ -150,6 +150,12 @@ class Measurements:
         empty = [n for n, value in zip(self._names, self._mious, strict=True) if np.isnan(value)]
         if empty:
             notes.append(f"{empty[0]}: every pixel is ignored ({len(empty)} such images)")
+        present = int((self.confusion.matrix.sum(axis=1) > 0).sum())
+        if present == 1 < len(self.benchmark.class_names) and self._images_with_ignored == count:
+            notes.append(
+                "every mask has only one class and ignored pixels, so the score is meaningless; "
+                "run `zeroseg verify`"
+            )
         if self._stretched:
             notes.append(
                 f"{self._stretched[0]}: longer than the protocol's limit, resized across to fit "

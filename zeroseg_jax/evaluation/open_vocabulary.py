@@ -16,8 +16,8 @@ from PIL import Image, ImageDraw, ImageFont
 from zeroseg_jax.data import drawing
 from zeroseg_jax.data.benchmarks.word_lists import IMAGENET, WORDS, read_words
 from zeroseg_jax.data.files import write_json, write_png, write_text
-from zeroseg_jax.data.sources import SUFFIXES
-from zeroseg_jax.data.transforms import ImageError, read_image
+from zeroseg_jax.data.folders import find_files
+from zeroseg_jax.data.transforms import SUFFIXES, ImageError, read_image
 from zeroseg_jax.evaluation.render import encode_data_url
 from zeroseg_jax.evaluation.runner import merge_windows, score_image
 from zeroseg_jax.evaluation.vote_page import render_vote_page
@@ -65,7 +65,7 @@ def list_images(folder: Path, most: int = 0) -> list[Path]:
     Raises:
       ValueError: the folder does not exist or has no image.
     """
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    paths = find_files(folder, SUFFIXES).paths if folder.is_dir() else []
     if not paths:
         raise ValueError(f"{folder}: no images ({', '.join(SUFFIXES)}); give a folder of images.")
     return paths[: most or None]

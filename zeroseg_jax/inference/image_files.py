@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import glob
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from zeroseg_jax.data.sources import SUFFIXES
-from zeroseg_jax.data.transforms import MAX_PIXELS, ImageError, read_image
+from zeroseg_jax.data.folders import find_files
+from zeroseg_jax.data.transforms import MAX_PIXELS, SUFFIXES, ImageError, read_image
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
 
@@ -30,12 +30,19 @@ class InputImage:
     image: np.ndarray | ImageError
 
 
-def list_files(arguments: Sequence[str], exclude: Path | None = None) -> list[Path]:
+def list_files(
+    arguments: Sequence[str],
+    exclude: Path | None = None,
+    log: Callable[[str], None] = print,
+) -> list[Path]:
     """List the files of the arguments, each once; folders and globs in order of path.
+
+    Linked folders are entered. Hidden files below a folder are left out.
 
     Args:
       arguments: files, folders (searched recursively) or globs.
       exclude: folder whose files are skipped, for example that of the results.
+      log: receiver of one line for each kind of file that was left out.
 
     Raises:
       ValueError: a folder or a glob without an image or video.
@@ -45,7 +52,10 @@ def list_files(arguments: Sequence[str], exclude: Path | None = None) -> list[Pa
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
-            below = sorted(p for p in path.rglob("*") if p.suffix.lower() in known and p.is_file())
+            found = find_files(path, known)
+            below = found.paths
+            for note in found.notes:
+                log(f"segment: {note}")
         elif not path.exists() and glob.has_magic(argument):
             below = sorted(Path(p) for p in glob.glob(argument, recursive=True))
         else:
@@ -130,8 +140,8 @@ def read_frames(path: Path, *, every_seconds: float = 1.0) -> Iterator[tuple[flo
 def _free_stem(stem: str, taken: set[str]) -> str:
     """Number a stem that is taken: equal names of two folders must not overwrite each other."""
     number, free = 1, stem
-    while free in taken:
+    while free.casefold() in taken:  # some file systems take a.png and A.png for one file
         number += 1
         free = f"{stem}-{number}"
-    taken.add(free)
+    taken.add(free.casefold())
     return free

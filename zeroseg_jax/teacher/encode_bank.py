@@ -63,6 +63,8 @@ def prepare_bank(
     if not 0 <= host_index < host_count:
         raise ValueError(f"--host_index: {host_index} is not below --host_count {host_count}.")
     source = sources.build_source(config)
+    for note in getattr(source, "notes", ()):
+        log(f"prepare: {note}")
     settings = bank_settings(config, clip, source)
     bank.begin_bank(directory, settings)
     shards = -(-len(source) // bank.SHARD_IMAGES)

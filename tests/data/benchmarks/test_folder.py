@@ -27,6 +27,27 @@ def test_folder(tmp_path):
     assert dataclasses.replace(other, words=(("tiger",),)).words == (("tiger",),)
 
 
+@pytest.mark.parametrize("line", ["_background_", "__Background__", "bg", "unlabeled"])
+def test_background_as_label_tools_write_it(tmp_path, line):
+    layouts.write_folder(tmp_path)
+    (tmp_path / "words.txt").write_text(f"{line}\ncat\ndog\n")
+    benchmark = get_benchmark("folder", data_dir=tmp_path)
+    assert benchmark.has_background and benchmark.class_names == ("background", "cat", "dog")
+    assert benchmark.words == (("cat",), ("dog",))
+
+
+def test_hidden_files_and_folders_are_left_out(tmp_path):
+    layouts.write_folder(tmp_path)
+    before = get_benchmark("folder", data_dir=tmp_path).names
+    (tmp_path / "images" / ".ipynb_checkpoints").mkdir()
+    (tmp_path / "images" / "__MACOSX").mkdir()
+    (tmp_path / "images" / "._p0.jpg").write_bytes(b"Mac OS X")
+    (tmp_path / "masks" / "._p0.png").write_bytes(b"Mac OS X")
+    (tmp_path / "masks" / "p1.png").rename(tmp_path / "masks" / "p1.PNG")
+    benchmark = get_benchmark("folder", data_dir=tmp_path)
+    assert benchmark.names == before and not benchmark.listing.spare
+
+
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [

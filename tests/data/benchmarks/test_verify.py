@@ -121,6 +121,18 @@ def test_what_is_unusual_is_a_note(tmp_path):
     )
 
 
+def test_masks_of_0_and_255_are_a_problem(tmp_path):
+    """Drawing tools write two classes as black and white; 255 is ignored by default."""
+    layouts.write_folder(tmp_path)
+    for name in ("p0", "p1"):
+        with Image.open(tmp_path / "masks" / f"{name}.png") as image:
+            mask = np.zeros((image.height, image.width), np.uint8)
+        mask[: len(mask) // 2] = 255
+        layouts.save(mask, tmp_path / "masks" / f"{name}.png")
+    _, findings = findings_of("folder", tmp_path)
+    assert "255 seems to be a class" in findings.problems["two values"][0]
+
+
 def test_many_classes_are_shown_compactly(tmp_path):
     layouts.write_ade(tmp_path, values=range(151))
     layouts.write_ade(tmp_path, values=range(46))

@@ -43,6 +43,8 @@ def build(name: str, data_dir: Path) -> FileBenchmark:
             _list_towns(root / "leftImg8bit" / "val", "_leftImg8bit.png"),
             _list_towns(root / "gtFine" / "val", "_gtFine_labelIds.png"),
             root / "gtFine" / "val",
+            ending="_gtFine_labelIds.png",
+            in_subfolders=True,
         ),
         encoding=Encoding(
             build_table(ids, [value for value in range(34) if value not in ids]),

@@ -15,17 +15,21 @@ from zeroseg_jax.data.benchmarks.listing import (
 )
 from zeroseg_jax.data.benchmarks.masks import Encoding, build_table
 from zeroseg_jax.data.benchmarks.word_lists import Rows, read_words
-from zeroseg_jax.data.sources import SUFFIXES
+from zeroseg_jax.data.folders import is_hidden
+from zeroseg_jax.data.transforms import SUFFIXES
 
 IGNORE = 255
+# First lines that label tools write for everything without a class.
+_BACKGROUNDS = (BACKGROUND, "_background_", "__background__", "bg", "unlabeled", "unlabelled")
 
 
 def build(data_dir: Path, *, ignore: int = IGNORE, reduce_zero: bool = False) -> FileBenchmark:
     """Build "folder".
 
     Masks are palette or grey PNGs of 1 to 16 bits with the stems of the images. Line k of
-    words.txt, counted from 0, names id k. With a first line "background", id 0 is everything that
-    no class name covers.
+    words.txt, counted from 0, names id k. With a first line "background" (or _background_,
+    __background__, bg, unlabeled), id 0 is everything that no class name covers. Hidden files and
+    folders are left out.
 
     Args:
       data_dir: folder of images, masks and words.txt.
@@ -43,7 +47,7 @@ def build(data_dir: Path, *, ignore: int = IGNORE, reduce_zero: bool = False) ->
         "provide images/, masks/ with the same stems, and words.txt.",
     )
     rows = read_words(root / "words.txt")
-    has_background = rows[0][0].casefold() == BACKGROUND
+    has_background = rows[0][0].casefold() in _BACKGROUNDS
     _check(rows, has_background, root / "words.txt", ignore, reduce_zero)
     table = build_table(
         {value: value for value in range(len(rows) + reduce_zero)},
@@ -83,6 +87,8 @@ def _check(rows: Rows, has_background: bool, path: Path, ignore: int, reduce_zer
 def _list_images(folder: Path) -> dict[str, Path]:
     images: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
+        if is_hidden(path.name):
+            continue
         if path.is_dir():
             raise LayoutError(f"{path}: is a folder; put images directly into {folder}.")
         if path.suffix.lower() not in SUFFIXES:

@@ -66,7 +66,10 @@ def build(name: str, data_dir: Path) -> FileBenchmark:
         words,
         has_background=True,
         listing=match(
-            _list_classes(root / "validation", ".JPEG"), _list_classes(masks, ".png"), masks
+            _list_classes(root / "validation", ".JPEG"),
+            _list_classes(masks, ".png"),
+            masks,
+            in_subfolders=True,
         ),
         encoding=Encoding(build_table({i: i for i in range(classes + 1)}, (_IGNORED,)), True),
         official_images=(images,),

@@ -14,6 +14,7 @@ import numpy as np
 
 from zeroseg_jax.data.benchmarks.masks import Encoding, MaskError
 from zeroseg_jax.data.benchmarks.word_lists import Rows, load_words
+from zeroseg_jax.data.folders import is_hidden
 from zeroseg_jax.data.transforms import read_image
 
 BACKGROUND = "background"
@@ -218,24 +219,40 @@ def list_named(names: list[str], images: Path, masks: Path) -> Listing:
     return Listing(tuple(pairs), tuple(missing))
 
 
-def match(images: dict[str, Path], masks: dict[str, Path], masks_folder: Path) -> Listing:
+def match(
+    images: dict[str, Path],
+    masks: dict[str, Path],
+    masks_folder: Path,
+    *,
+    ending: str = ".png",
+    in_subfolders: bool = False,
+) -> Listing:
     """Pair images with masks of the same name, sorted by name.
 
     Args:
       images, masks: files by name.
       masks_folder: folder of the masks, to name missing ones.
+      ending: end of a mask's file name.
+      in_subfolders: True if masks are in subfolders with the names of those of the images.
     """
     names = sorted(images)
     pairs = tuple(Pair(name, images[name], masks[name]) for name in names if name in masks)
-    missing = tuple(masks_folder / f"{name}.png" for name in names if name not in masks)
+    missing = tuple(
+        masks_folder / (images[name].parent.name if in_subfolders else "") / f"{name}{ending}"
+        for name in names
+        if name not in masks
+    )
     spare = tuple(masks[name] for name in sorted(masks) if name not in images)
     return Listing(pairs, missing, spare)
 
 
 def list_folder(folder: Path, ending: str) -> dict[str, Path]:
-    """Return the files of a folder with this ending, by name without it."""
+    """Return the files of a folder with this ending in any case, by name without it.
+
+    Hidden files are left out, for example macOS's "._a.png" beside "a.png".
+    """
     return {
-        path.name.removesuffix(ending): path
+        path.name[: -len(ending)]: path
         for path in folder.iterdir()
-        if path.name.endswith(ending)
+        if path.name.lower().endswith(ending.lower()) and not is_hidden(path.name)
     }

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
+from PIL import ImageOps
 
 from zeroseg_jax.data.transforms import ImageError, open_image
 
@@ -101,7 +102,7 @@ def read_index(path: Path) -> np.ndarray:
                 f"{path}: mode {image.mode} has colours, not class indices; save masks as palette "
                 "or grey PNGs."
             )
-        values = np.asarray(image).astype(np.int32)
+        values = np.asarray(ImageOps.exif_transpose(image)).astype(np.int32)
         bits = _grey_bits(path) if image.mode == "L" and image.format == "PNG" else 8
     if values.min() < 0:
         raise MaskError(f"{path}: label {values.min()} is negative; labels are 0 or more.")

@@ -14,9 +14,9 @@ from zeroseg_jax.data.playground.scenes import (
     STUFF,
     Labels,
     build_scene,
+    encode_scene,
     render,
 )
-from zeroseg_jax.data.seen_labels import encode_scene
 
 SCENE_PX = 224
 IMAGES = 200

@@ -14,11 +14,10 @@ import numpy as np
 from zeroseg_jax.data.benchmarks.listing import FileBenchmark, Pair, SizeError, read_like
 from zeroseg_jax.data.benchmarks.masks import MaskError
 from zeroseg_jax.data.progress import ProgressLog
-from zeroseg_jax.data.transforms import ImageError, open_image
+from zeroseg_jax.data.transforms import ImageError, read_orientation
 
 EXTREME_ASPECT = 8.0
 _AHEAD = 64  # files in flight
-_ORIENTATION = 0x0112  # EXIF tag
 
 
 @dataclasses.dataclass
@@ -79,7 +78,9 @@ def _check_listing(benchmark: FileBenchmark, findings: Findings) -> None:
             "archives again, or do not compare the score with others."
         )
     for path in listing.missing:
-        findings.problems["missing"].append(f"{path}: missing; unpack its archive again.")
+        twin = path.with_name(path.name.replace("_labelIds.", "_labelTrainIds."))
+        beside = f" {twin.name} beside it is another tool's." if twin.is_file() else ""
+        findings.problems["missing"].append(f"{path}: missing; unpack its archive again.{beside}")
     for path in listing.spare:
         findings.notes["spare"].append(f"{path}: a mask without an image; it is not used.")
 
@@ -88,10 +89,9 @@ def _check_pair(benchmark: FileBenchmark, pair: Pair) -> dict[str, Any]:
     try:
         label = benchmark.encoding.read(pair.mask)
         height, width = read_like(pair, label).shape[:2]
-        with open_image(pair.image) as stored:
-            # EXIF orientations 5 to 8 swap the sides.
-            swaps = stored.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
-            as_stored = swaps and height != width and stored.height == height
+        stored, orientation = read_orientation(pair.image)
+        # EXIF orientations 5 to 8 swap the sides.
+        as_stored = orientation > 4 and height != width and stored == (height, width)
     except SizeError as error:
         return {"kind": "size", "problem": str(error)}
     except MaskError as error:
@@ -136,6 +136,12 @@ def _check_classes(benchmark: FileBenchmark, findings: Findings) -> None:
     if absent and findings.images:
         more = f" and {len(absent) - 10} more" if len(absent) > 10 else ""
         findings.notes["absent"].append(f"absent classes: {', '.join(absent[:10])}{more}.")
+    if len(absent) == len(benchmark.class_names) - 1 > 0 and findings.occurs[-1] == findings.images:
+        ignore = benchmark.options.get("ignore", "of ignored pixels")
+        findings.problems["two values"].append(
+            f"every mask has only one class and the ignored {ignore}, so {ignore} seems to be a "
+            "class; save class k as value k, or name another --ignore."
+        )
 
 
 def to_record(benchmark: FileBenchmark, findings: Findings) -> dict[str, Any]:

@@ -312,3 +312,9 @@ def _draw_stuff(scene: Scene, u, v, pixel: float) -> tuple[np.ndarray, np.ndarra
         image += np.clip(below / pixel + 0.5, 0, 1)[..., None] * (lower - image)
         ids[below > 0] = STUFF.index(scene.stuff[1]) + 1
     return image, ids
+
+
+def encode_scene(labels: Labels) -> np.ndarray:
+    """Return a scene's class ids, int32 (H, W): shapes 0 .. 11, stuff 12 .. 17."""
+    stuff = len(SHAPES) + labels.stuff - 1
+    return np.where(labels.thing > 0, labels.thing - 1, stuff).astype(np.int32)

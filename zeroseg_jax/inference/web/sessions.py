@@ -25,7 +25,6 @@ from zeroseg_jax.inference.class_names import check_classes, parse_classes
 from zeroseg_jax.inference.predictor import Predictor
 from zeroseg_jax.inference.segmentation import Segmentation
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 T = TypeVar("T")
 
 
@@ -101,9 +100,7 @@ class Sessions:
 
     def upload(self, content: bytes) -> dict[str, Any]:
         """Decode and encode an image: {"picture": token, "width", "height"}."""
-        image = decode_image(
-            io.BytesIO(content), "picture", max_pixels=self.limits.pixels, formats=FORMATS
-        )
+        image = decode_image(io.BytesIO(content), "picture", max_pixels=self.limits.pixels)
         (encoded,) = self.predictor.encode([image])
         token = secrets.token_urlsafe(16)
         self._images.put(token, encoded, encoded.nbytes)
