@@ -44,28 +44,33 @@ def test_the_cache_is_used_and_never_for_another_teacher(tmp_path, monkeypatch):
     clip = load_teacher("playground")
     words = [["star"], ["ring", "circle"]]
     first = embed_classes(clip, words, "simple", tmp_path)
-    (path,) = tmp_path.iterdir()
+    paths = set(tmp_path.iterdir())
+    assert len(paths) == 3  # one a name
 
     def refuse(texts):
-        raise AssertionError("the text tower ran")
+        raise AssertionError(f"the text tower ran on {texts}")
 
     monkeypatch.setattr(clip, "encode_texts", refuse)
     again = embed_classes(clip, words, "simple", tmp_path)
     for field in ("classes", "names", "class_ids"):
         np.testing.assert_array_equal(getattr(again, field), getattr(first, field))
-    # Other words, prompts or teachers have other files.
-    for other_words, prompts in (([["star"], ["ring"]], "simple"), (words, "subset")):
-        with pytest.raises(AssertionError, match="text tower ran"):
-            embed_classes(clip, other_words, prompts, tmp_path)
+    # Another order is found; one more name runs the text tower for that name alone.
+    turned = embed_classes(clip, [["circle"], ["star", "ring"]], "simple", tmp_path)
+    np.testing.assert_array_equal(turned.names, first.names[[2, 0, 1]])
+    with pytest.raises(AssertionError, match=r"ran on \['a photo of a dog.'\]"):
+        embed_classes(clip, [*words, ["dog"]], "simple", tmp_path)
+    # Other prompts or teachers have other files.
+    with pytest.raises(AssertionError, match="text tower ran"):
+        embed_classes(clip, words, "subset", tmp_path)
     monkeypatch.setitem(clip.__dict__, "digest", "0" * 64)
     with pytest.raises(AssertionError, match="text tower ran"):
         embed_classes(clip, words, "simple", tmp_path)
     # A file of the right name and another teacher's content is refused.
     monkeypatch.setattr(clip, "encode_texts", load_teacher("playground").encode_texts)
-    embed_classes(clip, words, "simple", tmp_path)
-    (other,) = set(tmp_path.iterdir()) - {path}
-    shutil.copy(path, other)
-    with pytest.raises(ValueError, match="are of another teacher"):
+    embed_classes(clip, [["star"]], "simple", tmp_path)
+    (other,) = set(tmp_path.iterdir()) - paths
+    shutil.copy(min(paths), other)
+    with pytest.raises(ValueError, match="is of another teacher"):
         embed_classes(clip, words, "simple", tmp_path)
     other.write_bytes(b"PK nothing")
     with pytest.raises(ValueError, match="cannot be read"):

@@ -4,13 +4,17 @@ import hashlib
 import json
 import subprocess
 import sys
+from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from small_clips import save
 
 from zeroseg_jax.teacher.checkpoints.config import CheckpointError
-from zeroseg_jax.teacher.load import SHIPPED, load_teacher
+from zeroseg_jax.teacher.hub import HubError
+from zeroseg_jax.teacher.load import SHIPPED, Teacher, _round_length, load_teacher
+from zeroseg_jax.teacher.towers import ClipConfig, TextTower, TowerConfig
 
 
 @pytest.mark.parametrize("odd", [None, 1, "x", [], [1, 2], [1, 1, 0], [1, 1, "x"], {}])
@@ -50,3 +54,41 @@ def test_names_and_downloads_do_not_import_jax():
         "sys.exit(bool({'jax', 'huggingface_hub'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("family", ["clip", "metaclip_2"])
+def test_short_texts_are_cut_without_a_difference(family):
+    config = ClipConfig(
+        TowerConfig(32, 1, 2, 64, "gelu", 1e-5), TowerConfig(64, 3, 4, 128, "gelu", 1e-5),
+        32, 16, 8, family, 100, 77, 2 if family == "metaclip_2" else 99,
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    ids = rng.integers(3, 99, (150, 77)).astype(np.int32)
+    for i, row in enumerate(ids):
+        row[i // 2 :] = config.end_token
+    shapes = jax.eval_shape(TextTower(config).init, jax.random.key(0), ids[:1])["params"]
+    text = jax.tree.map(lambda x: rng.normal(0, 0.2, x.shape).astype(np.float32), shapes)
+    teacher = Teacher(Path("nowhere"), config, {"vision": None, "text": text})
+    teacher.__dict__["_tokenize"] = lambda texts: ids
+    seen = []
+    encode = teacher._encode_ids
+    teacher._encode_ids = lambda params, part: (seen.append(part.shape), encode(params, part))[1]
+    found = teacher.encode_texts(["x"] * len(ids))
+    assert {length for _, length in seen} == {32, 77}
+    whole = np.asarray(jax.jit(TextTower(config).apply)({"params": text}, ids))
+    scale = np.abs(whole).max()
+    np.testing.assert_allclose(found / scale, whole / scale, atol=2e-6)
+
+
+def test_the_longest_text_of_a_batch_sets_its_length():
+    assert [_round_length(n, 77) for n in (1, 16, 17, 32, 33, 77)] == [16, 16, 32, 32, 77, 77]
+    assert [_round_length(n, 16) for n in (3, 16)] == [16, 16]
+
+
+def test_teachers_by_name(tensors, tmp_path):
+    folder = save(tmp_path / "hf", tensors)
+    teacher = load_teacher(folder)
+    assert (teacher.name, teacher.pinned) == (str(folder), "")
+    assert load_teacher("playground").name == "playground"
+    with pytest.raises(HubError, match="did you mean clip-b16"):
+        load_teacher("clip-b17")

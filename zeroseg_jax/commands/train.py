@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from absl import flags as absl_flags
 from absl.flags import FLAGS
 
@@ -51,4 +53,9 @@ def main(arguments: list[str]) -> None:
         wandb_project=FLAGS.wandb_project,
         profile_steps=FLAGS.profile_steps,
     )
-    train(config, FLAGS.workdir, teacher=load_teacher(config.teacher.directory), options=options)
+    teacher = load_teacher(config.teacher.directory)
+    if teacher.pinned:
+        # The manifest and exports name the commit, so that anyone can fetch the same teacher.
+        pinned = dataclasses.replace(config.teacher, directory=teacher.pinned)
+        config = dataclasses.replace(config, teacher=pinned)
+    train(config, FLAGS.workdir, teacher=teacher, options=options)

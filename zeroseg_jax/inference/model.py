@@ -38,7 +38,9 @@ from zeroseg_jax.training.checkpoint import load_params
 
 SHIPPED_STUDENT = Path(__file__).parent.parent / "assets" / "student"
 # Read-out of a CLIP where none is given: the best published one of its family that is built in.
-DEFAULT_READOUTS = {"clip": "naclip", "siglip": "maskclip"}
+DEFAULT_READOUTS = {
+    "clip": "naclip", "metaclip_2": "naclip", "siglip": "maskclip", "tipsv2": "maskclip",
+}  # fmt: skip
 _MAX_LOGIT_SCALE = 100.0
 # Read-out of "A+B": affinities of A steer the values of B.
 _PAIR_READOUT = "proxy"
@@ -201,6 +203,11 @@ def load_readout(
     if readout and readout not in READOUTS:
         raise ValueError(f"--readout: {readout!r} is not one of {', '.join(READOUTS)}.")
     clip = teacher if isinstance(teacher, Teacher) else load_teacher(teacher)
+    if clip.config.text is None:
+        raise ValueError(
+            f"--model: {clip.name} has no text tower; name it before a CLIP for its affinities, "
+            f"as in {clip.name}+clip-b16."
+        )
     readout = readout or DEFAULT_READOUTS[clip.config.family]
     name = f"{readout} of {clip.directory}"
     return Model(

@@ -18,7 +18,7 @@ def encoder_from_tower(encoder: Params, vision_params: Params, model: ModelConfi
 
     Args:
       encoder: parameters of the encoder, for names that the tower has not.
-      vision_params: parameters of teacher.clip.VisionTower.
+      vision_params: parameters of teacher.towers.VisionTower.
       model: settings of the encoder.
 
     Returns:

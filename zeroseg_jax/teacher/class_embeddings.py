@@ -44,8 +44,8 @@ def embed_classes(
       teacher: CLIP or SigLIP with a text tower.
       classes: names of each class, at least one.
       prompts: key of PROMPTS.
-      cache: directory of cached embeddings, or None. The file name is a digest of the teacher,
-        the tokenizer, the prompts and the names.
+      cache: directory of cached embeddings, one file a name, or None. The file name is a digest of
+        the teacher, the tokenizer, the prompts and the name.
 
     Raises:
       ValueError: the prompt set is unknown; there is no class or too many names; a class has no
@@ -54,22 +54,17 @@ def embed_classes(
     Source: Radford et al. 2021, 3.1.4 (prompt ensembling in embedding space).
     """
     _check_classes(classes, prompts)
+    names = list(dict.fromkeys(name for names in classes for name in names))
     if cache is None:
-        return _embed(teacher, classes, prompts)
-    made_by = [teacher.digest, digest_tokenizer(teacher.directory)]
-    key = json.dumps([*made_by, PROMPTS[prompts], classes], ensure_ascii=False)
-    path = cache / f"{hashlib.sha256(key.encode()).hexdigest()}.npz"
-    if path.is_file():
-        return _read_cache(path, key)
-    embeddings = _embed(teacher, classes, prompts)
-    files.write_npz(
-        path,
-        key=np.frombuffer(key.encode(), np.uint8),
-        classes=embeddings.classes,
-        names=embeddings.names,
-        owners=embeddings.class_ids,
-    )
-    return embeddings
+        found = _embed_names(teacher, names, prompts)
+    else:
+        found = _embed_cached(teacher, names, prompts, cache)
+    rows = np.stack([found[name] for names in classes for name in names])
+    lengths = [len(names) for names in classes]
+    class_ids = np.repeat(np.arange(len(classes)), lengths).astype(np.int32)
+    starts = np.searchsorted(class_ids, np.arange(len(classes)))
+    means = np.add.reduceat(rows, starts, axis=0)
+    return ClassEmbeddings(_unit(means), _unit(rows), class_ids)
 
 
 def cache_directory() -> Path:
@@ -96,32 +91,48 @@ def _check_classes(classes: list[list[str]], prompts: str) -> None:
         )
 
 
-def _embed(teacher: Teacher, classes: list[list[str]], prompts: str) -> ClassEmbeddings:
-    count = len(PROMPTS[prompts])
-    texts = [p.format(name) for names in classes for name in names for p in PROMPTS[prompts]]
-    rows = _unit(teacher.encode_texts(texts)).reshape(-1, count, teacher.embed_dim).mean(axis=1)
-    lengths = [len(names) for names in classes]
-    class_ids = np.repeat(np.arange(len(classes)), lengths).astype(np.int32)
-    starts = np.searchsorted(class_ids, np.arange(len(classes)))
-    means = np.add.reduceat(rows, starts, axis=0)
-    return ClassEmbeddings(_unit(means), _unit(rows), class_ids)
+def _embed_names(teacher: Teacher, names: list[str], prompts: str) -> dict[str, np.ndarray]:
+    """Return the mean of each name's unit vectors, float32 (E,)."""
+    texts = [prompt.format(name) for name in names for prompt in PROMPTS[prompts]]
+    rows = _unit(teacher.encode_texts(texts))
+    means = rows.reshape(len(names), len(PROMPTS[prompts]), teacher.embed_dim).mean(axis=1)
+    return dict(zip(names, means, strict=True))
 
 
-def _read_cache(path: Path, key: str) -> ClassEmbeddings:
+def _embed_cached(
+    teacher: Teacher, names: list[str], prompts: str, cache: Path
+) -> dict[str, np.ndarray]:
+    made_by = [teacher.digest, digest_tokenizer(teacher.directory)]
+    found, missing = {}, {}
+    for name in names:
+        key = json.dumps([*made_by, PROMPTS[prompts], name], ensure_ascii=False).encode()
+        path = cache / f"{hashlib.sha256(key).hexdigest()}.npz"
+        if path.is_file():
+            found[name] = _read_cache(path, key)
+        else:
+            missing[name] = path, key
+    if missing:
+        for name, mean in _embed_names(teacher, list(missing), prompts).items():
+            path, key = missing[name]
+            files.write_npz(path, key=np.frombuffer(key, np.uint8), mean=mean)
+            found[name] = mean
+    return found
+
+
+def _read_cache(path: Path, key: bytes) -> np.ndarray:
     try:
         with np.load(path, allow_pickle=False) as file:
-            same = file["key"].tobytes() == key.encode()
-            embeddings = ClassEmbeddings(file["classes"], file["names"], file["owners"])
+            same, mean = file["key"].tobytes() == key, file["mean"]
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ValueError(
-            f"{path}: the cached class embeddings cannot be read ({error}); delete the file."
+            f"{path}: the cached class embedding cannot be read ({error}); delete the file."
         ) from error
     if not same:
         raise ValueError(
-            f"{path}: the cached class embeddings are of another teacher, prompt set or list of "
-            "names; delete the file."
+            f"{path}: the cached class embedding is of another teacher, prompt set or name; delete "
+            "the file."
         )
-    return embeddings
+    return np.asarray(mean)
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

@@ -125,7 +125,7 @@ def init_dense_from_teacher(params: Params, vision_params: Params, model: ModelC
 
     Args:
       params: parameters of the student.
-      vision_params: parameters of teacher.clip.VisionTower.
+      vision_params: parameters of teacher.towers.VisionTower.
       model: settings of the student.
 
     Raises:

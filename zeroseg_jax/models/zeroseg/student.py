@@ -193,7 +193,7 @@ def init_from_teacher(params: Params, vision_params: Params, model: ModelConfig)
 
     Args:
       params: parameters of the student.
-      vision_params: parameters of teacher.clip.VisionTower.
+      vision_params: parameters of teacher.towers.VisionTower.
       model: settings of the student.
 
     Returns:
