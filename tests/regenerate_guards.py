@@ -65,7 +65,7 @@ def write_training(scratch):
 
 def write_predictor(scratch):
     del scratch
-    predictor = Predictor.from_pretrained()
+    predictor = Predictor.from_pretrained("playground")
     for name, shapes in (("square", guards.SQUARES), ("other", guards.OTHERS)):
         found = guards.predict(predictor, shapes)
         np.savez_compressed(guards.FOLDER / f"predictor_{name}.npz", **found)

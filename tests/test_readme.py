@@ -76,7 +76,11 @@ def run(place, verb, arguments):
     if verb != "serve":
         return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
     with subprocess.Popen(
-        command[:4] + ["--port=0"], cwd=place, env=environment, stdout=subprocess.PIPE, text=True
+        [*command[:4], "--model=playground", "--port=0"],
+        cwd=place,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as server:
         lines = [server.stdout.readline(), server.stdout.readline()]
         server.send_signal(signal.SIGINT)

@@ -137,7 +137,7 @@ def _scramble(rng: random.Random, content: bytes) -> bytes:
 
 @contextlib.contextmanager
 def _run_server() -> Iterator[tuple[int, int]]:
-    command = [sys.executable, "-m", "zeroseg_jax", "serve", "--port=0"]
+    command = [sys.executable, "-m", "zeroseg_jax", "serve", "--model=playground", "--port=0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             for line in server.stdout:

@@ -55,8 +55,8 @@ def main(arguments: list[str]) -> None:
     """Score both layouts of windows on every crop."""
     del arguments
     ways = {
-        "whole": Predictor.from_pretrained(),
-        "windows": Predictor.from_pretrained(settings={"window": "sliding"}),
+        "whole": Predictor.from_pretrained("playground"),
+        "windows": Predictor.from_pretrained("playground", settings={"window": "sliding"}),
     }
     found = {
         name: {way: score(predictor, cut) for way, predictor in ways.items()}

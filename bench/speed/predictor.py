@@ -37,7 +37,7 @@ from zeroseg_jax.teacher.load import load_teacher
 
 WORDS = ["cat", "dog", "grass", "sky", "tree", "road", "car", "person", "water", "house"]
 _COMMAND = ("-m", "zeroseg_jax", "segment", "docs/images/scene.png",
-            "--classes=star; heart; moon; night; grass")  # fmt: skip
+            "--model=playground", "--words=star; heart; moon; night; grass")  # fmt: skip
 
 
 def define_flags() -> None:

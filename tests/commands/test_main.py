@@ -81,7 +81,7 @@ def test_output_into_a_closed_pipe_is_no_error():
     ("arguments", "sentence"),
     [
         (("segmnt",), "unknown command 'segmnt'; did you mean segment?"),
-        (("segment",), "--classes: missing; for example: zeroseg segment photo.jpg --classes"),
+        (("segment",), "--words: missing; for example: zeroseg segment photo.jpg --words"),
         (("prepare",), "--config, --workdir: missing"),
         (("plan", "--workdir=a"), "--workdir: no such flag; known: help, candidates, config, "),
         (("segment", "--classes=a; b"), "no image given"),

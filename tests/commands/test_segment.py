@@ -11,8 +11,8 @@ from zeroseg_jax.commands import segment
 
 def test_segment_writes_overlay_mask_and_json(zeroseg, images, tmp_path):
     done = zeroseg(
-        "segment", images, "--classes=star; ring, hoop; grass", "--background=sky",
-        f"--output={tmp_path}",
+        "segment", images, "--model=playground", "--words=star; ring, hoop; grass",
+        "--background=sky", f"--output={tmp_path}",
     )  # fmt: skip
     # One image is unreadable: it is named, the others are segmented, and the exit code is 1.
     assert done.returncode == 1

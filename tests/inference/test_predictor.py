@@ -26,7 +26,7 @@ CLASSES = ["star", "ring", "heart", "grass", "sky"]
 
 @pytest.fixture(scope="module")
 def predictor():
-    return Predictor.from_pretrained()
+    return Predictor.from_pretrained("playground")
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def count_programs(predictor):
 
 
 def test_a_program_for_a_shape_and_not_for_a_size_or_class_names():
-    predictor = Predictor.from_pretrained()
+    predictor = Predictor.from_pretrained("playground")
     large = scenes.render(scenes.build_scene(2, 5), 400)[0]
     predictor.segment(large, CLASSES[:1], refine=False)
     _, scores = count_programs(predictor)
@@ -90,7 +90,7 @@ def test_a_wide_image_is_one_window_and_detail_still_lays_several(predictor, sce
     assert encoded.layout == (80, 112, (80, 112), [0], [0])
     assert encoded.encoded.segment_ids.shape == (1, 80, 112)
     assert predictor.encode([wide], detail=2)[0].encoded.segment_ids.shape[1:] == (96, 96)
-    sliding = Predictor.from_pretrained(settings={"window": "sliding"})
+    sliding = Predictor.from_pretrained("playground", settings={"window": "sliding"})
     assert len(sliding.encode([wide])[0].encoded.features) == 2
     # A list of several shapes keeps its order; equal images are encoded once.
     images = [wide, scene, scene[:, :120], wide[:, ::-1], scene]
@@ -100,7 +100,7 @@ def test_a_wide_image_is_one_window_and_detail_still_lays_several(predictor, sce
 
 
 def test_class_names_and_encodings_are_cached(scene, monkeypatch):
-    predictor = Predictor.from_pretrained(cache_names=False)
+    predictor = Predictor.from_pretrained("playground", cache_names=False)
     asked = []
     clip, calls = predictor.model.teacher, []
     encode_texts, encode = clip.encode_texts, predictor.segmenter.encode
@@ -173,7 +173,7 @@ def test_result_tells_draws_and_saves(predictor, scene, tmp_path):
 def test_saved_model_is_the_same_model(tmp_path):
     clip = tmp_path / "some-clip"
     shutil.copytree(SHIPPED, clip)
-    predictor = Predictor.from_pretrained(teacher=clip)
+    predictor = Predictor.from_pretrained("playground", teacher=clip)
     predictor.model.facts["scores"] = [
         {"benchmark": "b", "miou": 1.5, "images": 2, "protocol": "p", "checkpoint": "c"}
     ]
@@ -249,7 +249,7 @@ def test_options_that_cannot_be(predictor, scene, options, sentence):
     with pytest.raises(ValueError, match=sentence):
         predictor.segment(scene, CLASSES[:2], **options)
     with pytest.raises(ValueError, match="background=THRESHOLD"):
-        Predictor.from_pretrained(settings={"threshold": "0.5"})
+        Predictor.from_pretrained("playground", settings={"threshold": "0.5"})
 
 
 def test_threshold_can_be_tried_without_the_model():

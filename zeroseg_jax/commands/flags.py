@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags, logging
 
 from zeroseg_jax.commands.recipes import resolve_arguments, shorten_recipe
+from zeroseg_jax.teacher.aliases import DEFAULT
 
 if TYPE_CHECKING:
     from zeroseg_jax.config import Config
@@ -36,14 +37,25 @@ def define_config() -> None:
     flags.mark_flag_as_required("workdir")
 
 
-def define_model() -> None:
-    """Define --workdir (or --model), --teacher, --readout and --set: a model and its preset."""
+def define_model(default: str | None = DEFAULT) -> None:
+    """Define --model (or --workdir), --teacher and --readout.
+
+    Args:
+      default: name of the model that is used without --model; None makes the flag required.
+    """
     flags.DEFINE_string(
-        "workdir", "playground", "run, exported student, CLIP, or 'playground' (shipped student)"
-    )
-    flags.DEFINE_alias("model", "workdir")
-    flags.DEFINE_string("teacher", "", "directory of the CLIP; empty: the one of the run")
-    flags.DEFINE_string("readout", "", "dense read-out of a CLIP; empty: its family's default")
+        "model", default, "name of a public model (zeroseg models), hf:owner/name@revision, A+B, "
+        "run, exported model, directory of a CLIP, or 'playground' (drawn shapes only)"
+    )  # fmt: skip
+    flags.DEFINE_alias("workdir", "model")
+    flags.DEFINE_string("teacher", "", "directory of a student's CLIP; empty: the one of the run")
+    flags.DEFINE_string("readout", "", "dense read-out of a CLIP; empty: the model's default")
+    if default is None:
+        flags.mark_flag_as_required("model")
+
+
+def define_settings() -> None:
+    """Define --set: fields of the preset."""
     flags.DEFINE_string("set", "", "preset fields to override, for example stride_px=28")
 
 

@@ -22,9 +22,9 @@ _RUN = "--config=photos --workdir=runs/photos --config.data.directory=FOLDER"
 VERBS: dict[str, tuple[str, str]] = {
     "segment": (
         "segment images, folders or videos by class names",
-        'zeroseg segment photo.jpg --classes "cat; grass; sky"',
+        'zeroseg segment photo.jpg --words "dog, sofa"',
     ),
-    "serve": ("serve a local web page for segmentation", "zeroseg serve --port=8000"),
+    "serve": ("serve a local web page for segmentation", "zeroseg serve --model=tipsv2-b14"),
     "models": ("list the public models known by name", "zeroseg models"),
     "check-model": (
         "check a model's weights, tokens and published score",
@@ -57,7 +57,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "zeroseg verify --benchmark=voc21 --data_dir=DATA",
     ),
     "export": (
-        "export a student as safetensors or StableHLO",
+        "export a model as safetensors or StableHLO",
         "zeroseg export --workdir=runs/photos --output=student --format=stablehlo",
     ),
     "demo": (

@@ -1,4 +1,4 @@
-"""Segment images with class names: zeroseg segment photo.jpg --classes "cat; grass; sky".
+"""Segment images with class names: zeroseg segment photo.jpg --words "dog, sofa".
 
 An argument is a file, a folder, a glob or a video. Each image gives an overlay, an index mask and
 a JSON file. Exit code 0: all done; 1: some files were unreadable, each reported; 2: usage error.
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 def define_flags() -> None:
     """Define the command line."""
     flags.define_model()
-    absl_flags.DEFINE_string(
-        "classes", None, "class names: 'dog/puppy, sofa' or 'dog, puppy; sofa'"
-    )
+    flags.define_settings()
+    absl_flags.DEFINE_string("words", None, "class names: 'dog/puppy, sofa' or 'dog, puppy; sofa'")
+    absl_flags.DEFINE_alias("classes", "words")
     absl_flags.DEFINE_string("output", "segmented", "directory for overlays, masks and JSON")
     absl_flags.DEFINE_string(
         "background", "", "threshold under which a pixel is background, or its class names"
@@ -33,7 +33,7 @@ def define_flags() -> None:
     absl_flags.DEFINE_integer("detail", 1, "multiple of the training resolution", 1)
     absl_flags.DEFINE_boolean("refine", True, "refine edges with PAMR, where the preset has it")
     absl_flags.DEFINE_float("every_seconds", 1.0, "seconds between frames of a video; 0: all", 0.0)
-    absl_flags.mark_flag_as_required("classes")
+    absl_flags.mark_flag_as_required("words")
 
 
 def read_background(text: str) -> float | str | None:
@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
     """Segment each image; unreadable files are reported and skipped (exit code 1)."""
     if not arguments:
         raise ValueError("no image given; name at least one file, folder or glob.")
-    classes = parse_classes(FLAGS.classes)
+    classes = parse_classes(FLAGS.words, "--words")
     background = read_background(FLAGS.background)
     output = Path(FLAGS.output)
 
@@ -60,7 +60,7 @@ def main(arguments: list[str]) -> int:
     flags.use_compilation_cache()
     files = list_files(arguments, exclude=output)
     predictor = Predictor.from_pretrained(
-        FLAGS.workdir, teacher=FLAGS.teacher, readout=FLAGS.readout,
+        FLAGS.model, teacher=FLAGS.teacher, readout=FLAGS.readout,
         settings=parse_overrides(FLAGS.set),
     )  # fmt: skip
     done = failed = 0

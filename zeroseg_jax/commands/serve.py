@@ -1,4 +1,4 @@
-"""Serve a local web page for images and class names: zeroseg serve --workdir=DIR --port=8000.
+"""Serve a local web page for images and class names: zeroseg serve --model=NAME --port=8000.
 
 Nothing is written to disk. The page listens on this machine only unless --host is given, and it
 has no passwords.
@@ -15,6 +15,7 @@ from zeroseg_jax.commands import flags
 def define_flags() -> None:
     """Define the command line."""
     flags.define_model()
+    flags.define_settings()
     absl_flags.DEFINE_string("host", "127.0.0.1", "address to listen on")
     absl_flags.DEFINE_integer("port", 8000, "port to listen on; 0: any free one", 0, 65535)
 
@@ -22,7 +23,7 @@ def define_flags() -> None:
 def main(arguments: list[str]) -> None:
     """Load the model and serve until interrupted."""
     if arguments:
-        raise ValueError(f"serve: takes no argument {arguments[0]!r}; name a model by --workdir.")
+        raise ValueError(f"serve: takes no argument {arguments[0]!r}; name a model by --model.")
     try:
         from zeroseg_jax.inference.web import server
     except ImportError as error:
@@ -37,7 +38,7 @@ def main(arguments: list[str]) -> None:
 
     flags.use_compilation_cache()
     predictor = Predictor.from_pretrained(
-        FLAGS.workdir, teacher=FLAGS.teacher, readout=FLAGS.readout,
+        FLAGS.model, teacher=FLAGS.teacher, readout=FLAGS.readout,
         settings=parse_overrides(FLAGS.set), cache_names=False,
     )  # fmt: skip
     with server.open_socket(FLAGS.host, FLAGS.port) as listener:

@@ -27,6 +27,7 @@ from zeroseg_jax.inference.scoring import ClassVectors, pack_classes
 from zeroseg_jax.models.clip_zss.student import cell_px
 from zeroseg_jax.models.sizes import SIZES
 from zeroseg_jax.teacher import model_names
+from zeroseg_jax.teacher.aliases import DEFAULT
 from zeroseg_jax.teacher.checkpoints.config import read_config
 from zeroseg_jax.teacher.checkpoints.tensors import weight_files
 from zeroseg_jax.teacher.class_embeddings import cache_directory, embed_classes
@@ -150,7 +151,7 @@ class Model:
         return get_preset(name, benchmark, {**own, **(overrides or {})})
 
 
-def load(name: str | Path = "playground", *, teacher: str | Path = "", readout: str = "") -> Model:
+def load(name: str | Path = DEFAULT, *, teacher: str | Path = "", readout: str = "") -> Model:
     """Load a model.
 
     Args:

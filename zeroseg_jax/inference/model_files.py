@@ -16,7 +16,7 @@ from zeroseg_jax.config import Config
 from zeroseg_jax.data.files import atomic_path, read_json, write_json, write_text
 from zeroseg_jax.teacher.checkpoints.config import WEIGHTS
 from zeroseg_jax.teacher.load import Teacher
-from zeroseg_jax.teacher.model_names import Located
+from zeroseg_jax.teacher.model_names import Located, is_name, resolve
 from zeroseg_jax.training.student_files import export_params
 
 TEACHER_FOLDER, AFFINITY_FOLDER = "teacher", "affinity"  # of an export that brings its CLIP
@@ -106,9 +106,10 @@ def write_pretrained(
       directory: created if missing; an earlier export there is replaced.
       facts: training facts, from read_facts.
       step: number of training steps.
-      teacher: directory of the CLIP, or "playground".
+      teacher: directory or name of the CLIP, or "playground".
       include_teacher: copy the CLIP's files to DIRECTORY/teacher; else only its digest and name
-        are stored, and loading the model needs the CLIP's directory.
+        are stored. A public name is fetched when the model is loaded; else loading needs the
+        CLIP's directory.
       dtype: "float32" or "float16" for the stored tensors.
 
     Returns:
@@ -118,17 +119,19 @@ def write_pretrained(
       ValueError: float16 cannot hold a value; the message names the tensor.
     """
     root = Path(directory)
-    name = "playground" if str(teacher) == "playground" else Path(teacher).name
+    name = str(teacher)
+    if name != "playground" and not is_name(name):
+        # A local path says nothing on another machine.
+        name = Path(teacher).name
     config = dataclasses.replace(
         config,
         data=dataclasses.replace(config.data, bank="", directory=""),
-        # A local path says nothing on another machine.
         teacher=dataclasses.replace(config.teacher, directory=name),
     )
     metadata = {"step": step, **facts}
     export_params(params, config, root, metadata, dtype=dtype)
     if include_teacher and name != "playground":
-        _copy_teacher(Path(teacher), root / TEACHER_FOLDER)
+        _copy_teacher(resolve(teacher).directory, root / TEACHER_FOLDER)
     write_text(root / "README.md", render_card(config, metadata, dtype, include_teacher))
     return root
 

@@ -28,7 +28,9 @@ from zeroseg_jax.inference.presets import Preset
 from zeroseg_jax.inference.scoring import ClassVectors, Encoded, pack_classes
 from zeroseg_jax.inference.segmentation import BACKGROUND, Segmentation, index_dtype
 from zeroseg_jax.inference.segmenters import ModelSegmenter, choose_scale
+from zeroseg_jax.teacher.aliases import DEFAULT
 from zeroseg_jax.teacher.class_embeddings import cache_directory, embed_classes
+from zeroseg_jax.teacher.model_names import is_name
 
 ImageLike = str | Path | Image.Image | np.ndarray
 ClassNames = str | Sequence[str | Sequence[str]]
@@ -62,7 +64,7 @@ class Predictor:
     @classmethod
     def from_pretrained(
         cls,
-        directory: str | Path = "playground",
+        directory: str | Path = DEFAULT,
         *,
         teacher: str | Path = "",
         readout: str = "",
@@ -266,14 +268,15 @@ class Predictor:
                 include_teacher=include_teacher,
             )  # fmt: skip
         assert model.config is not None  # a student has settings
-        shipped = model.config.teacher.directory == "playground"
+        recorded = model.config.teacher.directory
+        named = recorded == "playground" or is_name(recorded)
         return model_files.write_pretrained(
             model.params,
             model.config,
             directory,
             {**model.facts, "teacher": model.teacher.digest},
             step=int(model.checkpoint.rpartition(" at step ")[2]),
-            teacher="playground" if shipped else model.teacher.directory,
+            teacher=recorded if named else model.teacher.directory,
             include_teacher=include_teacher,
             dtype=dtype,
         )

@@ -21,7 +21,7 @@ def limits():
 
 @pytest.fixture(scope="session")
 def predictor():
-    return Predictor.from_pretrained(cache_names=False)
+    return Predictor.from_pretrained("playground", cache_names=False)
 
 
 @pytest.fixture(scope="session")
