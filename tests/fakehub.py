@@ -70,7 +70,9 @@ class FakeHub:
         self._server.shutdown(), self._server.server_close()
 
     def commit(self, repo: str, revision: str = "main") -> str:
-        """Return the 40 hex digits of a revision; they follow from its content."""
+        """Return the 40 hex digits of a revision: its name, or digits of its content."""
+        if re.fullmatch(r"[0-9a-f]{40}", revision):
+            return revision
         paths = filter(Path.is_file, sorted(Path(self.repos[repo][revision]).rglob("*")))
         content = b"".join(p.name.encode() + p.read_bytes() for p in paths)
         return hashlib.sha1(repo.encode() + content).hexdigest()

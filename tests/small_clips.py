@@ -36,7 +36,8 @@ def to_open_clip(tensors):
     """Rename by hand, apart from the project's own table."""
     out = {}
     for tower, prefix in (("vision_model", "visual.transformer"), ("text_model", "transformer")):
-        for i in range(2):
+        depth = sum(n.startswith(tower) and n.endswith("layer_norm1.bias") for n in tensors)
+        for i in range(depth):
             left, right = f"{tower}.encoder.layers.{i}", f"{prefix}.resblocks.{i}"
             for kind in ("weight", "bias"):
                 parts = [tensors[f"{left}.self_attn.{p}_proj.{kind}"] for p in "qkv"]
