@@ -6,6 +6,7 @@ commits and every other entry stay, and so does the code that reads them.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -33,9 +34,14 @@ CONFIG = ClipConfig(
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
 
 
+@functools.cache
+def _random_tensors():
+    return to_tensors(init_params(CONFIG, jax.random.key(1)), CONFIG)
+
+
 def write_clip(directory, *, shards=False):
     """Write Hugging Face's layout, in one file or in shards with their index."""
-    tensors = to_tensors(init_params(CONFIG, jax.random.key(1)), CONFIG)
+    tensors = _random_tensors()
     small_clips.save(directory, tensors, to_config(CONFIG))
     _add_tokenizer(directory)
     if shards:
@@ -53,7 +59,6 @@ def write_clip(directory, *, shards=False):
 
 def write_timm(directory):
     """Write timm's layout: OpenCLIP's two towers, and the vision tower alone beside them."""
-    tensors = to_tensors(init_params(CONFIG, jax.random.key(2)), CONFIG)
     part = {"layers": 12, "width": 64, "mlp_ratio": 2.0}
     config = {
         "model_cfg": {
@@ -63,7 +68,7 @@ def write_timm(directory):
         },
         "preprocess_cfg": {"mean": [0.48, 0.46, 0.41], "std": [0.27, 0.26, 0.28]},
     }  # fmt: skip
-    small_clips.save_open_clip(directory, tensors, config)
+    small_clips.save_open_clip(directory, _random_tensors(), config)
     (directory / "config.json").write_text(json.dumps({"architecture": "vit_base_patch16_clip"}))
     save_file({"head": np.zeros(4, np.float32)}, directory / "model.safetensors")
     (directory / "pytorch_model.bin").write_bytes(b"never fetched")

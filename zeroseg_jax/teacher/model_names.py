@@ -74,6 +74,14 @@ def resolve(name: str | Path, *, log: Callable[[str], None] | None = None) -> Lo
     return Located(directory, text, f"hf:{repository}@{commit}", alias)
 
 
+def is_name(text: str) -> bool:
+    """Return whether a text names a model of the Hub: an alias, "hf:...", an address, "A+B"."""
+    parts = text.split("+") if not text.startswith("https:") else [text]
+    return all(
+        part in ALIASES or part.startswith(("hf:", "https://huggingface.co/")) for part in parts
+    )
+
+
 def find_alias(pinned: str) -> Alias | None:
     """Return the alias of a pinned name, "hf:owner/name@COMMIT", if it has one."""
     return _find_alias(*_parse(pinned)) if pinned else None
