@@ -21,9 +21,9 @@ from safetensors.numpy import save_file
 
 from zeroseg_jax.teacher import aliases
 from zeroseg_jax.teacher.checkpoints.hugging_face import to_config, to_tensors
-from zeroseg_jax.teacher.clip import ClipConfig, TowerConfig
 from zeroseg_jax.teacher.load import SHIPPED
 from zeroseg_jax.teacher.playground.clip import init_params
+from zeroseg_jax.teacher.towers import ClipConfig, TowerConfig
 
 # Twelve blocks, as scclip reads the middle ones; the vocabulary is that of the shipped tokenizer.
 CONFIG = ClipConfig(
