@@ -38,25 +38,14 @@ def define_config() -> None:
 
 
 def define_model(default: str | None = DEFAULT) -> None:
-    """Define --model (or --workdir), --teacher and --readout.
-
-    Args:
-      default: name of the model that is used without --model; None makes the flag required.
-    """
+    """Define --model (or --workdir), --teacher and --readout; None makes --model required."""
     flags.DEFINE_string(
-        "model", default, "name of a public model (zeroseg models), hf:owner/name@revision, A+B, "
-        "run, exported model, directory of a CLIP, or 'playground' (drawn shapes only)"
+        "model", default, "name in `zeroseg models`, hf:owner/name@revision, A+B, run, exported "
+        "model, directory of a CLIP, or 'playground' (drawn shapes only)", required=default is None
     )  # fmt: skip
     flags.DEFINE_alias("workdir", "model")
     flags.DEFINE_string("teacher", "", "directory of a student's CLIP; empty: the one of the run")
     flags.DEFINE_string("readout", "", "dense read-out of a CLIP; empty: the model's default")
-    if default is None:
-        flags.mark_flag_as_required("model")
-
-
-def define_settings() -> None:
-    """Define --set: fields of the preset."""
-    flags.DEFINE_string("set", "", "preset fields to override, for example stride_px=28")
 
 
 def define_label_options() -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def define_flags() -> None:
     """Define the command line."""
     flags.define_model()
-    flags.define_settings()
+    absl_flags.DEFINE_string("set", "", "preset fields to override, for example stride_px=28")
     absl_flags.DEFINE_string("words", None, "class names: 'dog/puppy, sofa' or 'dog, puppy; sofa'")
     absl_flags.DEFINE_alias("classes", "words")
     absl_flags.DEFINE_string("output", "segmented", "directory for overlays, masks and JSON")

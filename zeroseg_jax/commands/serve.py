@@ -15,7 +15,7 @@ from zeroseg_jax.commands import flags
 def define_flags() -> None:
     """Define the command line."""
     flags.define_model()
-    flags.define_settings()
+    absl_flags.DEFINE_string("set", "", "preset fields to override, for example stride_px=28")
     absl_flags.DEFINE_string("host", "127.0.0.1", "address to listen on")
     absl_flags.DEFINE_integer("port", 8000, "port to listen on; 0: any free one", 0, 65535)
 
