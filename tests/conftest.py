@@ -6,10 +6,12 @@ import socket
 import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Compilation takes most of the tests' time; without optimization it takes half.
+# Compilation takes most of the tests' time; without optimization it takes half. Eight devices on two
+# busy cores may wait for each other longer than the 40 s after which XLA aborts the process.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
     + " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+    + " --xla_cpu_collective_call_terminate_timeout_seconds=600"
 )
 
 # Child processes compile the same programs again: cache them.
