@@ -6,8 +6,8 @@ import socket
 import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Compilation takes most of the tests' time; without optimization it takes half. Eight devices on two
-# busy cores may wait for each other longer than the 40 s after which XLA aborts the process.
+# Compilation takes most of the tests' time; without optimization it takes half. Eight
+# devices on two busy cores may wait for each other longer than 40 s, after which XLA aborts.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
     + " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
