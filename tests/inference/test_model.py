@@ -21,6 +21,7 @@ from zeroseg_jax.inference.model import DEFAULT_READOUTS, load, load_readout
 from zeroseg_jax.inference.web.sessions import Limits, Sessions
 from zeroseg_jax.models.clip_zss.student import apply_dense, build_dense_student
 from zeroseg_jax.teacher.load import SHIPPED
+from zeroseg_jax.teacher.readouts import SINGLE_TOWER_READOUTS
 from zeroseg_jax.teacher.towers import FAMILIES
 
 ROOT = Path(__file__).parents[2]
@@ -53,7 +54,7 @@ def predictors(places):
 def test_a_directory_is_known_by_its_files(predictors, name):
     model = predictors[name].model
     assert model.kind == ("readout" if name == "clip" else "clip_zss")
-    assert model.readout == ("naclip" if name == "clip" else "")
+    assert model.readout == ("scclip" if name == "clip" else "")
     assert predictors[name].preset.window == "same_area"
     assert predictors[name].preset.naming == "pixels"
 
@@ -99,11 +100,11 @@ def test_a_dense_student_labels_patches_by_their_nearest_class(predictors):
 
 def test_every_read_out_has_its_own_labels(scene):
     masks = {}
-    for readout in ("raw", "maskclip", "sclip", "clearclip", "naclip"):
+    for readout in SINGLE_TOWER_READOUTS:
         predictor = Predictor.from_pretrained(SHIPPED, readout=readout, cache_names=False)
         masks[readout] = predictor.segment(scene, CLASSES).mask
         assert readout in repr(predictor)
-    assert len({mask.tobytes() for mask in masks.values()}) == 5
+    assert len({mask.tobytes() for mask in masks.values()}) == len(SINGLE_TOWER_READOUTS)
 
 
 def test_a_class_of_a_read_out_is_scored_by_its_best_name(predictors, scene):
@@ -144,7 +145,7 @@ def test_a_frozen_model_is_saved_with_its_clip(predictors, scene, tmp_path):
     assert record["teacher"]["name"] == "" and str(SHIPPED) not in json.dumps(record)
     with pytest.raises(ValueError, match="clip is not inside; export again"):
         load(tmp_path / "name")
-    assert load(tmp_path / "name", teacher=SHIPPED).readout == "naclip"
+    assert load(tmp_path / "name", teacher=SHIPPED).readout == "scclip"
     other = small_clips.save(tmp_path / "other", small_clips.random_tensors())
     with pytest.raises(ValueError, match="is not the CLIP of .*name"):
         load(tmp_path / "name", teacher=other)

@@ -60,7 +60,9 @@ def test_every_protocol_fits_every_benchmark(name, space):
     preset = presets.get_preset(name, space)
     # Zero-shot splits have no background: their pixels are ignored.
     with_background = name != "zss" and space in ("voc21", "context60", "coco_object")
-    if name not in ("sclip", "naclip", "clearclip", "proxyclip"):
+    if name == "tips":  # published for benchmarks without background alone
+        return
+    if name not in ("sclip", "naclip", "clearclip", "proxyclip", "scclip"):
         assert preset.names_background == with_background
     assert bool(preset.threshold) == with_background
 
@@ -79,6 +81,12 @@ def test_every_protocol_fits_every_benchmark(name, space):
         ("sclip", "coco_object", {"logit_scale": 50.0, "threshold": 0.1, "names": "best"}),
         ("clearclip", "context60", {"logit_scale": 50.0, "threshold": 0.15, "window_px": 448}),
         ("naclip", "voc20", {"window": "whole", "pamr_dilations": (8, 16), "threshold": 0.0}),
+        ("scclip", "voc21", {"short_side_px": 336, "window_px": 224, "stride_px": 112,
+                             "logit_scale": 50.0, "threshold": 0.15, "area_threshold": 0.1}),
+        ("scclip", "coco_object", {"logit_scale": 55.0, "threshold": 0.35}),
+        ("scclip", "cityscapes19", {"short_side_px": 560, "logit_scale": 40.0}),
+        ("tips", "ade150", {"short_side_px": 448, "window_px": 448, "stride_px": 336,
+                            "prompts": "tcl", "logit_scale": 1.0, "resize": "antialiased"}),
         ("proxyclip", "ade150", {"short_side_px": 448, "window_px": 336, "stride_px": 112}),
         ("proxyclip", "coco_object", {"threshold": 0.25, "words_file": "proxyclip"}),
     ],

@@ -1,7 +1,8 @@
 """`zeroseg evaluate --workdir=DIR --benchmark=NAME --output=DIR`: score a model on benchmarks.
 
-Models other than a student: --model=dense:READOUT of the CLIP in --teacher, --model=chance, and
---model=predictions:DIR for the label maps of another tool.
+Models other than a student: --model=dense:READOUT of the CLIP in --teacher, --model=dense:proxy of
+--teacher=A+B (affinities of tower A, CLIP B), --model=chance, and --model=predictions:DIR for the
+label maps of another tool.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ def define_flags() -> None:
     absl_flags.DEFINE_string(
         "model", "", "baseline instead of --workdir: dense:READOUT, chance or predictions:DIR"
     )
-    absl_flags.DEFINE_string("teacher", "", "directory of the CLIP; empty: the one of the run")
+    absl_flags.DEFINE_string(
+        "teacher", "", "directory or name of the CLIP, or A+B (dense:proxy); empty: the run's"
+    )
     absl_flags.DEFINE_string(
         "benchmark", "playground/things", "name of a benchmark, or several with commas"
     )

@@ -140,7 +140,9 @@ class RegionsConfig:
     """Regions of the unannotated part of an image, made by prepare (CLIP-ZSS)."""
 
     teacher_px: int = number(0, least=0, most=4096)  # image side for dense tokens; 0: image_px
-    readout: Literal["raw", "maskclip", "sclip", "clearclip", "naclip"] = "maskclip"
+    readout: Literal["raw", "maskclip", "sclip", "clearclip", "naclip", "scclip", "proxy"] = (
+        "maskclip"
+    )
     seed_windows: tuple[int, ...] = number((8, 16), least=1, most=256)  # O, sides in tokens
     kmeans_iterations: int = number(10, least=1, most=1000)
     merge_cosine: float = number(0.85, least=-1, most=1)  # lambda; more alike clusters merge
@@ -187,6 +189,7 @@ class TeacherConfig:
     grids: tuple[int, ...] = number((1, 2, 3, 4), least=1, most=16)  # n x n views each
     overlap: bool = False  # own: windows at half the stride, (2n - 1)^2 per grid
     dtype: Literal["float16", "float32"] = "float16"  # of the features in the bank
+    affinity: str = ""  # second vision tower, for clip_zss.regions.readout=proxy alone
 
 
 @dataclasses.dataclass(frozen=True)

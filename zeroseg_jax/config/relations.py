@@ -91,6 +91,14 @@ def _relate_run(config: Config) -> Iterator[str]:
 
 def _relate_clip_zss(config: Config) -> Iterator[str]:
     labels, student = config.clip_zss.labels, config.clip_zss.student
+    proxy, affinity = config.clip_zss.regions.readout == "proxy", config.teacher.affinity
+    if proxy and not affinity:
+        yield "teacher.affinity: empty; clip_zss.regions.readout=proxy needs one, such as dinov2."
+    if affinity and not proxy:
+        yield (
+            f"teacher.affinity: {affinity} is not read; set clip_zss.regions.readout=proxy or "
+            "leave it empty."
+        )
     loss, side = config.clip_zss.loss, config.model.image_px
     if config.data.features != "bank":
         yield "data.features: CLIP-ZSS reads regions made by prepare; use bank and run prepare."

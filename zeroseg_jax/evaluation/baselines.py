@@ -9,11 +9,11 @@ import jax
 import numpy as np
 
 from zeroseg_jax.inference.labelling import build_rule
-from zeroseg_jax.inference.model import embed_class_names, load, load_readout
+from zeroseg_jax.inference.model import embed_class_names, load, load_readout, load_towers
 from zeroseg_jax.inference.presets import Preset
 from zeroseg_jax.inference.scoring import ClassVectors, Encoded, Scored
 from zeroseg_jax.inference.segmenters import ModelSegmenter, Segmenter
-from zeroseg_jax.teacher.load import Teacher, load_teacher
+from zeroseg_jax.teacher.load import Teacher
 from zeroseg_jax.teacher.readouts import READOUTS
 
 CHANCE = "chance"
@@ -35,7 +35,8 @@ def build_segmenter(
       name: baseline of build_baseline, or model of inference.model.load.
       class_names: synonyms of each class.
       preset: its normalisation, prompts and background names.
-      teacher: directory of the CLIP; "" for the one of the run, of a baseline the shipped one.
+      teacher: directory or name of the CLIP, "A+B" for dense:proxy; "" for the one of the run, of
+        a baseline the shipped one.
       devices: devices that share the windows; None for one.
 
     Returns:
@@ -47,8 +48,8 @@ def build_segmenter(
     segmenter: Segmenter
     if name == CHANCE or name.startswith(_DENSE):
         teacher = teacher or "playground"
-        clip, title = load_teacher(teacher), f"{name} of {teacher}"
-        segmenter = build_baseline(name, clip, preset, devices=devices)
+        (clip, affinity), title = load_towers(teacher), f"{name} of {teacher}"
+        segmenter = build_baseline(name, clip, preset, affinity=affinity, devices=devices)
     else:
         model = load(name, teacher=teacher)
         clip, title = model.teacher, model.checkpoint
@@ -57,7 +58,12 @@ def build_segmenter(
 
 
 def build_baseline(
-    name: str, teacher: Teacher, preset: Preset, *, devices: list[jax.Device] | None = None
+    name: str,
+    teacher: Teacher,
+    preset: Preset,
+    *,
+    affinity: Teacher | None = None,
+    devices: list[jax.Device] | None = None,
 ) -> Segmenter:
     """Build "dense:READOUT" of the teacher, or "chance".
 
@@ -65,15 +71,16 @@ def build_baseline(
       name: the baseline.
       teacher: the CLIP; it also sets the size of chance's windows.
       preset: its normalisation.
+      affinity: second tower, for dense:proxy alone.
       devices: devices that share the windows; None for one.
 
     Raises:
-      ValueError: another name.
+      ValueError: another name, or a read-out that does not fit the towers.
     """
     check_baseline(name)
     if name == CHANCE:
         return ChanceSegmenter(load_readout(teacher, "raw").image_px)
-    model = load_readout(teacher, name.removeprefix(_DENSE))
+    model = load_readout(teacher, name.removeprefix(_DENSE), affinity=affinity)
     return ModelSegmenter(model, preset.normalisation, devices=devices)
 
 

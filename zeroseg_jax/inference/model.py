@@ -34,13 +34,13 @@ from zeroseg_jax.teacher.class_embeddings import cache_directory, embed_classes
 from zeroseg_jax.teacher.load import SHIPPED as SHIPPED_CLIP
 from zeroseg_jax.teacher.load import Teacher, load_teacher
 from zeroseg_jax.teacher.model_names import Located
-from zeroseg_jax.teacher.readouts import READOUTS
+from zeroseg_jax.teacher.readouts import check_readout
 from zeroseg_jax.training.checkpoint import load_params
 
 SHIPPED_STUDENT = Path(__file__).parent.parent / "assets" / "student"
 # Read-out of a CLIP where none is given: the best published one of its family that is built in.
 DEFAULT_READOUTS = {
-    "clip": "naclip", "metaclip_2": "naclip", "siglip": "maskclip", "tipsv2": "maskclip",
+    "clip": "scclip", "metaclip_2": "scclip", "siglip": "maskclip", "tipsv2": "maskclip",
 }  # fmt: skip
 _MAX_LOGIT_SCALE = 100.0
 # Read-out of "A+B": affinities of A steer the values of B.
@@ -109,13 +109,14 @@ class Model:
         if self.config is not None:
             return self.config.model.image_px
         # The Playground's CLIP was trained on 48 px; its students see scenes at twice that.
-        return max(self.teacher.image_px, SIZES["playground"]["image_px"])
+        side = max(self.teacher.image_px, SIZES["playground"]["image_px"])
+        return side // self.patch_px * self.patch_px
 
     @property
     def patch_px(self) -> int:
-        """Number that sides of windows are multiples of, in pixels."""
+        """Number that sides of windows are multiples of, in pixels: one patch of the output."""
         if self.config is None:
-            return self.teacher.patch_px
+            return (self.affinity or self.teacher).patch_px
         if self.kind == "clip_zss":
             return cell_px(self.config.model, self.config.clip_zss.student)
         return self.config.model.encoder.patch_px
@@ -188,6 +189,20 @@ def load(name: str | Path = DEFAULT, *, teacher: str | Path = "", readout: str =
     return Model(kind, params, clip, f"{name} at step {step}", config, facts=facts)
 
 
+def load_towers(name: str | Path = "playground") -> tuple[Teacher, Teacher | None]:
+    """Load the CLIP of a name, and the affinity tower of "A+B".
+
+    Args:
+      name: as in load, of a CLIP; "playground" for the CLIP that ships.
+
+    Raises:
+      ValueError: no such model, or no CLIP in the directory.
+    """
+    if str(name) == "playground":
+        return load_teacher(name), None
+    return _load_towers(model_names.resolve(name))
+
+
 def load_readout(
     teacher: Teacher | str | Path, readout: str = "", *, affinity: Teacher | None = None
 ) -> Model:
@@ -195,21 +210,22 @@ def load_readout(
 
     Args:
       teacher: the CLIP, its directory, or "playground".
-      readout: key of READOUTS; "" for the family's default.
+      readout: key of READOUTS; "" for the family's default, with an affinity tower "proxy".
       affinity: vision tower for read-out "proxy".
 
     Raises:
-      ValueError: an unknown read-out, or no CLIP in the directory.
+      ValueError: an unknown read-out, one that does not fit the towers, or no CLIP in the
+        directory.
     """
-    if readout and readout not in READOUTS:
-        raise ValueError(f"--readout: {readout!r} is not one of {', '.join(READOUTS)}.")
     clip = teacher if isinstance(teacher, Teacher) else load_teacher(teacher)
     if clip.config.text is None:
         raise ValueError(
             f"--model: {clip.name} has no text tower; name it before a CLIP for its affinities, "
             f"as in {clip.name}+clip-b16."
         )
-    readout = readout or DEFAULT_READOUTS[clip.config.family]
+    default = DEFAULT_READOUTS[clip.config.family] if affinity is None else _PAIR_READOUT
+    readout = readout or default
+    check_readout(readout, affinity is not None)
     name = f"{readout} of {clip.directory}"
     return Model(
         "readout", clip.vision_params, clip, name, readout=readout,
@@ -219,17 +235,21 @@ def load_readout(
 
 def _load_located(located: Located, readout: str) -> Model:
     """Load a frozen CLIP, and the affinity tower of "A+B", under its own read-out or another."""
+    clip, affinity = _load_towers(located)
+    own = located.alias.readout if located.alias and affinity is None else ""
+    model = load_readout(clip, readout or own, affinity=affinity)
+    checkpoint = f"{model.readout} of {located.name}"
+    return dataclasses.replace(model, checkpoint=checkpoint, located=located)
+
+
+def _load_towers(located: Located) -> tuple[Teacher, Teacher | None]:
     clip = load_teacher(located.directory)
     if clip.config.text is None:
         raise ValueError(
             f"--model: {located.name} has no text tower and only lends its affinities; "
             f"write {located.name}+clip-b16."
         )
-    affinity = load_teacher(located.affinity.directory) if located.affinity else None
-    own = _PAIR_READOUT if affinity else (located.alias.readout if located.alias else "")
-    model = load_readout(clip, readout or own, affinity=affinity)
-    checkpoint = f"{model.readout} of {located.name}"
-    return dataclasses.replace(model, checkpoint=checkpoint, located=located)
+    return clip, load_teacher(located.affinity.directory) if located.affinity else None
 
 
 def _load_readout_export(directory: Path, teacher: str) -> Model:

@@ -205,6 +205,34 @@ PROTOCOLS: dict[str, dict[str, dict[str, Any]]] = {
         "coco_object": {"threshold": 0.1, "words_file": "sclip"},
         "cityscapes19": {"short_side_px": 560, "words_file": "sclip"},
     },
+    "scclip": {
+        # SC-CLIP, released configs: windows as SCLIP; no refinement.
+        "*": _SCLIP,
+        **_SCLIP_WORDS,
+        "voc21": {
+            "words_file": "sclip",
+            "logit_scale": 50.0,
+            "threshold": 0.15,
+            "area_threshold": 0.1,
+        },
+        "context60": {"threshold": 0.15, "words_file": "sclip"},
+        "coco_object": {"logit_scale": 55.0, "threshold": 0.35, "words_file": "sclip"},
+        "cityscapes19": {"short_side_px": 560, "words_file": "sclip"},
+    },
+    "tips": {
+        # TIPSv2, notebook of zero-shot segmentation in its repository (read-out maskclip): pixels
+        # in [0, 1], TCL's nine prompts, softmax of raw cosines (scale 1) averaged over windows. The
+        # notebook enlarges cosines before the softmax, and has no rule for background.
+        "*": {
+            "short_side_px": 448,
+            "window_px": 448,
+            "stride_px": 336,
+            "resize": "antialiased",
+            "prompts": "tcl",
+            "logit_scale": 1.0,
+            "image_filter": "none",
+        },
+    },
     "proxyclip": {
         # ProxyCLIP, released configs; on VOC20 it has one name a class, as ClearCLIP.
         "*": {**_SCLIP, "window_px": 336},

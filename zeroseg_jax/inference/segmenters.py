@@ -28,7 +28,7 @@ from zeroseg_jax.inference.scoring import (
 )
 from zeroseg_jax.models.clip_zss.student import apply_dense, build_dense_student
 from zeroseg_jax.models.zeroseg.student import apply_segment, build_student
-from zeroseg_jax.teacher.readouts import read_out
+from zeroseg_jax.teacher.readouts import check_readout, read_out
 from zeroseg_jax.teacher.towers import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD, VisionTower
 
 _ACCELERATOR_WINDOWS = 8  # a call and device; a CPU's cores are busy with one
@@ -140,11 +140,14 @@ def build_forward(
 
     if model.config is None:
         tower = VisionTower(model.teacher.config, model.teacher.dtype)
+        affinity = model.affinity and model.affinity.lend_affinity(mean, std)
+        check_readout(model.readout, affinity is not None)
 
         def encode_readout(weights: Any, windows: Array) -> Encoded:
-            return _as_rows(read_out(tower, weights, normalise(windows), model.readout))
+            params, second = weights
+            return _as_rows(read_out(tower, params, normalise(windows), model.readout, second))
 
-        return encode_readout, model.params
+        return encode_readout, (model.params, affinity)
     if model.kind == "clip_zss":
         dense = build_dense_student(model.config.model, model.config.clip_zss.student)
         # The synthesizer is used in training only.

@@ -83,11 +83,11 @@ ALIASES: dict[str, Alias] = {
         1500, "Apache-2.0", readout="naclip", preset="naclip", note="SigLIP 2 of fixed size",
     ),
     "tipsv2-b14": Alias(
-        "google/tipsv2-b14", "main", 784, "Apache-2.0", readout="tips", preset="tips",
+        "google/tipsv2-b14", "main", 784, "Apache-2.0", readout="maskclip", preset="tips",
         published={"ade150": 17.4}, note="TIPSv2 ViT-B/14",
     ),
     "tipsv2-l14": Alias(
-        "google/tipsv2-l14", "main", 1900, "Apache-2.0", readout="tips", preset="tips",
+        "google/tipsv2-l14", "main", 1900, "Apache-2.0", readout="maskclip", preset="tips",
         published={"ade150": 24.7}, note="TIPSv2 ViT-L/14",
     ),
     "metaclip2-b16": Alias(

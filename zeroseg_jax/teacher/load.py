@@ -22,7 +22,7 @@ from zeroseg_jax.teacher.checkpoints.config import (
 )
 from zeroseg_jax.teacher.checkpoints.tensors import read_params, weight_files
 from zeroseg_jax.teacher.model_names import Located
-from zeroseg_jax.teacher.readouts import read_out
+from zeroseg_jax.teacher.readouts import Affinity, read_out
 from zeroseg_jax.teacher.tokenizer import Encode, load_tokenizer
 from zeroseg_jax.teacher.towers import (
     FAMILIES,
@@ -154,9 +154,35 @@ class Teacher:
         """
         return self._features(self.vision_params, pixels).astype(jnp.float32)
 
-    def dense(self, pixels: np.ndarray | jax.Array, readout: str = "maskclip") -> jax.Array:
-        """Embed every patch of normalised pixels (B, Hpx, Wpx, 3): (B, h, w, E)."""
-        return self._dense(self.vision_params, pixels, readout)
+    def dense(
+        self,
+        pixels: np.ndarray | jax.Array,
+        readout: str = "maskclip",
+        affinity: Teacher | None = None,
+    ) -> jax.Array:
+        """Embed every patch of pixels (B, Hpx, Wpx, 3), normalised for this teacher: (B, h, w, E).
+
+        Args:
+          pixels: see readouts.read_out.
+          readout: name in READOUTS.
+          affinity: second tower, for proxy alone.
+        """
+        second = None if affinity is None else affinity.lend_affinity(self.mean, self.std)
+        return self._dense(self.vision_params, pixels, readout, second)
+
+    def lend_affinity(self, mean: tuple[float, ...], std: tuple[float, ...]) -> Affinity:
+        """Return this vision tower as the second tower of read-out proxy.
+
+        Args:
+          mean, std: normalisation of the pixels that the first tower gets.
+        """
+        triples = list(zip(self.mean, self.std, mean, std, strict=True))
+        return Affinity(
+            params=self.vision_params,
+            tower=self._vision,
+            mean=tuple((own - other) / scale for own, _, other, scale in triples),
+            std=tuple(own / other for _, own, _, other in triples),
+        )
 
 
 def load_teacher(name: str | Path, dtype: Any = None) -> Teacher:

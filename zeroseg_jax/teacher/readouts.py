@@ -65,12 +65,12 @@ def check_readout(readout: str, has_affinity: bool) -> None:
       ValueError: as above.
     """
     if readout not in READOUTS:
-        raise ValueError(f"readout: {readout!r} is not one of {', '.join(READOUTS)}.")
+        raise ValueError(f"--readout: {readout!r} is not one of {', '.join(READOUTS)}.")
     if (readout == "proxy") != has_affinity:
         raise ValueError(
-            f"readout: {readout} reads one tower alone; leave the affinity tower out."
+            f"--readout: {readout} reads one tower; leave the affinity tower out."
             if has_affinity
-            else "readout: proxy needs an affinity tower; name one, for example dinov2."
+            else "--readout: proxy needs an affinity tower; name both, as in dinov2+clip-b16."
         )
 
 

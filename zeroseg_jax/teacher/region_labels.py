@@ -25,7 +25,7 @@ from zeroseg_jax.data.records import encode_regions
 from zeroseg_jax.data.seen_labels import SeenLabels, SeenLabelSource, build_label_source
 from zeroseg_jax.data.sources import SCENE_PX
 from zeroseg_jax.teacher.clustering import find_regions, free_tokens, fuse_labels
-from zeroseg_jax.teacher.load import Teacher
+from zeroseg_jax.teacher.load import Teacher, load_teacher
 from zeroseg_jax.teacher.region_report import report_regions
 from zeroseg_jax.teacher.views import build_encoder
 
@@ -35,21 +35,27 @@ _MIN_TRUTH = 0.01  # fraction of the map; smaller things do not count in the mea
 _LARGE = 0.2  # fraction of the image above which a region counts as large; chosen on tune scenes
 
 
-def region_settings(config: Config, split: Split, teacher_digest: str) -> dict[str, Any]:
+def region_settings(
+    config: Config, split: Split, clip: Teacher, affinity: Teacher | None = None
+) -> dict[str, Any]:
     """Return the settings that identify region records; training must have the same."""
+    second = {} if affinity is None else {"affinity_digest": affinity.digest}
     return {
-        "teacher": teacher_digest,
+        "teacher": clip.digest,
         "image_px": config.model.image_px,
         "split": split.name,
         "seen_words": [list(names) for names in split.seen_words],
         "unseen_words": [list(names) for names in split.unseen_words],
         **describe_settings(config),
+        **second,
     }
 
 
 def describe_settings(config: Config) -> dict[str, Any]:
     """Return the fields of clip_zss that region records depend on, by their names in a manifest."""
     labels, regions = config.clip_zss.labels, config.clip_zss.regions
+    # Absent without one, so that the manifests of regions made before the setting still agree.
+    second = {"affinity": config.teacher.affinity} if config.teacher.affinity else {}
     return {
         "split": labels.split,
         "labels": labels.directory,
@@ -62,6 +68,7 @@ def describe_settings(config: Config) -> dict[str, Any]:
         "least_share": regions.min_share,
         "regions_max": regions.max_regions,
         "local_view": regions.local_view if config.clip_zss.loss.local_weight else "",
+        **second,
     }
 
 
@@ -92,11 +99,12 @@ def prepare_regions(
     """
     split = get_split(config.clip_zss.labels.split)
     images = bank.BankSource(directory)
-    settings = region_settings(config, split, clip.digest)
+    affinity = load_teacher(config.teacher.affinity) if config.teacher.affinity else None
+    settings = region_settings(config, split, clip, affinity)
     folder = directory / REGIONS_FOLDER
     bank.begin_bank(folder, settings)
     labels = build_label_source(config, split.classes, split.seen, split.unseen, SCENE_PX)
-    work = _Worker(config, split, clip, images, labels)
+    work = _Worker(config, split, clip, affinity, images, labels)
     bounds = _shard_bounds(directory, images.manifest["shards"])
     mine = [i for i in range(host_index, len(bounds), host_count) if not bank.has_shard(folder, i)]
     images_left = sum(bounds[i][1] - bounds[i][0] for i in mine)
@@ -144,17 +152,18 @@ class _Worker:
     """Region records of consecutive images: the teacher on its device, clustering in threads."""
 
     def __init__(
-        self, config: Config, split: Split, clip: Teacher, images: bank.BankSource,
-        labels: SeenLabelSource,
+        self, config: Config, split: Split, clip: Teacher, affinity: Teacher | None,
+        images: bank.BankSource, labels: SeenLabelSource,
     ):  # fmt: skip
-        self.config, self.split, self.clip = config, split, clip
+        self.config, self.split, self.clip, self.affinity = config, split, clip, affinity
         self.images, self.labels = images, labels
         self.side = config.clip_zss.regions.teacher_px or config.model.image_px
-        self.grid = self.side // clip.patch_px
+        patch = (affinity or clip).patch_px
+        self.grid = self.side // patch
         map_px = config.model.image_px // config.clip_zss.labels.stride_px
-        if self.side % clip.patch_px or map_px % self.grid:
+        if self.side % patch or map_px % self.grid:
             raise ValueError(
-                f"clip_zss.regions.teacher_px: {self.side} px are {self.side / clip.patch_px:g} "
+                f"clip_zss.regions.teacher_px: {self.side} px are {self.side / patch:g} "
                 f"tokens a side, which does not divide the label map's {map_px} px; change it or "
                 "clip_zss.labels.stride_px."
             )
@@ -175,7 +184,7 @@ class _Worker:
         padded = np.concatenate([squares, np.repeat(squares[-1:], missing, axis=0)])
         mean, std = np.array(self.clip.mean, np.float32), np.array(self.clip.std, np.float32)
         pixels = (padded.astype(np.float32) / 255 - mean) / std
-        tokens = self.clip.dense(pixels, self.settings.readout)
+        tokens = self.clip.dense(pixels, self.settings.readout, self.affinity)
         return np.asarray(tokens, np.float32)[: len(squares)]
 
     def _fuse(self, item: dict[str, Any], tokens: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:

@@ -66,17 +66,18 @@ def choose_blocks(depth: int) -> Blocks:
 def find_outliers(patches: Array) -> Array:
     """Find patches unlike their nearest others in feature space.
 
-    The local outlier factor over squared distances, of 30 neighbours (P - 1 on smaller grids).
-    Outliers are the factors above the 95th percentile.
+    The local outlier factor over squared distances, of 30 neighbours, or of half the others
+    on a grid of 30 patches or less (own). Outliers are the factors above the 95th percentile.
 
     Args:
       patches: (P, D).
 
     Returns:
-      bool (P,); no outliers where P is 1 or all patches are equal.
+      bool (P,); no outliers where P is 2 or less, or all patches are equal.
     """
     count = len(patches)
-    k = min(_NEIGHBOURS, count - 1)
+    # With all others as neighbours the two farthest patches would tie.
+    k = _NEIGHBOURS if count > _NEIGHBOURS else (count - 1) // 2
     if k < 1:
         return jnp.zeros(count, bool)
     x = patches.astype(jnp.float32)
@@ -88,8 +89,8 @@ def find_outliers(patches: Array) -> Array:
     alone = jnp.where(jnp.eye(count, dtype=bool), jnp.inf, distance)
     # Without the barrier XLA sorts whole rows on a CPU, ten times slower.
     negative, nearest = jax.lax.optimization_barrier(jax.lax.top_k(-alone, k))
-    reach = jnp.maximum(-negative, -negative[:, -1:])
-    density = 1 / jnp.maximum(reach.mean(axis=-1), jnp.finfo(jnp.float32).tiny)
+    # The authors' reach is at least the patch's own distance to its last neighbour: just that.
+    density = 1 / jnp.maximum(-negative[:, -1], jnp.finfo(jnp.float32).tiny)
     factor = density[nearest].mean(axis=-1) / density
     below = (100 - _OUTLIER_PERCENT) * (count - 1) // 100  # rank under the percentile, from 0
     return factor > jax.lax.top_k(factor, count - below)[0][-1]
