@@ -151,3 +151,59 @@ def test_the_digest_covers_the_tokenizer_files(tmp_path):
     assert len({digest_tokenizer(directory) for directory in directories}) == 1
     (directories[1] / "merges.txt").write_text("a b\n")
     assert len({digest_tokenizer(directory) for directory in directories}) == 2
+
+
+def test_metaclip_tokens_are_padded_behind_their_end_token(tmp_path):
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    vocabulary = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "a": 4, "dog": 5}
+    made = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    made.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    made.save(str(tmp_path / "tokenizer.json"))
+    settings = dataclasses.replace(config("metaclip_2", 6, 5), end_token=2)
+    encode = load_tokenizer(tmp_path, settings)
+    rows = encode(["a dog", "a a a a a a", ""])
+    assert rows.tolist() == [[0, 4, 5, 2, 1], [0, 4, 4, 4, 2], [0, 2, 1, 1, 1]]
+    assert encode([]).shape == (0, 5)
+    with pytest.raises(CheckpointError, match="pooled at token 5"):
+        load_tokenizer(tmp_path, config("metaclip_2", 6, 5))
+
+
+def test_tips_tokens_equal_sentencepieces(tmp_path, corpus):
+    """Plain sentencepiece on tokenizer.model: lower case, no begin or end, padded with 0."""
+    sentencepiece = pytest.importorskip("sentencepiece")
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(corpus), model_prefix=str(tmp_path / "tokenizer"), vocab_size=600,
+        model_type="bpe", pad_id=0, unk_id=1, bos_id=-1, eos_id=-1, byte_fallback=True,
+        hard_vocab_limit=False,
+    )  # fmt: skip
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "tokenizer.model"))
+    size = pieces.get_piece_size()
+    encode = load_tokenizer(tmp_path, config("tipsv2", size))
+    texts = ["A Photo of a DOG", "", "dog " * 40]
+    rows = encode(texts)
+    for row, text in zip(rows, texts, strict=True):
+        ids = pieces.encode(text.lower())[:16]
+        assert row.tolist() == ids + [0] * (16 - len(ids))
+    with pytest.raises(CheckpointError, match="the text tower has"):
+        load_tokenizer(tmp_path, config("tipsv2", size - 1))
+    (tmp_path / "tokenizer.model").write_bytes(b"nothing")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_tokenizer(tmp_path, config("tipsv2", size))
+    (tmp_path / "tokenizer.model").unlink()
+    with pytest.raises(CheckpointError, match=r"tokenizer.json or tokenizer.model is missing"):
+        load_tokenizer(tmp_path, config("tipsv2", size))
+
+
+def test_tips_tokens_from_tokenizer_json(tmp_path):
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    made = Tokenizer(models.WordLevel({"<pad>": 0, "<unk>": 1, "a": 2, "dog": 3}, "<unk>"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    made.save(str(tmp_path / "tokenizer.json"))
+    encode = load_tokenizer(tmp_path, config("tipsv2", 4, 5))
+    rows = encode(["A DOG", "a a a a a a dog", "cat"])
+    assert rows.tolist() == [[2, 3, 0, 0, 0], [2] * 5, [1, 0, 0, 0, 0]]

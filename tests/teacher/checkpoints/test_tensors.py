@@ -16,6 +16,7 @@ from small_clips import (
     same,
     save,
     save_open_clip,
+    to_open_clip,
 )
 
 from zeroseg_jax.teacher.checkpoints.config import CheckpointError
@@ -209,6 +210,42 @@ def test_directories_that_are_none(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(to_config(CONFIG)))
     with pytest.raises(CheckpointError, match="zeroseg convert_teacher"):
         load_teacher(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["open_clip_model", "open_clip_pytorch_model"])
+def test_open_clip_as_timm_and_laion_publish_it(tensors, tmp_path, name):
+    """timm's config.json has no model_type and its model.safetensors is a vision tower."""
+    expected = load_teacher(save(tmp_path / "hf", tensors))
+    folder = save_open_clip(tmp_path / "open", tensors)
+    (folder / "open_clip_model.safetensors").rename(folder / f"{name}.safetensors")
+    (folder / "config.json").write_text(json.dumps({"architecture": "vit_base_patch16_clip_224"}))
+    save_file({"blocks.0.attn.qkv.weight": np.zeros((3, 3))}, folder / "model.safetensors")
+    same(load_teacher(folder), expected)
+    # The same in two shards.
+    parts = list(to_open_clip(tensors).items())
+    (folder / f"{name}.safetensors").unlink()
+    shards = {f"{name}-00001-of-00002.safetensors": dict(parts[::2])}
+    shards[f"{name}-00002-of-00002.safetensors"] = dict(parts[1::2])
+    for shard, content in shards.items():
+        save_file(content, folder / shard)
+    weight_map = {tensor: shard for shard, content in shards.items() for tensor in content}
+    index = folder / f"{name}.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": weight_map}))
+    same(load_teacher(folder), expected)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a Git LFS pointer"),
+        (b"\n<!DOCTYPE html><html>Sign in</html>", "is a web page and not the weights"),
+    ],
+)
+def test_what_stands_in_place_of_weights_is_named(tensors, tmp_path, content, sentence):
+    folder = save(tmp_path / "hf", tensors)
+    (folder / "model.safetensors").write_bytes(content)
+    with pytest.raises(CheckpointError, match=sentence):
+        load_teacher(folder)
 
 
 MEMORY = """
