@@ -1,4 +1,4 @@
-"""Guided refinement against a slow fit of every window; odd patches; small components."""
+"""Guided refinement against a slow fit of every window; odd patches."""
 
 import numpy as np
 import pytest
@@ -87,21 +87,6 @@ def test_odd_patches_follow_their_neighbours():
     assert labels[1, 2] == 0 and (labels[3:, 4:] == 1).all()
     changed = (flipped != scores).any(-1)
     assert changed.sum() == 1 and scores[1, 2, 2] == 5.0
-
-
-def test_small_components_join_what_surrounds_them():
-    labels = np.zeros((40, 50), np.int32)
-    labels[:, 25:] = 1
-    labels[5:7, 5:7] = 1  # inside 0
-    labels[20:23, 40:43] = 2  # inside 1
-    labels[21, 41] = 0  # inside the crumb
-    labels[30:38, 2:12] = 2  # large enough
-    joined = guided.join_small(labels, 20)
-    expected = np.zeros((40, 50), np.int32)
-    expected[:, 25:] = 1
-    expected[30:38, 2:12] = 2
-    np.testing.assert_array_equal(joined, expected)
-    assert guided.join_small(np.full((3, 3), 4), 100).tolist() == [[4] * 3] * 3
 
 
 def test_an_image_smaller_than_the_guide_and_one_pixel():

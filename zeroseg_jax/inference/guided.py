@@ -1,10 +1,10 @@
-"""Edge refinement of photographs: guided filter, odd patches, small components.
+"""Edge refinement of photographs: guided filter and odd patches.
 
 Letters: H, W the image; gh, gw the guide, a small copy of it; C classes.
 
 Sources: He, Sun and Tang, "Guided image filtering" (TPAMI 2013), section 3.5 (colour guide); He and
 Sun, "Fast guided filter" (2015): the linear model is solved on the small guide and laid over the
-whole image. Odd patches and small components: own.
+whole image. Odd patches: own.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from zeroseg_jax.inference import components, windows
+
 GUIDE_PX = 192  # short side of the guide
 EPS = 1e-3  # ridge in squared levels of [0, 1]; larger values smooth across weak edges
 LEAST_SHARE = 0.002  # share of the image; smaller components join what surrounds them
 _RADII = 12  # the filter's radius is the guide's short side over this
 _AGREEMENT = 0.8  # share of neighbours that outvote a patch; a corner of a region has 5 of 8
 _STRIPE_FLOATS = 1 << 19  # of the model at once: what a processor's cache holds
-_MOST_PASSES = 4
 
 Labelled = tuple[np.ndarray, np.ndarray]
 
@@ -44,11 +45,13 @@ def flip_odd_patches(scores: np.ndarray) -> np.ndarray:
       float32 (h, w, C), a copy.
     """
     labels = scores.argmax(axis=-1)
-    votes = np.stack([_count_neighbours(labels == k) for k in range(scores.shape[-1])], axis=-1)
-    neighbours = votes.sum(axis=-1)
-    winner = votes.argmax(axis=-1)
-    share = votes.max(axis=-1) / np.maximum(neighbours, 1)
-    odd = (winner != labels) & (share > _AGREEMENT)
+    neighbours = _count_neighbours(np.ones(labels.shape, bool))
+    winner, most = np.zeros_like(labels), np.zeros_like(neighbours)
+    for k in np.unique(labels):
+        votes = _count_neighbours(labels == k)
+        np.copyto(winner, k, where=votes > most)
+        np.maximum(most, votes, out=most)
+    odd = (winner != labels) & (most > _AGREEMENT * neighbours)
     rows, columns = np.nonzero(odd)
     result = scores.copy()
     for y, x in zip(rows, columns, strict=True):
@@ -90,8 +93,8 @@ class GuidedScores:
     def stripes(self) -> Iterator[tuple[int, np.ndarray]]:
         """Yield the first row and float32 (C, rows, W) of one stripe after the other."""
         height, width = self._image.shape[:2]
-        low, high, down = _taps(self._model.shape[2], height)
-        left, right, across = _taps(self._model.shape[3], width)
+        low, high, down = windows.bilinear_taps(self._model.shape[2], height)
+        left, right, across = windows.bilinear_taps(self._model.shape[3], width)
         rows = max(1, _STRIPE_FLOATS // (4 * self.classes * width))
         for top in range(0, height, rows):
             part = np.s_[top : top + rows]
@@ -107,8 +110,12 @@ class GuidedScores:
 
     def at(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Return float32 (n, C) at n pixels."""
-        y0, y1, fy = (x[rows] for x in _taps(self._model.shape[2], len(self._image)))
-        x0, x1, fx = (x[columns] for x in _taps(self._model.shape[3], self._image.shape[1]))
+        y0, y1, fy = (
+            x[rows] for x in windows.bilinear_taps(self._model.shape[2], len(self._image))
+        )
+        x0, x1, fx = (
+            x[columns] for x in windows.bilinear_taps(self._model.shape[3], self._image.shape[1])
+        )
         upper = self._model[:, :, y0, x0] * (1 - fx) + self._model[:, :, y0, x1] * fx
         lower = self._model[:, :, y1, x0] * (1 - fx) + self._model[:, :, y1, x1] * fx
         model = upper * (1 - fy) + lower * fy
@@ -130,7 +137,7 @@ class GuidedScores:
             part = np.s_[top : top + values.shape[1]]
             labels[part] = values.argmax(axis=0)
             best[part] = values.max(axis=0)
-        joined = join_small(labels, least_share * labels.size)
+        joined = components.join_small(labels, least_share * labels.size)
         rows, columns = np.nonzero(joined != labels)
         if len(rows):
             values = self.at(rows, columns)
@@ -168,50 +175,6 @@ def solve(
     return slopes.astype(np.float32), _box(offsets, radius).astype(np.float32)
 
 
-def join_small(labels: np.ndarray, least_px: float) -> np.ndarray:
-    """Give each small component the label that is most frequent along its border.
-
-    Args:
-      labels: int (H, W).
-      least_px: a component of fewer pixels is small. Components are 4-connected.
-
-    Returns:
-      int32 (H, W), a copy.
-    """
-    labels = labels.astype(np.int32)
-    for _ in range(_MOST_PASSES):
-        changed = _join_once(labels, least_px)
-        if not changed:
-            break
-    return labels
-
-
-def _join_once(labels: np.ndarray, least_px: float) -> bool:
-    height, width = labels.shape
-    count = int(labels.max()) + 1
-    updates = []
-    for k in np.unique(labels):
-        components, number = ndimage.label(labels == k)
-        sizes = np.bincount(components.ravel(), minlength=number + 1)
-        small = sizes < least_px
-        small[0] = False
-        if not small.any() or number == 1 == len(np.unique(labels)):
-            continue
-        rows, columns = np.nonzero(small[components])
-        owner = components[rows, columns]
-        votes = np.zeros((number + 1, count), np.int64)
-        for dy, dx in ((-1, 0), (1, 0), (0, -1), (0, 1)):
-            y, x = rows + dy, columns + dx
-            inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-            near = labels[y[inside], x[inside]]
-            other = near != k
-            np.add.at(votes, (owner[inside][other], near[other]), 1)
-        updates.append((rows, columns, votes.argmax(axis=1)[owner], sizes[owner]))
-    for rows, columns, wanted, _ in updates:
-        labels[rows, columns] = wanted
-    return bool(updates)
-
-
 def _count_neighbours(mask: np.ndarray) -> np.ndarray:
     padded = np.pad(mask.astype(np.int32), 1)
     height, width = mask.shape
@@ -223,10 +186,3 @@ def _box(values: np.ndarray, radius: int) -> np.ndarray:
     for axis in (0, 1):
         values = ndimage.uniform_filter1d(values, 2 * radius + 1, axis=axis, mode="reflect")
     return values
-
-
-def _taps(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the two neighbours of each new place and the weight of the second; ends repeat."""
-    places = np.clip((np.arange(new) + 0.5) * (old / new) - 0.5, 0, old - 1)
-    low = np.floor(places).astype(np.int64)
-    return low, np.minimum(low + 1, old - 1), (places - low).astype(np.float32)
