@@ -96,3 +96,36 @@ def test_an_image_smaller_than_the_guide_and_one_pixel():
         image = np.zeros((height, width, 3), np.uint8)
         labels, best = guided.GuidedScores(image, scores).label()
         assert labels.shape == best.shape == (height, width)
+
+
+def test_probabilities_of_classes_win_as_in_a_plain_computation(scene):
+    """Softmax over all rows, a class by its best row; only classes that win are filtered."""
+    image, inside, scores = scene
+    weak = np.full((*scores.shape[:2], 3), 0.1, np.float32)
+    patches = np.concatenate([scores, scores[..., 1:] - 0.01, weak], axis=-1)
+    ids = np.array([4, 0, 0, 1, 2, 3])
+    labels, best = guided.label_patches(patches, image, ids, softmax_scale=20.0)
+    assert set(np.unique(labels)) == {0, 4}
+    e = np.exp(20 * enlarge(patches, *guided.guide_size(*image.shape[:2])).astype(np.float64))
+    e /= e.sum(axis=-1, keepdims=True)
+    two = np.stack([e[..., 1:3].max(-1), e[..., 0]], axis=-1).astype(np.float32)
+    wanted, probability = guided.GuidedScores(image, two).label()
+    assert (np.where(wanted == 1, 4, 0) == labels).mean() > 0.999
+    np.testing.assert_allclose(best, probability, atol=1e-3)
+    assert ((labels == 0) != inside).mean() < 0.02
+    # Rows that may not win still take their share of the probability.
+    allowed = np.array([True, False, True, True, True, True])
+    same, less = guided.label_patches(patches, image, ids, softmax_scale=20.0, allowed=allowed)
+    assert (same == labels).mean() > 0.97 and less[150, 210] < best[150, 210]
+    sure = guided.label_patches(patches, image, ids, softmax_scale=20.0, threshold=0.6)[0]
+    assert set(np.unique(sure)) == {0, 4} and (sure == 4).sum() <= (labels == 4).sum()
+
+
+def test_a_thousand_rows_need_no_more_than_those_that_win(scene):
+    image, _, scores = scene
+    rng = np.random.default_rng(4)
+    many = rng.uniform(0, 0.1, (*scores.shape[:2], 1000)).astype(np.float32)
+    many[..., [3, 999]] = scores
+    labels, _ = guided.label_patches(many, image, np.arange(1000), softmax_scale=30.0)
+    alone, _ = guided.label_patches(scores, image, np.array([3, 999]), softmax_scale=30.0)
+    assert (labels == alone).mean() > 0.999

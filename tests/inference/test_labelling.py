@@ -1,7 +1,10 @@
 """Scores to labels: rules, running argmax and refinement against plain NumPy."""
 
+import dataclasses
+
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from zeroseg_jax.inference import canvas, labelling
 from zeroseg_jax.inference.labelling import LabelRule, RunningArgmax
@@ -134,3 +137,26 @@ def test_many_rows_do_not_change_the_refined_winner():
     guide = labelling.build_guide(image, preset)
     labels = labelling.label_image(merged, (32, 32), LabelRule(np.arange(90)), preset, guide).labels
     assert (labels[:, :14] == 70).all() and (labels[:, 18:] == 3).all()
+
+
+def test_the_guided_filter_takes_the_image_and_leaves_no_small_component():
+    rng = np.random.default_rng(5)
+    preset = get_preset("frozen", "*")
+    image = rng.integers(0, 256, (150, 200, 3)).astype(np.uint8)
+    guide = labelling.build_guide(image, preset)
+    assert guide is image
+    huge = np.broadcast_to(np.uint8(9), (300, 4096, 3))
+    assert labelling.build_guide(huge, preset).shape == (150, 2048, 3)
+    assert labelling.build_guide(image, dataclasses.replace(preset, refine="none")) is None
+    table = rng.random((1, 48, 3)).astype(np.float32)
+    merged = canvas.merge(Layout(48, 64, (48, 64), [0], [0]), Scored(table, None), 8, 3)
+    np.testing.assert_array_equal(merged.patches(), table.reshape(6, 8, 3))
+    twice = Scored(np.concatenate([table[:, :36], table[:, :36]]), None)
+    over = canvas.merge(Layout(48, 56, (48, 48), [0], [0, 8]), twice, 8, 3)
+    assert over.patches().shape == (6, 7, 3)
+    for size in ((150, 200), (75, 100)):
+        found = labelling.label_image(merged, size, LabelRule(np.arange(3), 20.0), preset, guide)
+        assert found.labels.shape == size and len(np.unique(found.labels)) == 3
+        for k in range(3):
+            sizes = np.bincount(ndimage.label(found.labels == k)[0].ravel())[1:]
+            assert (sizes >= 0.002 * found.labels.size).all()

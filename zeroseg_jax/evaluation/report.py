@@ -67,17 +67,21 @@ def render_protocol(result: dict[str, Any]) -> str:
         f"threshold {threshold or 'off'}" + (f" ({preset['threshold_rule']})" if threshold else ""),
         f"background words {len(preset['background_words'])}",
         f"area threshold {preset['area_threshold'] or 'off'}",
-        f"PAMR {_render_refinement(preset)}",
+        _render_refinement(preset),
     ]
     return ", ".join(parts)
 
 
 def _render_refinement(preset: dict[str, Any]) -> str:
-    if not preset["pamr_dilations"]:
-        return "off"
+    # A report of an earlier version has no `refine`; PAMR was all there was.
+    refine = preset.get("refine", "pamr")
+    if refine == "guided":
+        return "guided filter"
+    if refine == "none" or not preset["pamr_dilations"]:
+        return "PAMR off"
     size = preset["pamr_short_px"]
     resolution = f"short side at most {size}" if size else "full size"
-    return f"{preset['pamr_iterations']} x {tuple(preset['pamr_dilations'])} at {resolution}"
+    return f"PAMR {preset['pamr_iterations']} x {tuple(preset['pamr_dilations'])} at {resolution}"
 
 
 def build_sections(result: dict[str, Any], panels: list[tuple[str, Image.Image]]) -> list[Section]:

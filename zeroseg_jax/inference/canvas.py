@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from zeroseg_jax.inference import windows
+from zeroseg_jax.inference import guided, windows
 from zeroseg_jax.inference.labelling import LabelRule, RunningArgmax, rank
 from zeroseg_jax.inference.scoring import Scored
 from zeroseg_jax.inference.windows import Layout
@@ -80,6 +80,14 @@ class SegmentCanvas:
         pixels = np.bincount(self._ids[inside], minlength=len(self._table)).astype(np.float32)
         return pixels @ self._table / pixels.sum()
 
+    def patches(self) -> np.ndarray:
+        """See labelling.Canvas; pixels of a grid, each with the scores of its segment."""
+        rows, columns = (
+            windows.nearest_places(side, new)
+            for side, new in zip(self.size, guided.guide_size(*self.size), strict=True)
+        )
+        return self._table[self._ids[rows][:, columns]]
+
     def segment_ids(self, height: int, width: int) -> np.ndarray:
         """Return int32 (height, width); where windows overlap, ids of the later one."""
         layout, window_ids, segments = self._window_ids
@@ -132,6 +140,7 @@ class PatchCanvas:
 
     def __init__(self, layout: Layout, table: np.ndarray, patch_px: int):
         self.size = (layout.height, layout.width)
+        self._window, self._patch_px = layout.window, patch_px
         h, w = (side // patch_px for side in layout.window)
         self._down = _place_windows(layout.height, layout.tops, layout.window[0], h)
         self._across = _place_windows(layout.width, layout.lefts, layout.window[1], w)
@@ -156,6 +165,15 @@ class PatchCanvas:
         # Weight of each patch in the region's mean; no pixel is expanded.
         shares = self._down.T @ inside.astype(np.float32) @ self._across / inside.sum()
         return np.tensordot(shares, self._patches, axes=([0, 1], [0, 2]))
+
+    def patches(self) -> np.ndarray:
+        """See labelling.Canvas; exact for one window, interpolated between several."""
+        height, width = self.size
+        if (height, width) == self._window:
+            return self._patches.transpose(0, 2, 1)
+        down = windows.bilinear_matrix(height, max(1, round(height / self._patch_px))) @ self._down
+        across = windows.bilinear_matrix(width, max(1, round(width / self._patch_px)))
+        return _expand(down, self._patches, across @ self._across).transpose(0, 2, 1)
 
     def segment_ids(self, height: int, width: int) -> None:
         """Return None: a dense model has no segments."""

@@ -61,6 +61,52 @@ def flip_odd_patches(scores: np.ndarray) -> np.ndarray:
     return result
 
 
+def label_patches(
+    patches: np.ndarray,
+    image: np.ndarray,
+    class_ids: np.ndarray,
+    *,
+    softmax_scale: float = 0.0,
+    allowed: np.ndarray | None = None,
+    threshold: float = 0.0,
+) -> Labelled:
+    """Label every pixel of an image from scores of its patches.
+
+    Odd patches are replaced, scores are enlarged to the guide and become probabilities of classes,
+    and these are filtered. Classes that win nowhere on the guide are left out there.
+
+    Args:
+      patches: float32 (h, w, K), K scored rows.
+      image: uint8 (H, W, 3).
+      class_ids: int (K,), class of each row.
+      softmax_scale: factor of scores before a softmax over all rows; 0: scores are probabilities.
+      allowed: bool (K,), rows that may win; None for all.
+      threshold: probability under which a pixel gets class 0; 0: none.
+
+    Returns:
+      int32 (H, W) classes, float32 (H, W) their probabilities in [0, 1].
+    """
+    size = guide_size(*image.shape[:2])
+    scores = windows.resize_floats(flip_odd_patches(patches), *size)
+    if softmax_scale:
+        scores -= scores.max(axis=-1, keepdims=True)
+        scores *= np.float32(softmax_scale)
+        np.exp(scores, out=scores)
+        scores /= scores.sum(axis=-1, keepdims=True)
+    if allowed is not None:
+        scores, class_ids = scores[..., allowed], class_ids[allowed]
+    winning = np.unique(class_ids[scores.argmax(axis=-1)])
+    if threshold:
+        winning = np.union1d(winning, [0])
+    classes = np.zeros((*size, len(winning)), np.float32)
+    for i, k in enumerate(winning):
+        rows = class_ids == k
+        if rows.any():
+            classes[..., i] = scores[..., rows].max(axis=-1)
+    labels, best = GuidedScores(image, classes).label(threshold=threshold)
+    return winning.astype(np.int32)[labels], best
+
+
 class GuidedScores:
     """Scores that follow the edges of an image: a linear function of its colours at each pixel.
 
@@ -122,11 +168,12 @@ class GuidedScores:
         colours = self._image[rows, columns].astype(np.float32).T / 255
         return (model[3] + (model[:3] * colours[:, None]).sum(axis=0)).T.astype(np.float32)
 
-    def label(self, least_share: float = LEAST_SHARE) -> Labelled:
+    def label(self, least_share: float = LEAST_SHARE, threshold: float = 0.0) -> Labelled:
         """Take the best class of each pixel, then let small components join their surroundings.
 
         Args:
           least_share: share of the image below which a component is small; 0 keeps all.
+          threshold: score under which a pixel gets class 0; 0: none.
 
         Returns:
           int32 (H, W) classes, float32 (H, W) their scores clipped to [0, 1].
@@ -137,6 +184,8 @@ class GuidedScores:
             part = np.s_[top : top + values.shape[1]]
             labels[part] = values.argmax(axis=0)
             best[part] = values.max(axis=0)
+        if threshold:
+            labels[best < threshold] = 0
         joined = components.join_small(labels, least_share * labels.size)
         rows, columns = np.nonzero(joined != labels)
         if len(rows):

@@ -1,7 +1,7 @@
-"""Labels of an image from its merged scores: refine with PAMR, upsample, decide.
+"""Labels of an image from its merged scores: refine (PAMR, guided filter), upsample, decide.
 
-How a pixel gets its class is decided here alone, for Predictor, page and evaluation. Scores are
-refined at a guide size rounded to 32 px, so that PAMR compiles for few sizes. Letters: H, W image;
+How a pixel gets its class is decided here alone, for Predictor, page and evaluation. PAMR
+refines at a guide size rounded to 32 px, so that it compiles for few sizes. Letters: H, W image;
 K rows that are scored (classes, or their names); n places.
 """
 
@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 import jax.numpy as jnp
 import numpy as np
 
-from zeroseg_jax.inference import pamr, windows
+from zeroseg_jax.inference import guided, pamr, windows
 from zeroseg_jax.inference.presets import Preset
 from zeroseg_jax.inference.scoring import ClassVectors
 
@@ -74,6 +74,9 @@ class Canvas(Protocol):
     def find_likely_rows(self, limit: int) -> np.ndarray:
         """Return the rows that win anywhere, and the highest others up to `limit`, ascending."""
 
+    def patches(self) -> np.ndarray:
+        """Return the scores on a grid of one place a patch, float32 (h, w, K)."""
+
     def segment_ids(self, height: int, width: int) -> np.ndarray | None:
         """Return int32 (height, width), different ids in each window; None without segments."""
 
@@ -105,15 +108,25 @@ def build_rule(preset: Preset, classes: ClassVectors, logit_scale: float) -> Lab
 
 
 def build_guide(image: np.ndarray, preset: Preset) -> np.ndarray | None:
-    """Resize uint8 (H, W, 3) to the size at which PAMR refines; None without refinement."""
-    if not preset.pamr_dilations:
-        return None
+    """Resize uint8 (H, W, 3) to the size of the guide; None without refinement.
+
+    The guided filter takes the image's own size, up to a long side of 2048 px.
+    """
     sides = image.shape[:2]
+    if preset.refine == "guided":
+        scale = _MAX_GUIDE_PX / max(sides)
+        return image if scale >= 1 else _resize_guide(image, *(round(s * scale) for s in sides))
+    if preset.refine == "none" or not preset.pamr_dilations:
+        return None
     short = preset.pamr_short_px or min(sides)
     scale = min(1.0, short / min(sides), _MAX_GUIDE_PX / max(sides))
     steps = (max(1, round(side * scale / _GUIDE_STEP_PX)) for side in sides)
     height, width = (step * _GUIDE_STEP_PX for step in steps)
-    guide = windows.resize_image(image, height, width, "antialiased")
+    return _resize_guide(image, height, width)
+
+
+def _resize_guide(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    guide = windows.resize_image(image, max(1, height), max(1, width), "antialiased")
     return np.clip(np.rint(guide), 0, 255).astype(np.uint8)
 
 
@@ -131,9 +144,13 @@ def label_image(
       size: (H, W) of the labels.
       rule: rule from build_rule.
       preset: refinement and area threshold.
-      guide: image from build_guide; None labels without refinement.
+      guide: image from build_guide; None labels without refinement. For the guided filter, any
+        size of the image.
     """
-    refiner = None if guide is None else _Refiner(canvas, guide, preset)
+    refiner: _Refiner | _GuidedRefiner | None = None
+    if guide is not None:
+        by_filter = preset.refine == "guided"
+        refiner = _GuidedRefiner(canvas, guide) if by_filter else _Refiner(canvas, guide, preset)
 
     def label(rule: LabelRule) -> tuple[np.ndarray, np.ndarray]:
         return canvas.label(*size, rule) if refiner is None else refiner.label(size, rule)
@@ -183,6 +200,22 @@ class _Refiner:
             iterations=self._preset.pamr_iterations,
         )
         return refined.swapaxes(0, 1) if self._portrait else refined
+
+
+class _GuidedRefiner:
+    """The guided filter of guided.py."""
+
+    def __init__(self, canvas: Canvas, guide: np.ndarray):
+        self._patches, self._guide = canvas.patches(), guide
+
+    def label(self, size: tuple[int, int], rule: LabelRule) -> tuple[np.ndarray, np.ndarray]:
+        """Filter and decide: int32 labels and float32 scores (H, W)."""
+        if self._guide.shape[:2] != size:
+            self._guide = _resize_guide(self._guide, *size)
+        return guided.label_patches(
+            self._patches, self._guide, rule.class_ids, softmax_scale=rule.softmax_scale,
+            allowed=rule.allowed, threshold=rule.threshold,
+        )  # fmt: skip
 
 
 def _add_upsampled(

@@ -46,7 +46,7 @@ class Predictor:
     Args:
       model: from inference.model.load.
       preset: settings of layout, scores and labels; None for the model's own.
-      cache_names: also cache embedded class names on disk, for the next process.
+      cache_names: True also caches embedded class names on disk, for the next process.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class Predictor:
             pixels are background; None: every pixel gets one of the classes.
           detail: multiple of the training resolution; higher values find smaller objects, and
             time grows with its square.
-          refine: False skips PAMR, where the preset has it.
+          refine: False skips the refinement of edges (PAMR or the guided filter).
           source: name of the image in results; "": its path, if it has one.
 
         Returns:
@@ -210,7 +210,7 @@ class Predictor:
         encoded: EncodedImage,
         classes: list[list[str]],
         background_classes: list[list[str]],
-        image: np.ndarray,
+        image: np.ndarray | None,
         *,
         refine: bool = True,
         source: str = "",
@@ -221,7 +221,7 @@ class Predictor:
           encoded: from `encode`; its size is that of the labels.
           classes: names of each class.
           background_classes: names of the classes whose pixels are background.
-          image: uint8 (H, W, 3), stored in the result.
+          image: uint8 (H, W, 3), stored in the result; None stores black.
           refine: see segment.
           source: name stored in the result.
 
@@ -234,11 +234,15 @@ class Predictor:
         scored = batches.score_encoded(self.segmenter, encoded.encoded, vectors, self.preset)
         merged = canvas.merge(encoded.layout, scored, self.model.patch_px, len(rule.class_ids))
         guide = encoded.guide if refine else None
+        if guide is not None and self.preset.refine == "guided" and image is not None:
+            guide = image  # its own edges, beyond the cached guide's size
         labelled = labelling.label_image(merged, encoded.size, rule, self.preset, guide)
         names = tuple(names[0] for names in classes)
         shown = (BACKGROUND, *names) if background_classes else names
         mask: np.ndarray = labelled.labels.astype(index_dtype(len(shown)))
         ids = np.unique(labelled.segment_ids, return_inverse=True)[1].reshape(encoded.size)
+        if image is None:
+            image = np.broadcast_to(np.uint8(0), (*encoded.size, 3))
         return Segmentation(
             image, mask, labelled.scores, ids.astype(np.uint16), shown, self.checkpoint, source
         )

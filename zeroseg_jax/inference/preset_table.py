@@ -105,6 +105,7 @@ _FROZEN: dict[str, Any] = {
     "stride_px": 0,
     "resize": "antialiased",
     "prompts": "subset",
+    "refine": "guided",
 }
 
 # preset -> benchmark ("*" for all) -> fields

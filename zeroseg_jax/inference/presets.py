@@ -23,6 +23,7 @@ CHOICES = {
     "names": ("mean", "best"),
     "image_filter": ("topk_product", "none"),
     "threshold_rule": ("window", "constant"),
+    "refine": ("pamr", "guided", "none"),
 }
 _TUPLES = {"background_words": str, "pamr_dilations": int}
 
@@ -62,7 +63,9 @@ class Preset:
       background_words: class names of the background; exclude a threshold with naming "segments".
       area_threshold: classes covering at most this fraction of the foreground are dropped and
         their pixels reassigned (SCLIP); 0: off.
-      pamr_dilations: dilations of PAMR, see pamr.py; none: no refinement.
+      refine: "pamr": PAMR where it has dilations, as published protocols report. "guided": the
+        guided filter and the removal of small components, for photographs. "none": neither.
+      pamr_dilations: dilations of PAMR, see pamr.py; none: no PAMR.
       pamr_iterations: number of PAMR iterations.
       pamr_short_px: largest short side at which scores are refined; 0: that of the image.
     """
@@ -85,6 +88,7 @@ class Preset:
     threshold_rule: str = "window"
     background_words: tuple[str, ...] = ()
     area_threshold: float = 0.0
+    refine: str = "pamr"
     pamr_dilations: tuple[int, ...] = ()
     pamr_iterations: int = 10
     pamr_short_px: int = 0

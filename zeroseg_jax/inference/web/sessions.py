@@ -174,10 +174,9 @@ class Sessions:
         return self._segment(encoded, options).to_record()
 
     def _segment(self, encoded: EncodedImage, options: dict[str, Any]) -> Segmentation:
-        # The server does not keep images; the browser does.
-        nothing = np.broadcast_to(np.uint8(0), (*encoded.size, 3))
+        # The server keeps no images beyond the guide; the browser does.
         result = self.predictor.score_classes(
-            encoded, options["classes"], options["background_classes"], nothing,
+            encoded, options["classes"], options["background_classes"], None,
             refine=options["refine"], source=options["source"],
         )  # fmt: skip
         return result.with_background(options["threshold"])
