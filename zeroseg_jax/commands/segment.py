@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from zeroseg_jax.inference.segmentation import Segmentation
 
 
+_BACKGROUND = "background"  # class in results
+_LEAST_AREA = 0.002
+
+
 def define_flags() -> None:
     """Define the command line."""
     flags.define_model()
@@ -63,6 +67,8 @@ def main(arguments: list[str]) -> int:
         FLAGS.model, teacher=FLAGS.teacher, readout=FLAGS.readout,
         settings=parse_overrides(FLAGS.set),
     )  # fmt: skip
+    if note := predictor.model.describe(predictor.preset)["note"]:
+        print(f"segment: {note}", file=sys.stderr)
     done = failed = 0
     for found in read_images(files, every_seconds=FLAGS.every_seconds):
         if isinstance(found.image, ValueError):
@@ -75,12 +81,23 @@ def main(arguments: list[str]) -> int:
         )  # fmt: skip
         result.save(output, found.stem)
         done += 1
+        if not find_words(result):
+            print(f"segment: none of your words is in {found.source}", file=sys.stderr)
         print(render_table(result), flush=True)
     if done:
         print(f"segment: {done} written to {output}")
     if failed:
         print(f"segment: {failed} of {done + failed} were unreadable", file=sys.stderr)
     return 1 if failed else 0
+
+
+def find_words(result: Segmentation) -> list[str]:
+    """Return the words that cover at least 0.2 % of an image."""
+    return [
+        row["word"]
+        for row in result.classes
+        if row["word"] != _BACKGROUND and row["area"] >= _LEAST_AREA
+    ]
 
 
 def render_table(result: Segmentation) -> str:

@@ -6,6 +6,8 @@ has no passwords.
 
 from __future__ import annotations
 
+import sys
+
 from absl import flags as absl_flags
 from absl.flags import FLAGS
 
@@ -42,10 +44,12 @@ def main(arguments: list[str]) -> None:
         settings=parse_overrides(FLAGS.set), cache_names=False,
     )  # fmt: skip
     with server.open_socket(FLAGS.host, FLAGS.port) as listener:
-        running = server.build_server(predictor, host=FLAGS.host)
+        running = server.build_server(predictor, host=FLAGS.host, warm_up=True)
         if FLAGS.host not in server.LOCAL_HOSTS:
             print(f"serve: {FLAGS.host} is reachable by others, and the page has no passwords")
         print(f"serve: {predictor}")
+        if note := predictor.model.describe(predictor.preset)["note"]:
+            print(f"serve: {note}", file=sys.stderr)
         address = f"http://{FLAGS.host}:{listener.getsockname()[1]}/"
         print(f"serve: {address}  (Ctrl-C ends)", flush=True)
         running.run(sockets=[listener])

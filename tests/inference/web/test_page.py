@@ -183,3 +183,30 @@ def test_nothing_is_cut_off_at_a_phones_width(page, photo):
     choose(page, photo, "star; heart; grass; " + "w" * 60)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert page.locator("#canvas").bounding_box()["width"] > 300
+
+
+def test_the_model_line_says_what_the_model_knows(page):
+    line = page.inner_text("#model")
+    assert "MB" in line and "preset zeroseg" in line
+    assert "only the drawn shapes of the Playground" in page.inner_text("#note")
+
+
+def test_a_cut_out_holds_the_pixels_of_one_word_alone(page, photo):
+    choose(page, photo, "star, heart, grass")
+    page.click("#shares tbody button >> nth=0")
+    word = page.inner_text("#shares tbody button >> nth=0")
+    with page.expect_download() as download:
+        page.click("#get-cutout")
+    assert download.value.suggested_filename == f"cutout_{word}.png"
+    cut = np.asarray(Image.open(download.value.path()))
+    opaque = cut[..., 3] == 255
+    assert cut.shape == (150, 150, 4) and set(np.unique(cut[..., 3])) == {0, 255}
+    assert 100 * opaque.mean() == pytest.approx(shares(page)[word], abs=0.1)
+    np.testing.assert_array_equal(cut[..., :3][opaque], np.asarray(Image.open(photo))[opaque])
+
+
+def test_no_word_in_the_picture_is_said(page, photo):
+    choose(page, photo, "star, heart")
+    assert page.is_hidden("#none")
+    page.fill("#threshold", "100")
+    assert page.inner_text("#none") == "None of your words is in this picture."

@@ -40,7 +40,11 @@ _HEADERS = {
 
 
 def build_app(
-    sessions: Sessions, *, hosts: Sequence[str], examples: Sequence[tuple[np.ndarray, str]] = ()
+    sessions: Sessions,
+    *,
+    hosts: Sequence[str],
+    examples: Sequence[tuple[np.ndarray, str]] = (),
+    words: str = "",
 ) -> Starlette:
     """Build the page's application.
 
@@ -48,6 +52,7 @@ def build_app(
       sessions: the model behind the page.
       hosts: host names that are served; others are refused, against DNS rebinding.
       examples: images uint8 (H, W, 3), each with class names for it.
+      words: class names that the page begins with.
     """
     files = {path: ((_PAGE / name).read_bytes(), kind) for path, (name, kind) in _FILES.items()}
     pictures = [_to_png(image) for image, _ in examples]
@@ -59,7 +64,8 @@ def build_app(
     async def about(request: Request) -> Response:
         return JSONResponse(
             {
-                "model": repr(sessions.predictor),
+                "model": sessions.describe(),
+                "words": words,
                 "limits": dataclasses.asdict(sessions.limits),
                 "examples": [words for _, words in examples],
             }
@@ -105,6 +111,7 @@ def build_app(
         Route("/pictures", upload, methods=["POST"]),
         Route("/segment", ask(sessions.maps, JSONResponse), methods=["POST"]),
         Route("/mask", ask(sessions.mask, _as_png), methods=["POST"]),
+        Route("/alpha", ask(sessions.alpha, _as_png), methods=["POST"]),
         Route("/record", ask(sessions.record, JSONResponse), methods=["POST"]),
     ]
     return Starlette(

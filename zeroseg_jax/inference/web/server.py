@@ -18,10 +18,15 @@ _EXAMPLES = (  # index among the Playground's evaluation scenes, and class names
     (7, "ring; heart; circle; square; brick; sand"),
 )
 _EXAMPLE_PX = 384
+_DRAWN_WORDS, _PHOTO_WORDS = "star, heart, grass, sky", "person, dog, sky, tree"
 
 
 def build_server(
-    predictor: Predictor, *, host: str = "127.0.0.1", limits: Limits | None = None
+    predictor: Predictor,
+    *,
+    host: str = "127.0.0.1",
+    limits: Limits | None = None,
+    warm_up: bool = False,
 ) -> uvicorn.Server:
     """Build the server around a predictor; `.run(sockets=[open_socket(...)])` serves.
 
@@ -29,11 +34,19 @@ def build_server(
       predictor: the model; it must not write visitors' class names to disk (cache_names=False).
       host: address it will listen on.
       limits: limits of requests; None for the defaults.
+      warm_up: compile in the background for the first visitor.
     """
-    examples = [(render(build_scene(2, i), _EXAMPLE_PX)[0], words) for i, words in _EXAMPLES]
+    drawn = not predictor.model.knows_photographs
+    examples = []
+    if drawn:
+        examples = [(render(build_scene(2, i), _EXAMPLE_PX)[0], words) for i, words in _EXAMPLES]
+    words = _DRAWN_WORDS if drawn else _PHOTO_WORDS
+    sessions = Sessions(predictor, limits or Limits())
+    if warm_up:
+        sessions.warm_up(words)
     # With a wildcard address the host name is unknown.
     hosts = ["*"] if host in ("0.0.0.0", "::") else [*LOCAL_HOSTS, host]
-    app = build_app(Sessions(predictor, limits or Limits()), hosts=hosts, examples=examples)
+    app = build_app(sessions, hosts=hosts, examples=examples, words=words)
     config = uvicorn.Config(
         app, http="h11", ws="none", log_level="warning", access_log=False, server_header=False,
         limit_concurrency=64, timeout_keep_alive=5, h11_max_incomplete_event_size=16_384,

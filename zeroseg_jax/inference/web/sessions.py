@@ -26,6 +26,7 @@ from zeroseg_jax.inference.predictor import Predictor
 from zeroseg_jax.inference.segmentation import Segmentation
 
 T = TypeVar("T")
+_WARM_UP_SHAPE = (480, 640, 3)  # the commonest aspect of photographs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +73,26 @@ class Sessions:
         self._pool = concurrent.futures.ThreadPoolExecutor(1)
         self._pending = 0
 
+    def describe(self) -> dict[str, Any]:
+        """Return what the page says of the model, see Model.describe."""
+        return self.predictor.model.describe(self.predictor.preset)
+
+    def warm_up(self, words: str) -> None:
+        """Compile and embed class names in the worker thread, ahead of the first request.
+
+        Args:
+          words: class names that the page begins with.
+        """
+
+        def segment() -> None:
+            (encoded,) = self.predictor.encode([np.zeros(_WARM_UP_SHAPE, np.uint8)])
+            self._segment(encoded, {
+                "classes": parse_classes(words), "background_classes": [], "refine": True,
+                "source": "", "threshold": 0.0,
+            })  # fmt: skip
+
+        self._pool.submit(segment)
+
     async def run(self, job: Callable[[], T]) -> T:
         """Run a job in the worker thread, off the event loop.
 
@@ -107,7 +128,7 @@ class Sessions:
         return {"picture": token, "width": encoded.size[1], "height": encoded.size[0]}
 
     def read(self, request: Any) -> tuple[EncodedImage, dict[str, Any]]:
-        """Check a request {"picture", "words", "behind", "threshold", "refine", "name"}.
+        """Check a request {"picture", "words", "behind", "threshold", "refine", "name", "word"}.
 
         Raises:
           RequestError: 422 for an invalid field, 410 for an image that is no longer cached.
@@ -115,7 +136,7 @@ class Sessions:
         if not isinstance(request, dict):
             raise RequestError(422, "request: not a JSON object.")
         kinds = {"picture": str, "words": str, "behind": str, "threshold": float | int,
-                 "refine": bool, "name": str}  # fmt: skip
+                 "refine": bool, "name": str, "word": str}  # fmt: skip
         for field, value in request.items():
             if field not in kinds or not isinstance(value, kinds[field]):
                 raise RequestError(422, f"request: {field[:40]!r} is unknown or of a wrong type.")
@@ -139,6 +160,7 @@ class Sessions:
             "threshold": float(threshold),
             "refine": request.get("refine", True),
             "source": request.get("name", "")[:200],
+            "word": request.get("word", ""),
         }
         return encoded, options
 
@@ -168,6 +190,19 @@ class Sessions:
     def mask(self, encoded: EncodedImage, options: dict[str, Any]) -> bytes:
         """Return the index mask at the image's own size, PNG."""
         return _to_png(self._segment(encoded, options).mask_image())
+
+    def alpha(self, encoded: EncodedImage, options: dict[str, Any]) -> bytes:
+        """Return white with the pixels of one class opaque, PNG: the page cuts its image out by it.
+
+        Raises:
+          ValueError: a word that was not asked for.
+        """
+        result = self._segment(encoded, options)
+        if options["word"] not in result.class_names:
+            raise ValueError(f"word: {options['word'][:40]!r} is none of the words.")
+        inside = result.mask == result.class_names.index(options["word"])
+        channels = [np.full(inside.shape, 255), np.where(inside, 255, 0)]
+        return _to_png(Image.fromarray(np.stack(channels, axis=-1).astype(np.uint8), "LA"))
 
     def record(self, encoded: EncodedImage, options: dict[str, Any]) -> dict[str, Any]:
         """Return the JSON content that `zeroseg segment` writes."""

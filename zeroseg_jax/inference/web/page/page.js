@@ -2,7 +2,7 @@
 // All text from people or the server goes in by textContent: words are words, never markup.
 const $ = (id) => document.getElementById(id);
 const canvas = $("canvas"), pen = canvas.getContext("2d", { willReadFrequently: true });
-const START = "star; heart; grass; sky";
+const LEAST_SHARE = 0.002;  // of the picture; a word under it is not there
 let limits = null;      // of the server
 let source = null;      // the picture: { blob, name, bitmap }
 let held = null;        // its name on the server
@@ -243,6 +243,8 @@ function list() {
     row.insertCell().textContent = count[w] ? (sum[w] / count[w]).toFixed(2) : "–";
   });
   $("shares").hidden = false;
+  const found = count.some((n, w) => w !== result.backgroundAt && n >= LEAST_SHARE * total);
+  $("none").hidden = found;
 }
 
 function tell(x, y) {
@@ -318,22 +320,52 @@ async function download(path, name) {
   try {
     const threshold = Number($("threshold").value) / 100;
     const blob = await (await post(path, { ...question(), threshold })).blob();
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(blob);
-    link.download = name;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+    give(blob, name);
   } catch (error) { complain(error.message); }
 }
+
+function give(blob, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}
+
 $("get-mask").addEventListener("click", () => download("/mask", "mask.png"));
+$("get-cutout").addEventListener("click", cutOut);
 $("get-record").addEventListener("click", () => download("/record", "segmentation.json"));
 
+// The server has no picture: it sends the opaque pixels, and the cut is made here, at full size.
+async function cutOut() {
+  const count = new Map(), named = (w) => w !== result.backgroundAt;
+  for (let i = 0; i < result.word.length; i++) count.set(wordAt(i), (count.get(wordAt(i)) || 0) + 1);
+  const largest = [...count.keys()].filter(named).sort((a, b) => count.get(b) - count.get(a))[0];
+  const at = picked >= 0 ? picked : largest;
+  if (at === undefined || !source.bitmap) return complain("There is nothing to cut out.");
+  try {
+    const threshold = Number($("threshold").value) / 100, word = result.words[at];
+    const answer = await post("/alpha", { ...question(), threshold, word });
+    const alpha = await createImageBitmap(await answer.blob());
+    const sheet = new OffscreenCanvas(alpha.width, alpha.height), brush = sheet.getContext("2d");
+    brush.drawImage(source.bitmap, 0, 0, alpha.width, alpha.height);
+    brush.globalCompositeOperation = "destination-in";
+    brush.drawImage(alpha, 0, 0);
+    give(await sheet.convertToBlob({ type: "image/png" }), `cutout_${word.replace(/\W+/g, "_")}.png`);
+  } catch (error) { complain(error.message); }
+}
+
 async function begin() {
-  $("words").value = START;
   draw();
   const about = await (await fetch("/about")).json();
   limits = about.limits;
-  $("model").textContent = about.model;
+  $("words").value = about.words;
+  const { name, megabytes, licence, protocol, revision, note } = about.model;
+  $("model").textContent = [name, `${megabytes} MB`, licence, protocol, revision]
+    .filter(Boolean).join(" · ");
+  $("note").textContent = note && note[0].toUpperCase() + note.slice(1) + ".";
+  $("note").hidden = !note;
+  if (about.examples.length) $("examples").append("Examples:");
   about.examples.forEach((words, i) => {
     const button = document.createElement("button"), picture = document.createElement("img");
     button.type = "button";
