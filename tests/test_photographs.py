@@ -109,6 +109,7 @@ def test_an_unreachable_hub_names_what_ships(place, run):
     assert "--model=playground" in line and "only drawn shapes" in line
 
 
+@pytest.mark.slow
 def test_predictor_and_export_by_name(place, run):
     root, hub, environment = place
     code = f"""
@@ -139,6 +140,7 @@ np.testing.assert_array_equal(*masks)
     np.testing.assert_array_equal(*masks)
 
 
+@pytest.mark.slow
 def test_the_program_of_a_named_model_runs_without_the_package(place, run):
     root, _, environment = place
     run("export", "--model=clip-b16", "--format=stablehlo", "--words=dog, sofa", "--output=shlo")
