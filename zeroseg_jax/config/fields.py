@@ -1,8 +1,8 @@
 """Settings of a run: frozen dataclasses with the type, choices, bounds and meaning of each field.
 
-Bounds refuse slips of the keyboard before any device is touched. Widths end at 16,384, where one
-square matrix is 1 GB in float32. Depths end at 128 blocks, sides at 4,096 px, counts of images
-and steps at 32-bit integers, weights of losses at 10,000. Every bound refuses NaN and infinity.
+Bounds reject typing errors before a device is used. The largest width is 16,384, where one square
+matrix has 1 GB in float32. The largest depth is 128 blocks, the largest side 4,096 px, the largest
+weight of a loss 10,000. Counts of images and steps fit into 32 bits. NaN and infinity are rejected.
 A text field whose default is "" is optional; the others are required.
 """
 

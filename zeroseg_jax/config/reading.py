@@ -188,7 +188,7 @@ def _check_text(name: str, value: Any, *, may_be_empty: bool) -> None:
         raise ConfigError(f"{name}: {_show(value)} is empty; give a name or path.")
     if len(value) > _LONGEST_TEXT or any(ord(character) < 32 for character in value):
         raise ConfigError(
-            f"{name}: {_show(value)} is no name or path; use at most {_LONGEST_TEXT} characters "
+            f"{name}: {_show(value)} is not a name or path; use at most {_LONGEST_TEXT} characters "
             "and no control characters."
         )
 

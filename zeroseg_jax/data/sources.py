@@ -6,15 +6,11 @@ import hashlib
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
 from zeroseg_jax.config import Config
 from zeroseg_jax.data import packed_sources
 from zeroseg_jax.data.folders import find_files
-from zeroseg_jax.data.playground.scenes import build_scene, render
+from zeroseg_jax.data.playground.scenes import SCENE_PX, build_scene, render
 from zeroseg_jax.data.transforms import SUFFIXES, read_image
-
-SCENE_PX = 224
 
 
 class Source(Protocol):
@@ -145,8 +141,3 @@ def digest_names(source: Source) -> str:
         if names
         else ""
     )
-
-
-def stack(records: list[dict[str, Any]], key: str) -> np.ndarray:
-    """Stack one entry of many records along a new first axis."""
-    return np.stack([record[key] for record in records])

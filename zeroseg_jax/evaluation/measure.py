@@ -41,7 +41,7 @@ class ImageCounts:
       shares: float (S,) area of each segment as a fraction of the image.
       ignored_px: number of ignored pixels.
       miou: mean IoU of this image; NaN if no pixel counts.
-      stretched: True if the image was too long for the protocol and was resized across.
+      stretched: True if the image is too long for the protocol and was stretched.
     """
 
     name: str
@@ -158,7 +158,7 @@ class Measurements:
             )
         if self._stretched:
             notes.append(
-                f"{self._stretched[0]}: longer than the protocol's limit, resized across to fit "
+                f"{self._stretched[0]}: longer than the protocol's limit, stretched to fit "
                 f"a window ({len(self._stretched)} such images)"
             )
         return notes

@@ -16,7 +16,7 @@ from zeroseg_jax.inference.scoring import ClassVectors, Encoded, Scored
 from zeroseg_jax.inference.segmenters import Segmenter
 from zeroseg_jax.inference.windows import Layout
 
-_MAX_WAITING = 32  # images behind one with windows of a rare shape, until that shape is flushed
+_MAX_WAITING = 32  # images queued after one with windows of a rare shape, which is then flushed
 In = TypeVar("In")
 Out = TypeVar("Out")
 Rows = TypeVar("Rows", Encoded, Scored)

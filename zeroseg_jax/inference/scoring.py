@@ -54,7 +54,7 @@ class ClassVectors(NamedTuple):
     Attributes:
       vectors: float32 (K, E), unit rows, the background's last, padded with rows of 0; on the
         device.
-      class_ids: int (k,), class of each row that is not padding; background classes count on.
+      class_ids: int (k,), class of each row that is not padding; the background's are the last.
       background: number of rows of the background.
     """
 
@@ -73,8 +73,8 @@ def pack_classes(classes: Sequence[np.ndarray], background: int = 0) -> ClassVec
     rows = np.concatenate(list(classes)).astype(np.float32)
     padding = np.zeros((-len(rows) % _ROWS, rows.shape[1]), np.float32)
     class_ids = np.repeat(np.arange(len(classes)), [len(part) for part in classes])
-    behind = sum(len(part) for part in classes[len(classes) - background :])
-    return ClassVectors(jnp.asarray(np.concatenate([rows, padding])), class_ids, behind)
+    last = sum(len(part) for part in classes[len(classes) - background :])
+    return ClassVectors(jnp.asarray(np.concatenate([rows, padding])), class_ids, last)
 
 
 @functools.partial(

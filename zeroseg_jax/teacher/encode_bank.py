@@ -253,7 +253,7 @@ def _read_ahead(
 def _send(group: _Group, encode: EncodeViews, group_images: int) -> None:
     if not group.items:
         return
-    views = sources.stack(group.items, "views")
+    views = np.stack([item["views"] for item in group.items])
     # Padding to one shape avoids a second compilation.
     missing = group_images - len(views)
     if missing:

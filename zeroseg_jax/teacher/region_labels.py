@@ -20,10 +20,10 @@ from zeroseg_jax.config import Config
 from zeroseg_jax.data import bank, transforms
 from zeroseg_jax.data.bank import REGIONS_FOLDER
 from zeroseg_jax.data.benchmarks.splits import Split, get_split
+from zeroseg_jax.data.playground.scenes import SCENE_PX
 from zeroseg_jax.data.progress import ProgressLog
 from zeroseg_jax.data.records import encode_regions
 from zeroseg_jax.data.seen_labels import SeenLabels, SeenLabelSource, build_label_source
-from zeroseg_jax.data.sources import SCENE_PX
 from zeroseg_jax.teacher.clustering import find_regions, free_tokens, fuse_labels
 from zeroseg_jax.teacher.load import Teacher, load_teacher
 from zeroseg_jax.teacher.region_report import report_regions

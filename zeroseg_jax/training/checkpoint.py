@@ -257,7 +257,7 @@ def _load(
 ) -> tuple[dict[str, Any], np.ndarray]:
     """Read the leaves of `wanted` except placeholders, and the clock; verify the sums."""
     tree = trees.unflatten(wanted)
-    names = trees.name_leaves(tree)
+    names = list(trees.flatten(tree))
     sums = jax.ShapeDtypeStruct((len(names),), jnp.uint32, sharding=whole)
     try:
         items = ocp.load_checkpointables(

@@ -94,6 +94,6 @@ def check_accelerator() -> None:
     ):
         if any(Path("/dev").glob(pattern)):
             raise ValueError(
-                f"this machine has {kind}, but JAX {jax.__version__} sees only the CPU; install "
+                f"this machine has {kind}, but JAX {jax.__version__} finds only the CPU; install "
                 f'"jax[{wheel}]=={jax.__version__}", or set JAX_PLATFORMS=cpu to use the CPU.'
             )

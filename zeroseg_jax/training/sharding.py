@@ -54,7 +54,7 @@ def build_mesh(config: Config, devices: Sequence[jax.Device] | None = None) -> M
     if count > len(mesh) or (count < len(mesh) and jax.process_count() > 1):
         raise ValueError(
             f"mesh.data x mesh.fsdp x mesh.tensor: {data} x {wanted.fsdp} x {wanted.tensor} = "
-            f"{count} devices, but {len(mesh)} are there; set mesh.data=-1 for all."
+            f"{count} devices, but there are {len(mesh)}; set mesh.data=-1 for all."
         )
     pieces = data * wanted.fsdp * config.optim.accumulate_steps
     if config.optim.batch_global % pieces:

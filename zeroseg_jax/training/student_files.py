@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load, save
 
 from zeroseg_jax.config import Config, from_mapping, to_mapping
 from zeroseg_jax.data import files
@@ -95,14 +95,15 @@ def read_export(directory: str | Path) -> tuple[dict[str, Any], Config, int]:
     weights = root / EXPORT_WEIGHTS
     if not weights.is_file():
         raise ValueError(f"{weights}: missing; export the student again.")
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    content = weights.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
     if digest != record["sha256"]:
         raise ValueError(
-            f"{weights}: sha256 {digest[:12]} is not {record['sha256'][:12]} as {EXPORT_CONFIG} "
-            "says; copy or export the student again."
+            f"{weights}: sha256 {digest[:12]} is not {record['sha256'][:12]} of {EXPORT_CONFIG}; "
+            "copy or export the student again."
         )
     try:
-        tensors = load_file(weights)
+        tensors = load(content)
     except SafetensorError as error:
         raise ValueError(f"{weights}: not readable ({error}); export it again.") from error
     params = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}

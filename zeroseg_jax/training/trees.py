@@ -32,13 +32,8 @@ def first_match(rules: Sequence[tuple[str, Any]], name: str) -> Any:
 
 
 def flatten(tree: Any) -> dict[str, Any]:
-    """Flatten nested containers to {"a/b/c": leaf}."""
+    """Flatten nested containers to {"a/b/c": leaf}, in the order of jax.tree.leaves."""
     return {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-
-
-def name_leaves(tree: Any) -> list[str]:
-    """Return the names of all leaves, in the order of jax.tree.leaves."""
-    return list(flatten(tree))
 
 
 def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from flax.traverse_util import flatten_dict
 
 from zeroseg_jax.config import Config, rename_old, to_mapping
 from zeroseg_jax.data import files
@@ -142,24 +143,13 @@ def _check_room(workdir: Path, state_bytes: int) -> None:
 def _compare_configs(manifest: Path, config: dict[str, Any]) -> list[str]:
     """List the fields that differ from a manifest and change the numbers."""
     # A field that the manifest lacks had its default value.
-    before = _flatten(
-        rename_old(files.read_json(manifest, remedy="use another --workdir")["config"])
-    )
-    before = _flatten(json.loads(json.dumps(to_mapping(Config())))) | before
+    found = rename_old(files.read_json(manifest, remedy="use another --workdir")["config"])
     # Converted through JSON, so that tuples compare as lists.
-    now = _flatten(json.loads(json.dumps(config)))
+    default, now = (json.loads(json.dumps(tree)) for tree in (to_mapping(Config()), config))
+    default, before, now = (flatten_dict(tree, sep=".") for tree in (default, found, now))
+    before = default | before
     return [
         f"{name} ({before.get(name)!r} there, {now.get(name)!r} now)"
         for name in sorted(set(before) | set(now))
         if before.get(name) != now.get(name) and name not in FREE_FIELDS
     ]
-
-
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

@@ -76,7 +76,7 @@ def _check(rows: Rows, has_background: bool, path: Path, ignore: int, reduce_zer
             "drop the line or the flag."
         )
     if not -1 <= ignore <= 65_535:
-        raise ValueError(f"--ignore: {ignore} is outside -1..65535; name a value within.")
+        raise ValueError(f"--ignore: {ignore} is outside -1..65535; give a value in that range.")
     if 0 <= ignore < len(rows) + reduce_zero and (ignore or not reduce_zero):
         word = rows[ignore - reduce_zero][0]
         raise ValueError(

@@ -10,6 +10,7 @@ import numpy as np
 from zeroseg_jax.data.playground.scenes import (
     COLOURS,
     EVALUATION_SEED,
+    SCENE_PX,
     SHAPES,
     STUFF,
     Labels,
@@ -18,7 +19,6 @@ from zeroseg_jax.data.playground.scenes import (
     render,
 )
 
-SCENE_PX = 224
 IMAGES = 200
 
 

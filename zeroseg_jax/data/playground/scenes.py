@@ -27,6 +27,7 @@ UPPER_STUFF = ("sky", "night", "brick")
 LOWER_STUFF = ("grass", "water", "sand")
 
 TRAIN_SEED, TUNE_SEED, EVALUATION_SEED = 0, 1, 2
+SCENE_PX = 224  # side of the scenes of a split
 
 COLOUR_RGB = {
     "red": (0.86, 0.13, 0.14),

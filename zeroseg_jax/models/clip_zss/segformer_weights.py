@@ -46,10 +46,12 @@ def read_mit_config(directory: str | Path) -> MitConfig:
     }
     for field, value in fixed.items():
         if raw.get(field, value) != value:
-            raise ValueError(f"{path}: {field} is {raw[field]}, but only {value} is known here.")
+            raise ValueError(f"{path}: {field} is {raw[field]}, but only {value} is supported.")
     ratios = raw.get("mlp_ratios", [4, 4, 4, 4])
     if len(set(ratios)) != 1:
-        raise ValueError(f"{path}: mlp_ratios {ratios} differ, but only one for all is known here.")
+        raise ValueError(
+            f"{path}: mlp_ratios {ratios} differ, but one ratio for all stages is supported."
+        )
     return MitConfig(
         tuple(raw["hidden_sizes"]),
         tuple(raw["depths"]),
@@ -80,7 +82,9 @@ def read_segformer(directory: str | Path) -> dict[str, dict[str, Any]]:
     try:
         raw = load_file(path)
     except SafetensorError as error:
-        raise ValueError(f"{path}: not a whole safetensors file ({error}).") from error
+        raise ValueError(
+            f"{path}: damaged or truncated ({error}); fetch the file again."
+        ) from error
     tensors = {name.removeprefix("segformer."): value for name, value in raw.items()}
     tensors = {
         name: value.astype(np.float32)
@@ -116,10 +120,11 @@ def init_from_segformer(
             "set clip_zss.student.encoder to its size."
         )
     read = read_segformer(directory)
-    if "head" in read and len(read["head"]["fuse"]["bias"]) != settings.head_width:
+    found_width = len(read["head"]["fuse"]["bias"]) if "head" in read else settings.head_width
+    if found_width != settings.head_width:
         raise ValueError(
             f"clip_zss.student.head_width: {settings.head_width}, but the head in {directory} is "
-            f"{len(read['head']['fuse']['bias'])} wide; set it so."
+            f"{found_width} wide; set it to that."
         )
     return jax.tree.map(jnp.array, {**params, **read})
 

@@ -65,13 +65,8 @@ def list_terms(
     """Return the own terms of losses.total_loss by their names in config.LossConfig.
 
     Args:
-      segments: float32 (B, S, E).
-      assignment: float32 (B, S, P), 0 at removed patches.
-      patches: float32 (B, P, E), or None where grouping is learned.
-      visible: float32 (B, P), 1 visible, 0 removed.
-      features: float32 (B, V, E), features of the teacher's views.
-      weights: float32 (V, P), from cell_weights.
-      distance: distance over the last axis of broadcast arrays.
+      segments, assignment, features, weights, distance: arguments of cell_loss.
+      patches, visible: arguments of patch_loss; patches is None where grouping is learned.
 
     Returns:
       Functions without arguments that return float32 (B,).
@@ -118,9 +113,7 @@ def patch_loss(
     Args:
       patches: float32 (B, P, E).
       visible: float32 (B, P), 1 visible, 0 removed.
-      features: float32 (B, V, E), in the order of `weights`.
-      weights: float32 (V, P), from cell_weights.
-      distance: distance over the last axis of broadcast arrays.
+      features, weights, distance: arguments of cell_loss.
 
     Returns:
       float32 (B,), mean over the cells with a visible patch.
@@ -145,12 +138,7 @@ def inside_loss(
     of the view that the segment covers, from 0 to 1 at _LARGE. Matching (the paper) selects a view
     by similarity of features; this term selects it by position.
 
-    Args:
-      segments: float32 (B, S, E).
-      assignment: float32 (B, S, P), 0 at removed patches.
-      features: float32 (B, V, E), in the order of `weights`.
-      weights: float32 (V, P), from cell_weights.
-      distance: distance over the last axis of broadcast arrays.
+    The arguments are those of cell_loss.
 
     Returns:
       float32 (B,), weighted mean over pairs; 0 without pairs of positive weight.
