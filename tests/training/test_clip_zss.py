@@ -129,6 +129,28 @@ def test_prepare_goes_on_where_it_was(prepared, tmp_path, clip):
     np.testing.assert_array_equal(FusedSource(directory)[3]["fused"], before)
 
 
+def test_regions_of_a_pair_record_the_second_tower(prepared, tmp_path, clip):
+    """Read-out proxy as targets: a manifest that names the tower; old ones need not."""
+    pair = {"grids": (1,), "affinity": "playground"}
+    changed = change({"regions.readout": "proxy"})
+    config = from_mapping({**TINY, "clip_zss": changed, "teacher": pair})
+    directory = tmp_path / "bank"
+    shutil.copytree(prepared[0], directory)
+    shutil.rmtree(directory / "regions")
+    pseudo_labels.prepare_regions(config, directory, clip, quiet)
+    new, old = (json.loads((place / "regions" / "manifest.json").read_text())
+                for place in (directory, prepared[0]))  # fmt: skip
+    assert (new["readout"], new["affinity"]) == ("proxy", "playground")
+    assert new["affinity_digest"] == clip.digest
+    assert new.keys() - old.keys() == {"affinity", "affinity_digest"}
+    sources = FusedSource(directory), FusedSource(prepared[0])
+    assert any((a["fused"] != b["fused"]).any() for a, b in zip(*sources, strict=True))
+    with pytest.raises(ConfigError, match="teacher.affinity: empty; .* such as dinov2"):
+        from_mapping({**TINY, "clip_zss": changed})
+    with pytest.raises(ConfigError, match="teacher.affinity: dinov2 is not read"):
+        from_mapping({**TINY, "teacher": {"grids": (1,), "affinity": "dinov2"}})
+
+
 def test_permuted_unseen_labels_train_the_same_student(
     prepared, tmp_path, clip, whole, monkeypatch
 ):

@@ -244,11 +244,6 @@ def _load_located(located: Located, readout: str) -> Model:
 
 def _load_towers(located: Located) -> tuple[Teacher, Teacher | None]:
     clip = load_teacher(located.directory)
-    if clip.config.text is None:
-        raise ValueError(
-            f"--model: {located.name} has no text tower and only lends its affinities; "
-            f"write {located.name}+clip-b16."
-        )
     return clip, load_teacher(located.affinity.directory) if located.affinity else None
 
 
