@@ -7,7 +7,6 @@ scores are mIoU in percent, printed by others and not measured by this project.
 
 from __future__ import annotations
 
-from zeroseg_jax.teacher import hub
 from zeroseg_jax.teacher.aliases import ALIASES, DEFAULT
 
 _HEAD = ("name", "MB", "cached", "read-out", "published", "revision", "licence", "note")
@@ -27,6 +26,8 @@ def main(arguments: list[str]) -> None:
 
 def render_table() -> str:
     """Render one line for each alias, and one for the model that ships."""
+    from zeroseg_jax.teacher import hub
+
     rows = [_HEAD]
     for name, alias in ALIASES.items():
         scores = [f"{bench} {score:.1f}" for bench, score in alias.published.items()]

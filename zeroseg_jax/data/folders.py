@@ -10,7 +10,7 @@ from pathlib import Path
 
 # Folders that macOS archives and Synology disks add beside the user's files.
 _SYSTEM_FOLDERS = ("__MACOSX", "@eaDir")
-# Suffixes of images that are not read, so that leaving them out is said.
+# Suffixes of images that are not read; the notes count them.
 _UNREAD = (".heic", ".heif", ".svg", ".psd", ".raw", ".cr2", ".nef", ".dng", ".jxl", ".eps")
 
 

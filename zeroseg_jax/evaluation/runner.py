@@ -153,7 +153,7 @@ def evaluate(
 
 
 def _check_predictions(model: Segmenter | PredictionFolder, benchmark: Any) -> None:
-    """Report missing label maps at once, if the benchmark knows its names without reading."""
+    """Report missing label maps at once, if the benchmark lists its names without reading."""
     names = list(getattr(benchmark, "names", ()))
     if isinstance(model, PredictionFolder):
         missing = model.find_missing(names)
@@ -225,7 +225,7 @@ class _Run:
     def describe(self, checkpoint: str, class_names: list[list[str]] | None) -> dict[str, Any]:
         """Return what report.json records of model and protocol."""
         if isinstance(self.model, PredictionFolder):
-            # Only the other tool knows its protocol.
+            # The protocol of the other tool is unknown.
             return {"preset": None, "checkpoint": checkpoint, "model": {}, "words": [],
                     "prompts": None, "threshold": None}  # fmt: skip
         return {

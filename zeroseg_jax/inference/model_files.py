@@ -56,7 +56,7 @@ def read_facts(directory: str | Path) -> dict[str, Any]:
             content = read_json(root / name)
             record = content.get("metadata", content)
             break
-    # Local paths say nothing on another machine and may be private.
+    # Local paths are meaningless on another machine and may be private.
     private = ("data.bank", "data.directory")
     overrides = {k: v for k, v in record.get("overrides", {}).items() if k not in private}
     scores = record.get("scores", [])
@@ -121,7 +121,7 @@ def write_pretrained(
     root = Path(directory)
     name = str(teacher)
     if name != "playground" and not is_name(name):
-        # A local path says nothing on another machine.
+        # A local path is meaningless on another machine.
         name = Path(teacher).name
     config = dataclasses.replace(
         config,
@@ -166,7 +166,7 @@ def write_readout(
     for role, folder, tower, found in parts:
         if tower is None or found is None:
             continue
-        # A local path says nothing on another machine.
+        # A local path is meaningless on another machine.
         shown = found.name if found.pinned else Path(found.name).name
         record[role] = {"name": found.pinned, "shown": shown, "digest": tower.digest}
         if include_teacher:

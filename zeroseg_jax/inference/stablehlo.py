@@ -111,7 +111,7 @@ def export_stablehlo(
       ValueError: the program's scores differ from the model's by more than 1e-4.
     """
     root = Path(directory)
-    # One mean vector a class and no filter: the program knows classes by their rows alone.
+    # One mean vector a class and no filter: the program gets only a row for each class.
     names = {"naming": "segments", "names": "mean", "image_filter": "none", "background_words": ""}
     preset = model.get_preset(names)
     side, embed_dim, patch = model.image_px, model.teacher.embed_dim, model.patch_px

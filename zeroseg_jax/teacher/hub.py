@@ -28,7 +28,7 @@ _FILES = (
     "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt", "spiece.model",
     "tokenizer.model", "sentencepiece.bpe.model", "*.safetensors", "*.safetensors.index.json",
 )  # fmt: skip
-# What a proxy's sign-in page or an unresolved pointer looks like in place of a weight file.
+# First bytes of a Git LFS pointer and of a sign-in page, found in place of a weight file.
 _POINTER, _PAGES = b"version https://git-lfs", (b"<!doctype", b"<html", b"<?xml")
 Log = Callable[[str], None]
 
@@ -214,7 +214,7 @@ def _read_record(path: Path) -> dict[str, Any]:
 
 
 def _explain(error: OSError, repository: str, revision: str) -> str:
-    """Say in one sentence what went wrong and what to do."""
+    """Return one sentence: what went wrong, and what to do."""
     from huggingface_hub import constants, errors
 
     causes = list(_causes(error))

@@ -44,7 +44,7 @@ _PROXY_WEIGHTS = (1.2, 3.0)  # beta and gamma, ProxyCLIP's defaults
 
 
 class Affinity(flax.struct.PyTreeNode):
-    """A second vision tower, whose features say which patches belong together.
+    """Second vision tower, whose features decide which patches belong together.
 
     Attributes:
       params: parameters of the tower.

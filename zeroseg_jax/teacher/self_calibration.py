@@ -23,7 +23,7 @@ class Blocks(NamedTuple):
     """Numbers of the blocks that SC-CLIP reads, counted from 1.
 
     Attributes:
-      middle: block whose patches say which patches are alike.
+      middle: block whose patches decide which patches are alike.
       low: block of the same for the last averages.
       levels: first and last of the blocks whose sum is read out too.
       class_weight: factor of the class token that is added.

@@ -44,7 +44,7 @@ class Family:
     """Parts and rules of a family's towers.
 
     Attributes:
-      head: layers behind the vision tower's final norm: "projection", "pooling" (attention), or
+      head: layers after the vision tower's final norm: "projection", "pooling" (attention), or
         "none".
       class_token: True for a class token before the patches.
       patch_bias: True for a bias of the patch embedding.
@@ -180,7 +180,7 @@ class VisionTower(nn.Module):
 
     @property
     def first_patch(self) -> int:
-        """Index of the first patch token: behind the class token and the registers."""
+        """Index of the first patch token, after the class token and the registers."""
         return int(self.family.class_token) + self.config.registers
 
     def tokens(self, pixels: Array, depth: int | None = None) -> Array:
@@ -242,7 +242,7 @@ class VisionTower(nn.Module):
 
 
 class TextTower(nn.Module):
-    """The text encoder; Family.text says where it is pooled.
+    """Text encoder; Family.text is the rule of its pooling.
 
     TIPSv2's has fixed sine-cosine positions, ignores padding (id 0) and has no projection.
     """
@@ -305,7 +305,7 @@ class TextTower(nn.Module):
 
 def find_ends(ids: Any, config: ClipConfig) -> Any:
     """Return values (B, T) whose first maximum is the end token of each row of ids (B, T)."""
-    # Configs of OpenAI's models say end token 2 by mistake; it is the highest id. MetaCLIP 2's
+    # Configs of OpenAI's models have end token 2 by mistake; it is the highest id. MetaCLIP 2's
     # end token is 2 indeed.
     if FAMILIES[config.family].text == "end" and config.end_token == 2:
         return ids

@@ -77,7 +77,7 @@ def mlp(
 def stacked(ours: str, theirs: str, width: int) -> Names:
     """Return names of query, key and value stacked in one "weight" and one "bias".
 
-    `theirs` is what stands before these two words, "attn.in_proj_" in torch.nn.MultiheadAttention.
+    `theirs` is the text before these two words, "attn.in_proj_" in torch.nn.MultiheadAttention.
     """
     names = {}
     for i, part in enumerate(("query", "key", "value")):
