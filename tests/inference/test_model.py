@@ -215,3 +215,11 @@ def test_stablehlo_of_a_dense_model(predictors, tmp_path, name):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert np.asarray(Image.open(tmp_path / "mask.png")).shape == (side, side)
+
+
+def test_a_drawn_clip_has_background_words_when_asked(predictors, scene):
+    for predictor in predictors.values():
+        assert predictor.read_background(None, [["dog"]]) == (0, [])
+    result = predictors["clip"].segment(scene, "star", background="auto")
+    assert result.class_names == ("background", "star") and result.mask.max() <= 1
+    assert result.note and result.to_record()["model"]["preset"]["refine"] == "guided"

@@ -10,10 +10,12 @@ the same image cost almost nothing.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import hashlib
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 from PIL import Image
@@ -21,12 +23,13 @@ from PIL import Image
 from zeroseg_jax.data.transforms import to_image
 from zeroseg_jax.inference import batches, canvas, labelling, model_files, windows
 from zeroseg_jax.inference import model as models
+from zeroseg_jax.inference.background import BACKGROUND, choose_background
 from zeroseg_jax.inference.batches import EncodedImage
 from zeroseg_jax.inference.cache import LruCache
-from zeroseg_jax.inference.class_names import check_classes, to_classes
+from zeroseg_jax.inference.class_names import to_classes
 from zeroseg_jax.inference.presets import Preset
 from zeroseg_jax.inference.scoring import ClassVectors, Encoded, pack_classes
-from zeroseg_jax.inference.segmentation import BACKGROUND, Segmentation, index_dtype
+from zeroseg_jax.inference.segmentation import Segmentation, index_dtype
 from zeroseg_jax.inference.segmenters import ModelSegmenter, choose_scale
 from zeroseg_jax.teacher.aliases import DEFAULT
 from zeroseg_jax.teacher.class_embeddings import cache_directory, embed_classes
@@ -150,7 +153,8 @@ class Predictor:
           classes: ["cat", "grass"]; ["ring", "hoop"] inside the list for the names of one class;
             or text as on the command line, "cat, ring/hoop" or "cat; ring, hoop".
           background: threshold in [0, 1] under which a pixel is background; or class names whose
-            pixels are background; None: every pixel gets one of the classes.
+            pixels are background; "auto": SCLIP's 26 kinds of stuff; "none": every pixel gets one
+            of the classes. None: "auto" for a frozen CLIP of photographs, else "none".
           detail: multiple of the training resolution; higher values find smaller objects, and
             time grows with its square.
           refine: False skips the refinement of edges (PAMR or the guided filter).
@@ -163,7 +167,7 @@ class Predictor:
           ValueError: an image, a class name or an option that is wrong.
         """
         wanted = to_classes(classes)
-        threshold, background_classes = self._read_background(background, wanted)
+        threshold, background_classes = self.read_background(background, wanted)
         several = isinstance(image, list | tuple)
         inputs: Sequence[ImageLike] = image if isinstance(image, list | tuple) else [image]
         arrays = [to_image(one) for one in inputs]
@@ -244,8 +248,23 @@ class Predictor:
         if image is None:
             image = np.broadcast_to(np.uint8(0), (*encoded.size, 3))
         return Segmentation(
-            image, mask, labelled.scores, ids.astype(np.uint16), shown, self.checkpoint, source
+            image, mask, labelled.scores, ids.astype(np.uint16), shown, self.checkpoint, source,
+            self.facts,
+        )  # fmt: skip
+
+    def read_background(
+        self, background: float | ClassNames | None, classes: list[list[str]]
+    ) -> tuple[float, list[list[str]]]:
+        """Return the threshold and the class names of the background; see choose_background."""
+        automatic = self.model.kind == "readout" and self.model.knows_photographs
+        return choose_background(
+            background, classes, self.preset.background_words, automatic=automatic
         )
+
+    @functools.cached_property
+    def facts(self) -> dict[str, Any]:
+        """What results record of the model: see Model.describe, and the preset's settings."""
+        return {**self.model.describe(self.preset), "preset": dataclasses.asdict(self.preset)}
 
     def save_pretrained(
         self, directory: str | Path, *, include_teacher: bool = True, dtype: str = "float32"
@@ -298,21 +317,6 @@ class Predictor:
         ):
             guide = labelling.build_guide(one.item, self.preset)
             yield EncodedImage(one.item.shape[:2], one.layout, one.stack(Encoded), guide)
-
-    def _read_background(
-        self, background: float | ClassNames | None, classes: list[list[str]]
-    ) -> tuple[float, list[list[str]]]:
-        names = [[name] for name in self.preset.background_words]
-        threshold = 0.0
-        if isinstance(background, int | float) and not isinstance(background, bool):
-            threshold = float(background)
-        elif background is not None and not isinstance(background, bool | int | float):
-            names = to_classes(background, "background")
-        if not 0 <= threshold <= 1:
-            raise ValueError(f"background: {background} is outside [0, 1].")
-        if names:
-            check_classes(classes + names, "words and background")
-        return threshold, names
 
     def _embed(self, classes: list[list[str]], background: list[list[str]]) -> ClassVectors:
         """Embed class names, each class once in a process."""

@@ -11,8 +11,10 @@ import numpy as np
 from PIL import Image
 
 from zeroseg_jax.data import drawing, files
+from zeroseg_jax.inference.background import BACKGROUND
 
-BACKGROUND = "background"
+NOTHING_FOUND = "none of your words is in this image"
+_LEAST_AREA = 0.002  # of the image; a class with less was not found
 
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
@@ -29,6 +31,7 @@ class Segmentation:
       class_names: first name of each class; "background" comes first if there is one.
       checkpoint: name of the model.
       source: file name, or "".
+      model: facts of the model, see Predictor.facts; empty where unknown.
     """
 
     image: np.ndarray
@@ -38,9 +41,12 @@ class Segmentation:
     class_names: tuple[str, ...]
     checkpoint: str
     source: str = ""
+    model: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __repr__(self) -> str:
         height, width = self.mask.shape
+        if not self.found:
+            return f"Segmentation of {width} x {height} px: {NOTHING_FOUND}"
         shown = [c for c in self.classes if c["area_px"]]
         names = ", ".join(f"{c['word']} {100 * c['area']:.0f} % ({c['score']:.2f})" for c in shown)
         return f"Segmentation of {width} x {height} px: {names}"
@@ -68,6 +74,17 @@ class Segmentation:
             for i, word in enumerate(self.class_names)
         ]
         return sorted(records, key=lambda record: -record["area_px"])
+
+    @property
+    def found(self) -> bool:
+        """True if a class other than background has at least 0.2 % of the image."""
+        classes = [c for c in self.classes if c["word"] != BACKGROUND or c["index"]]
+        return any(c["area_px"] >= _LEAST_AREA * self.mask.size for c in classes)
+
+    @property
+    def note(self) -> str:
+        """Warning about what the model knows, or ""."""
+        return str(self.model.get("note", ""))
 
     @property
     def areas(self) -> dict[str, float]:
@@ -128,6 +145,9 @@ class Segmentation:
             "height": height,
             "width": width,
             "checkpoint": self.checkpoint,
+            "model": self.model,
+            "note": self.note,
+            "found": self.found,
             "classes": sorted(self.classes, key=lambda record: record["index"]),
         }
 

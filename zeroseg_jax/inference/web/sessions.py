@@ -144,7 +144,10 @@ class Sessions:
         try:
             classes = parse_classes(request.get("words", ""), "words", **limits)
             behind = request.get("behind", "").strip()
-            behind = parse_classes(behind, "background words", **limits) if behind else []
+            if behind in ("", "auto", "none"):
+                _, behind = self.predictor.read_background(behind or None, classes)
+            else:
+                behind = parse_classes(behind, "background words", **limits)
             check_classes(classes + behind, "words and background words", **limits)
         except ValueError as error:
             raise RequestError(422, str(error)) from error
