@@ -76,6 +76,17 @@ def write_timm(directory):
     return directory
 
 
+def write_dinov2(directory):
+    """Write a DINOv2 with registers as transformers does; needs torch."""
+    import transformers
+
+    config = transformers.Dinov2WithRegistersConfig(
+        hidden_size=64, num_hidden_layers=2, num_attention_heads=2, image_size=56, patch_size=14
+    )
+    transformers.Dinov2WithRegistersModel(config).save_pretrained(directory)
+    return directory
+
+
 def _add_tokenizer(directory):
     for name in _TOKENIZER:
         if (SHIPPED / name).is_file():

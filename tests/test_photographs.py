@@ -71,6 +71,21 @@ def test_segment_without_a_model_fetches_the_default_once(place, run):
     np.testing.assert_array_equal(*map(np.asarray, masks))
 
 
+@pytest.mark.slow
+def test_a_pair_segments_one_word(place, run):
+    pytest.importorskip(
+        "torch", reason="DINOv2's folder is written by torch: pip install .[parity]"
+    )
+    root, hub, _ = place
+    alias = ALIASES["dinov2"]
+    hub.repos[alias.repository] = {alias.revision: small_hub.write_dinov2(root / "vision")}
+    done = run("segment", "photo.jpg", "--model=dinov2+clip-b16", "--words=dog", "--output=pair")
+    assert alias.repository in done.stderr
+    record = json.loads((root / "pair" / "photo.json").read_text())
+    assert "proxy of dinov2+clip-b16" in record["checkpoint"]
+    assert "dog" in [c["word"] for c in record["classes"]]
+
+
 @pytest.mark.parametrize("name", ["clip-l14", "hf:o/n", "clip-b16"])
 def test_check_model_names_what_is_unrecorded(place, run, name):
     # The tokens of the small models are not those of the published ones.

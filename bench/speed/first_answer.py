@@ -106,6 +106,7 @@ def main(arguments: list[str]) -> None:
     """Time the processes in alternating rounds; print medians and write all seconds."""
     del arguments
     seconds: dict[str, list[float]] = {name: [] for name in _WORDS}
+    cpu: dict[str, list[float]] = {name: [] for name in _WORDS}
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         (root / "clip").mkdir()
@@ -119,16 +120,31 @@ def main(arguments: list[str]) -> None:
                 command = [sys.executable, "-m", "zeroseg_jax", "segment", str(root / "a.jpg"),
                            f"--model={root / 'clip'}", f"--words={words}",
                            f"--readout={FLAGS.readout}", f"--output={root / 'out'}"]  # fmt: skip
-                begin = time.perf_counter()
+                begin, used = time.perf_counter(), _child_seconds()
                 subprocess.run(
                     command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, **cache}
                 )
                 seconds[name].append(round(time.perf_counter() - begin, 2))
-                print(f"{name:12s} {seconds[name][-1]:.2f} s", flush=True)
+                cpu[name].append(round(_child_seconds() - used, 2))
+                print(
+                    f"{name:12s} {seconds[name][-1]:.2f} s, CPU {cpu[name][-1]:.2f} s", flush=True
+                )
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
     medians = {name: sorted(values)[len(values) // 2] for name, values in seconds.items()}
     print(f"medians: {medians}; peak memory {peak:.2f} GB")
-    record.write({"seconds": seconds, "medians": medians, "peak_memory_gb": round(peak, 2)})
+    record.write(
+        {
+            "seconds": seconds,
+            "cpu_seconds": cpu,
+            "medians": medians,
+            "peak_memory_gb": round(peak, 2),
+        }
+    )
+
+
+def _child_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +32,18 @@ def test_the_table_appears_without_jax():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "clip-b16*" in done.stdout
+
+
+def test_the_page_of_teachers_has_the_same_table():
+    page = (Path(__file__).parents[2] / "docs/teachers.md").read_text()
+    for name, alias in ALIASES.items():
+        commit = "not recorded" if alias.revision == "main" else f"`{alias.revision[:12]}`"
+        scores = ", ".join(f"{bench} {score:.1f}" for bench, score in alias.published.items())
+        cells = [
+            f"`{name}`", alias.repository, commit, str(alias.megabytes), alias.licence,
+            alias.readout or "affinities", scores or "none",
+        ]  # fmt: skip
+        assert f"| {' | '.join(cells)} |" in page, name
 
 
 def test_an_argument_is_refused():
