@@ -75,6 +75,7 @@ HEADLESS = ("of", "where", "what", "which", "how", "whether", "likewise", "also"
 # Tests of several files of a folder, and entries of tests/ that are no folder of the package.
 TESTS_OF_SEVERAL_FILES = {
     "inference/test_page.py": "the static page in a browser",
+    "inference/test_photographs.py": "crumbs of labels on sample photographs",
     "teacher/test_parity.py": "towers and weights against torch",
 }
 TESTS_OF_THE_WHOLE = {

@@ -54,3 +54,37 @@ def test_panels_show_every_map_and_name_only_what_occurs():
     assert with_segments.width > panel.width > 600
     alone = drawing.draw_side_by_side(None, None, {"a/very/long/path" * 9: guess}, names)
     assert alone.width < panel.width / 2
+
+
+def test_soft_outlines_follow_a_slanted_border_without_steps():
+    y, x = np.mgrid[:200, :300]
+    labels = (x - 150 > 0.37 * (y - 100)).astype(np.int32)
+    image = np.full((200, 300, 3), 100, np.uint8)
+    colours = np.array([[200, 0, 0], [0, 0, 200]], np.uint8)
+    painted = drawing.soft_overlay(image, labels, colours).astype(float)
+    # Far away: 45 % of the class colour.
+    np.testing.assert_allclose(painted[100, 20], 0.55 * 100 + 0.45 * colours[0], atol=1)
+    np.testing.assert_allclose(painted[100, 280], 0.55 * 100 + 0.45 * colours[1], atol=1)
+    # The line's centre of gravity in each row lies on the border, within a third of a pixel.
+    light = painted[..., 1] - painted[100, 20, 1]
+    assert light.max() > 60
+    centre = (light * x).sum(axis=1) / light.sum(axis=1)
+    inner = slice(20, 180)
+    exact = 150 + 0.37 * (np.arange(200) - 100)
+    assert np.abs(centre - exact)[inner].max() < 0.3
+    width = light.sum(axis=1)[inner] / light.max() * np.cos(np.arctan(0.37))
+    assert 1.2 < width.mean() < 2.4
+
+
+def test_soft_overlay_of_one_class_ignored_pixels_and_large_images():
+    image = np.zeros((40, 50, 3), np.uint8)
+    plain = drawing.soft_overlay(image, np.zeros((40, 50), int), np.array([[200] * 3], np.uint8))
+    assert (plain == 90).all()
+    labels = np.where(np.arange(50) < 25, 0, 255)[None].repeat(40, 0)
+    grey = drawing.soft_overlay(image, labels, np.array([[200] * 3], np.uint8))
+    assert (grey[:, :15] == 90).all() and (grey[:, 35:] == round(127 * 0.45)).all()
+    wide = drawing.soft_overlay(
+        np.zeros((8, 3000, 3), np.uint8), np.arange(3000)[None].repeat(8, 0) // 1500,
+        np.zeros((2, 3), np.uint8),
+    )  # fmt: skip
+    assert 4 < wide[4, :, 0].astype(float).sum() / wide.max() < 6

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage, special
 
 _PANEL_PX, _MARGIN_PX, _TITLE_PX, _LEGEND_PX = 224, 12, 26, 24
 _PAPER, _INK, _IGNORED = (255, 255, 255), (30, 30, 30), 127
@@ -15,6 +16,10 @@ _BASE = (
     (0, 0, 0), (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66),
     (0, 114, 178), (213, 94, 0), (204, 121, 167),
 )  # fmt: skip
+_LINE_PX = 1.6  # width of outlines in images of at most _SCALE_PX
+_LIGHT = 0.65  # share of white in outlines
+_SCALE_PX = 1000  # long side from which lines and letters grow with the image
+_STRIPE_ROWS = 128  # blended at once, so that a large image needs no float copy
 _BROWN = (139, 90, 43)  # black has no darker version
 
 
@@ -79,32 +84,117 @@ def overlay(
     return np.rint(mixed).astype(np.uint8)
 
 
+def soft_overlay(
+    image: np.ndarray, labels: np.ndarray, colours: np.ndarray, opacity: float = 0.45
+) -> np.ndarray:
+    """Blend class colours with an image, with anti-aliased light outlines between classes.
+
+    Each class's area is blurred. Where the two strongest classes of a pixel are equal is the
+    border, and their ratio gives the distance to it. Lines grow with the image.
+
+    Args:
+      image: uint8 (H, W, 3).
+      labels: int (H, W); see colour_labels.
+      colours: uint8 (C, 3).
+      opacity: share of the class colours, in [0, 1].
+
+    Returns:
+      uint8 (H, W, 3).
+    """
+    scale = find_scale(image.shape[:2])
+    count = len(colours)
+    table = np.concatenate([colours, np.full((1, 3), _IGNORED, np.uint8)]).astype(np.float32)
+    ids = np.where((labels < 0) | (labels >= count), count, labels)
+    winner, second, distance = _find_borders(ids, sigma=scale)
+    result = np.empty_like(image)
+    for top in range(0, len(image), _STRIPE_ROWS):
+        part = np.s_[top : top + _STRIPE_ROWS]
+        away = distance[part][..., None]
+        share = np.clip(0.5 + away, 0.5, 1)
+        painted = table[winner[part]] * share
+        painted += table[second[part]] * (1 - share)
+        mixed = image[part] * np.float32(1 - opacity) + painted * np.float32(opacity)
+        line = np.clip(_LINE_PX * scale / 2 + 0.5 - away, 0, 1)
+        mixed += (painted * (1 - _LIGHT) + 255 * _LIGHT - mixed) * line
+        result[part] = np.rint(mixed)
+    return result
+
+
+def find_scale(size: Sequence[int]) -> float:
+    """Return the factor of line widths and letters for an image of some (height, width)."""
+    return max(1.0, max(size) / _SCALE_PX)
+
+
+def _find_borders(ids: np.ndarray, sigma: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the two strongest blurred classes of each pixel, and the distance to their border.
+
+    Args:
+      ids: int (H, W), at least 0.
+      sigma: standard deviation of the blur in pixels.
+
+    Returns:
+      int32 (H, W) twice, and float32 (H, W) in pixels, at most 4 sigma.
+    """
+    best, next_best = np.zeros(ids.shape, np.float32), np.zeros(ids.shape, np.float32)
+    winner, second = np.zeros(ids.shape, np.int32), np.zeros(ids.shape, np.int32)
+    margin = int(4 * sigma) + 1
+    for k, area in enumerate(ndimage.find_objects(ids + 1)):
+        if area is None:
+            continue
+        near = tuple(slice(max(s.start - margin, 0), s.stop + margin) for s in area)
+        share = ndimage.gaussian_filter((ids[near] == k).astype(np.float32), sigma, mode="nearest")
+        b, n, w, s = best[near], next_best[near], winner[near], second[near]
+        wins = share > b
+        np.copyto(s, w, where=wins)
+        np.copyto(n, b, where=wins)
+        places = ~wins & (share > n)
+        np.copyto(s, k, where=places)
+        np.copyto(n, share, where=places)
+        np.copyto(w, k, where=wins)
+        np.copyto(b, share, where=wins)
+    distance = np.full(ids.shape, 4 * sigma, np.float32)
+    close = next_best > 1e-4
+    ratio = best[close] / (best[close] + next_best[close])
+    # A blurred straight border is a normal distribution function of the distance.
+    distance[close] = np.minimum(sigma * special.ndtri(ratio), 4 * sigma)
+    return winner, second, distance
+
+
 def add_legend(
-    image: np.ndarray, entries: Sequence[tuple[str, Sequence[int] | np.ndarray]]
+    image: np.ndarray,
+    entries: Sequence[tuple[str, Sequence[int] | np.ndarray]],
+    scale: float = 1.0,
 ) -> Image.Image:
     """Add rows of named colour swatches below an image.
 
     Args:
       image: uint8 (H, W, 3), placed at the top left.
       entries: name and RGB colour of each swatch, levels in [0, 255].
+      scale: factor of swatches and letters.
     """
-    font = _font(15)
-    widths = [22 + int(font.getlength(name)) + 16 for name, _ in entries]
-    width = max(image.shape[1], 240, *(_MARGIN_PX + wide for wide in widths))
-    places, x, row = [], _MARGIN_PX, 0
+
+    def px(length: float) -> int:
+        return round(length * scale)
+
+    font = _font(px(15))
+    margin, line = px(_MARGIN_PX), px(_LEGEND_PX)
+    widths = [px(22) + int(font.getlength(name)) + px(16) for name, _ in entries]
+    width = max(image.shape[1], 240, *(margin + wide for wide in widths))
+    places, x, row = [], margin, 0
     for (name, colour), wide in zip(entries, widths, strict=True):
-        if x + wide > width and x > _MARGIN_PX:
-            x, row = _MARGIN_PX, row + 1
+        if x + wide > width and x > margin:
+            x, row = margin, row + 1
         places.append((x, row, name, colour))
         x += wide
-    height = image.shape[0] + (row + 1) * _LEGEND_PX + 8
+    height = image.shape[0] + (row + 1) * line + px(8)
     canvas = Image.new("RGB", (width, height), _PAPER)
     canvas.paste(Image.fromarray(image), (0, 0))
     draw = ImageDraw.Draw(canvas)
     for x, row, name, colour in places:
-        y = image.shape[0] + 6 + row * _LEGEND_PX
-        draw.rectangle((x, y + 1, x + 15, y + 16), fill=tuple(map(int, colour)), outline=_INK)
-        draw.text((x + 21, y), name, fill=_INK, font=font)
+        y = image.shape[0] + px(6) + row * line
+        box = (x, y + px(1), x + px(15), y + px(16))
+        draw.rectangle(box, fill=tuple(map(int, colour)), outline=_INK)
+        draw.text((x + px(21), y), name, fill=_INK, font=font)
     return canvas
 
 

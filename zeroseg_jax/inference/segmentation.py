@@ -114,9 +114,9 @@ class Segmentation:
         mask = np.where(self.scores < threshold, 0, mask).astype(index_dtype(len(names)))
         return dataclasses.replace(self, class_names=names, mask=mask)
 
-    def overlay(self, opacity: float = 0.55, *, legend: bool = True) -> Image.Image:
+    def overlay(self, opacity: float = 0.45, *, legend: bool = True) -> Image.Image:
         """Draw the classes' colours over the image; the legend lists fractions of the image."""
-        painted = drawing.overlay(self.image, self.mask, self.colours, opacity)
+        painted = drawing.soft_overlay(self.image, self.mask, self.colours, opacity)
         if not legend:
             return Image.fromarray(painted)
         entries = [
@@ -127,7 +127,7 @@ class Segmentation:
             for c in self.classes
             if c["area_px"]
         ]
-        return drawing.add_legend(painted, entries)
+        return drawing.add_legend(painted, entries, drawing.find_scale(self.mask.shape))
 
     def mask_image(self) -> Image.Image:
         """Return the mask as an indexed image: pixels are class ids, with a palette of colours."""
