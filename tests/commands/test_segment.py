@@ -33,3 +33,16 @@ def test_background_is_read_as_a_number_or_words():
     assert segment.read_background("") is None
     assert segment.read_background("0.4") == 0.4
     assert segment.read_background("wall; floor") == "wall; floor"
+
+
+def test_no_input_is_overwritten(zeroseg, images, tmp_path):
+    one = (images / "a.png").read_bytes()
+    for name in ("b.png", "b_overlay.png"):
+        (tmp_path / name).write_bytes(one)
+    done = zeroseg(
+        "segment", tmp_path / "b.png", tmp_path / "b_overlay.png", "--model=playground",
+        "--words=star, grass", f"--output={tmp_path}",
+    )  # fmt: skip
+    assert done.returncode == 2 and "b_overlay.png is an input" in done.stderr
+    assert (tmp_path / "b_overlay.png").read_bytes() == one
+    assert "only the drawn shapes" in done.stderr

@@ -69,6 +69,7 @@ def main(arguments: list[str]) -> int:
     )  # fmt: skip
     if note := predictor.model.describe(predictor.preset)["note"]:
         print(f"segment: {note}", file=sys.stderr)
+    inputs = {Path(file).resolve() for file in files}
     done = failed = 0
     for found in read_images(files, every_seconds=FLAGS.every_seconds):
         if isinstance(found.image, ValueError):
@@ -79,6 +80,7 @@ def main(arguments: list[str]) -> int:
             found.image, classes, background=background, detail=FLAGS.detail, refine=FLAGS.refine,
             source=found.source,
         )  # fmt: skip
+        check_targets(output, found.stem, inputs)
         result.save(output, found.stem)
         done += 1
         if not find_words(result):
@@ -89,6 +91,23 @@ def main(arguments: list[str]) -> int:
     if failed:
         print(f"segment: {failed} of {done + failed} were unreadable", file=sys.stderr)
     return 1 if failed else 0
+
+
+def check_targets(output: Path, stem: str, inputs: set[Path]) -> None:
+    """Refuse to overwrite an input.
+
+    Args:
+      output: directory of the results.
+      stem: beginning of their names.
+      inputs: resolved paths of all inputs.
+
+    Raises:
+      ValueError: a result has the path of an input.
+    """
+    for suffix in ("_overlay.png", "_mask.png", ".json"):
+        target = output / f"{stem}{suffix}"
+        if target.resolve() in inputs:
+            raise ValueError(f"--output: {target} is an input; give another directory.")
 
 
 def find_words(result: Segmentation) -> list[str]:
