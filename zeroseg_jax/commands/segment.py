@@ -32,10 +32,14 @@ def define_flags() -> None:
     absl_flags.DEFINE_alias("classes", "words")
     absl_flags.DEFINE_string("output", "segmented", "directory for overlays, masks and JSON")
     absl_flags.DEFINE_string(
-        "background", "", "threshold under which a pixel is background, or its class names"
+        "background",
+        "",
+        "auto, none, threshold under which a pixel is background, or its class names",
     )
     absl_flags.DEFINE_integer("detail", 1, "multiple of the training resolution", 1)
-    absl_flags.DEFINE_boolean("refine", True, "refine edges with PAMR, where the preset has it")
+    absl_flags.DEFINE_boolean(
+        "refine", True, "edge refinement (guided filter or PAMR, by the preset)"
+    )
     absl_flags.DEFINE_float("every_seconds", 1.0, "seconds between frames of a video; 0: all", 0.0)
     absl_flags.mark_flag_as_required("words")
 

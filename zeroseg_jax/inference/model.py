@@ -95,7 +95,8 @@ class Model:
         licences = {part.alias.licence for part in parts if part.alias}
         sizes = [path.stat().st_size for tower in towers for path in weight_files(tower.directory)]
         return {
-            "name": self.checkpoint,
+            # A local path says nothing to others and may be private.
+            "name": " of ".join(map(_shorten, self.checkpoint.split(" of "))),
             "revision": " + ".join(part.pinned for part in parts if part.pinned),
             "megabytes": round(sum(sizes) / 1e6),
             "licence": " and ".join(sorted(licences)),
@@ -301,6 +302,10 @@ def embed_class_names(
     if preset.names == "best":
         rows = [found.names[found.class_ids == i] for i in range(len(rows))]
     return pack_classes(rows, len(background))
+
+
+def _shorten(name: str) -> str:
+    return name if model_names.is_name(name) else Path(name).name
 
 
 @functools.cache
