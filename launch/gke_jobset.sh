@@ -24,16 +24,24 @@ dry=
 verb=${1:-}
 [[ $# -gt 0 ]] && shift
 
+# A value as a quoted scalar of YAML: JSON's escapes are YAML's.
+quoted() {
+  local text=${1//\\/\\\\}
+  text=${text//\"/\\\"}
+  text=${text//$'\n'/\\n}
+  printf '"%s"' "${text//$'\t'/\\t}"
+}
+
 manifest() {
   local argument extra=
   for argument in "$@"; do
-    extra+=$'\n'"              - '${argument//\'/\'\'}'"
+    extra+=$'\n'"              - $(quoted "$argument")"
   done
   cat <<YAML
 apiVersion: jobset.x-k8s.io/v1alpha2
 kind: JobSet
 metadata:
-  name: $NAME
+  name: $(quoted "$NAME")
 spec:
   failurePolicy:
     maxRestarts: $RESTARTS
@@ -49,19 +57,19 @@ spec:
             restartPolicy: Never
             terminationGracePeriodSeconds: 300
             nodeSelector:
-              cloud.google.com/gke-tpu-accelerator: $ACCELERATOR
-              cloud.google.com/gke-tpu-topology: $TOPOLOGY
+              cloud.google.com/gke-tpu-accelerator: $(quoted "$ACCELERATOR")
+              cloud.google.com/gke-tpu-topology: $(quoted "$TOPOLOGY")
             containers:
             - name: train
-              image: $IMAGE
+              image: $(quoted "$IMAGE")
               command:
               - python
               - -m
               - zeroseg_jax
               - train
-              - --config=$CONFIG
-              - --workdir=$WORKDIR
-              - --host_count=$HOSTS$extra
+              - $(quoted "--config=$CONFIG")
+              - $(quoted "--workdir=$WORKDIR")
+              - $(quoted "--host_count=$HOSTS")$extra
               resources:
                 limits:
                   google.com/tpu: $CHIPS_PER_HOST
@@ -71,7 +79,7 @@ spec:
             volumes:
             - name: runs
               persistentVolumeClaim:
-                claimName: $CLAIM
+                claimName: $(quoted "$CLAIM")
 YAML
 }
 

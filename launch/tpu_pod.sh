@@ -63,7 +63,7 @@ case $verb in
     arguments=
     [[ $# -gt 0 ]] && arguments=$(printf ' %q' "$@")
     on_workers all "cd $DIRECTORY || exit; nohup .venv/bin/python -m zeroseg_jax train \
---config=$CONFIG --workdir=$WORKDIR --host_count=$HOSTS$arguments > train.log 2>&1 \
+$(printf '%q ' "--config=$CONFIG" "--workdir=$WORKDIR" "--host_count=$HOSTS")${arguments# } > train.log 2>&1 \
 < /dev/null & echo \$! > train.pid"
     ;;
   logs) on_workers 0 "tail -n 50 -F $DIRECTORY/train.log" ;;

@@ -251,13 +251,26 @@ def write_bank(directory, clip):
 
 
 def digest_bank(directory):
-    """Return the sha256 of each file but the pictures, which depend on Pillow's version."""
+    """Return the sha256 of each file but the pictures, which depend on Pillow's version.
+
+    Sums and sizes of shards are left out of the JSON files: they are the shards' own digests here.
+    """
     files = [path for path in sorted(directory.rglob("*")) if path.is_file()]
     return {
-        path.relative_to(directory).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        path.relative_to(directory).as_posix(): hashlib.sha256(_strip_sums(path)).hexdigest()
         for path in files
-        if path.suffix != ".png"
+        if path.suffix != ".png" and not path.name.startswith(".")
     }
+
+
+def _strip_sums(path):
+    if path.suffix != ".json":
+        return path.read_bytes()
+    content = json.loads(path.read_text())
+    content.pop("sha256", None)
+    if path.name.startswith("shard-"):
+        content.pop("bytes")
+    return (json.dumps(content, indent=1) + "\n").encode()
 
 
 def read_bank(directory):

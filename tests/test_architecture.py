@@ -37,7 +37,7 @@ FLOORS = (
 HOMES = {
     "orbax": {"training/checkpoint.py"},
     "grain": {"data/pipeline.py", "data/bank.py", "data/packed_sources.py"},
-    "array_record": {"data/packed_sources.py", "data/bank.py"},
+    "array_record": {"data/packed_sources.py", "data/bank.py", "data/bank_checks.py"},
     "tensorflow_datasets": {"data/packed_sources.py"},
     "transformers": {"teacher/tokenizer.py", "teacher/playground/clip.py"},
     "tokenizers": {"teacher/tokenizer.py", "teacher/playground/clip.py"},

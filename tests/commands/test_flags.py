@@ -28,7 +28,6 @@ def raising(error):
     [
         (ValueError("--top: 0 is\n  too small; use 1."), 2, "error: --top: 0 is too small; use 1."),
         (FileNotFoundError(2, "No such file", "a.png"), 2, "No such file: 'a.png'"),
-        (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
 def test_user_errors_are_one_line(monkeypatch, capsys, error, code, sentence):

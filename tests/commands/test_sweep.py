@@ -2,11 +2,17 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+
+from zeroseg_jax.assets.recipes import debug
+from zeroseg_jax.config import from_mapping, to_mapping
+from zeroseg_jax.evaluation import sweep_points
 
 ROOT = Path(__file__).parents[2]
 RECIPE = """
@@ -33,21 +39,28 @@ def run(tmp_path, *arguments, body="yield {'run.seed': 0}"):
     )  # fmt: skip
 
 
-def finish(place, steps):
+def finish(place, steps, config):
     (place / "checkpoints" / str(steps)).mkdir(parents=True)
-    (place / "manifest.json").write_text(json.dumps({"steps": steps}))
+    manifest = {"config": config, "steps": steps}
+    (place / "manifest.json").write_text(json.dumps(manifest))
 
 
 @pytest.mark.slow
 def test_runs_what_is_left_and_a_failure_stops_nothing(tmp_path):
     sweep = tmp_path / "sweep"
-    finish(sweep / "000", 2)
     body = "yield from ({'run.seed': s, 'data.images': n} for s, n in ((0, 16), (1, 4), (2, 16)))"
     given = ("--config.optim.steps=2", "--config.run.keep_checkpoints=1",
              "--config.model.encoder.depth=1", "--config.model.decoder.depth=1",
              "--evaluate=playground/full", "--evaluate_with=--images=2 --pictures=0")  # fmt: skip
-    (sweep / "000" / "reports" / "playground" / "full").mkdir(parents=True)
-    (sweep / "000" / "reports" / "playground" / "full" / "report.json").write_text("{}")
+    config = debug.get_config()
+    config.optim.steps, config.data.images = 2, 16
+    config.model.encoder.depth = config.model.decoder.depth = 1
+    finish(sweep / "000", 2, to_mapping(from_mapping(config.to_dict())))
+    report = sweep / "000" / "reports" / "playground" / "full" / "report.json"
+    report.parent.mkdir(parents=True)
+    report.write_text(json.dumps({"checkpoint": "000 at step 2"}))
+    flags = {"evaluate": "playground/full", "evaluate_with": "--images=2 --pictures=0"}
+    sweep_points.record_evaluation(sweep / "000", flags)
     done = run(tmp_path, *given, body=body)
     assert done.returncode == 1, done.stderr
     assert "point 0 is finished" in done.stdout and "2 of 3 points finished" in done.stdout
@@ -61,6 +74,39 @@ def test_runs_what_is_left_and_a_failure_stops_nothing(tmp_path):
     assert "1 of 3 points" in done.stdout and "| 16 |" in done.stdout
     report = sweep / "002" / "reports" / "playground" / "full" / "report.json"
     assert json.loads(report.read_text())["images"] == 2
+
+
+@pytest.mark.slow
+def test_a_stopped_sweep_resumes_and_an_edited_one_trains_again(tmp_path):
+    sweep = tmp_path / "sweep"
+    given = ("--config.optim.steps=40", "--config.data.images=16",
+             "--config.run.keep_checkpoints=1",
+             "--config.model.encoder.depth=1", "--config.model.decoder.depth=1",
+             "--evaluate=playground/full", "--evaluate_with=--images=2 --pictures=0")  # fmt: skip
+    recipe = tmp_path / "recipe.py"
+    recipe.write_text(RECIPE.format(body="yield {'run.seed': 0}"))
+    with subprocess.Popen(
+        [sys.executable, "-m", "zeroseg_jax", "sweep", f"--config={recipe}", f"--workdir={sweep}",
+         *given], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    ) as process:  # fmt: skip
+        while process.poll() is None and not (sweep / "000" / "metrics.jsonl").is_file():
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate()
+    assert process.returncode == 143 and output.endswith("run the same command again\n"), output
+    assert "asked to stop, saved step" in (sweep / "000" / "log.txt").read_text()
+    assert not (sweep / "000" / "reports").exists()
+    done = run(tmp_path, *given)
+    assert done.returncode == 0 and "1 of 1 points finished" in done.stdout, done.stderr
+    report = sweep / "000" / "reports" / "playground" / "full" / "report.json"
+    assert json.loads(report.read_text())["checkpoint"].endswith("at step 40")
+
+    done = run(tmp_path, *given, "--collect", body="yield {'run.seed': 5}")
+    assert done.returncode == 2 and "no point of" in done.stderr
+    done = run(tmp_path, *given, body="yield {'run.seed': 5}")
+    assert done.returncode == 0 and "point 0 has other settings" in done.stdout
+    assert json.loads((sweep / "000" / "manifest.json").read_text())["config"]["run"]["seed"] == 5
+    assert (sweep / "000.before1" / "reports").is_dir()
 
 
 def test_prints_one_shell_line_per_point(tmp_path):

@@ -3,6 +3,7 @@ the output of --dry_run."""
 
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -149,13 +150,73 @@ def test_slurm_submits_and_inside_the_job_runs_once_a_node(launch, tmp_path):
     inside = {"SLURM_JOB_ID": "7", "NODES": "4", "WORKDIR": str(tmp_path)}
     (tmp_path / "manifest.json").write_text('{\n "steps": 40\n}\n')
     done, calls = launch("slurm.sh", "--x", **inside)
-    assert [call[0] for call in calls] == ["srun", "scontrol"] and calls[1][1:] == ["requeue", "7"]
+    assert [call[0] for call in calls] == ["srun"] and done.returncode == 0
     assert {"--ntasks=4", "--ntasks-per-node=1", "--host_count=4", "--x"} <= set(calls[0])
-    (tmp_path / "checkpoints" / "40").mkdir(parents=True)
-    _, calls = launch("slurm.sh", **inside)
-    assert [call[0] for call in calls] == ["srun"]
-    done, calls = launch("slurm.sh", **inside, EXIT_SRUN="2")
-    assert done.returncode == 2 and [call[0] for call in calls] == ["srun"]
+
+
+@pytest.mark.parametrize(
+    ("code", "requeued"), [("0", 0), ("2", 0), ("1", 2), ("137", 2), ("143", 5), ("130", 5)]
+)
+def test_slurm_requeues_stops_always_and_crashes_a_few_times(launch, tmp_path, code, requeued):
+    """Five starts of a job whose training always ends with one code, before any manifest."""
+    inside = {"SLURM_JOB_ID": "7", "WORKDIR": str(tmp_path / "a b" / "run"), "CRASHES": "3"}
+    count = 0
+    for _ in range(5):
+        done, calls = launch("slurm.sh", **inside, EXIT_SRUN=code)
+        assert done.returncode == int(code) and calls[0][0] == "srun"
+        count += calls[1:] == [["scontrol", "requeue", "7"]]
+        if calls[1:] == []:
+            break
+    assert count == requeued
+
+
+def test_slurm_counts_crashes_in_a_row(launch, tmp_path):
+    inside = {"SLURM_JOB_ID": "7", "WORKDIR": str(tmp_path), "CRASHES": "2"}
+    for code, requeued in (("1", True), ("143", True), ("1", True), ("1", False)):
+        _, calls = launch("slurm.sh", **inside, EXIT_SRUN=code)
+        assert (len(calls) == 2) == requeued
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_gpu_host_passes_signals_on_and_waits(tmp_path, number):
+    """The run saves and ends with 143 first; nothing is started again."""
+    python = tmp_path / "python"
+    python.write_text(
+        "#!/usr/bin/env bash\ntrap 'sleep 0.3; echo saved; exit 143' TERM\necho started\n"
+        "while :; do sleep 0.05; done\n"
+    )
+    python.chmod(0o755)
+    with subprocess.Popen(
+        [ROOT / "launch" / "gpu_host.sh"], stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHON": str(python)},
+    ) as script:  # fmt: skip
+        assert script.stdout.readline() == "started\n"
+        script.send_signal(number)
+        assert script.stdout.read() == "saved\n"
+    assert script.returncode == 143
+
+
+def test_values_are_quoted_for_yaml_and_for_the_remote_shell(launch, tmp_path):
+    odd = "/a: b #x\"\\'\ny"
+    launch("gke_jobset.sh", "run", odd, WORKDIR=odd, CONFIG=odd, IMAGE=odd, NAME=odd)
+    jobset = yaml.safe_load(launch.stdin.read_text())
+    container = jobset["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"][
+        "containers"
+    ][0]
+    assert jobset["metadata"]["name"] == odd and container["image"] == odd
+    assert container["command"][4:6] == [f"--config={odd}", f"--workdir={odd}"]
+    assert container["command"][-1] == odd
+    folder = tmp_path / "zeroseg_jax"
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    python = folder / ".venv" / "bin" / "python"
+    python.write_text("#!/usr/bin/env bash\nprintf '%s\\0' \"$@\"\n")
+    python.chmod(0o755)
+    _, calls = launch("tpu_pod.sh", "run", "a b", WORKDIR=f"{odd};touch pwn", CONFIG=odd)
+    command = calls[-1][-1].removeprefix("--command=") + "; wait"
+    subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True)
+    given = (folder / "train.log").read_text().split("\0")
+    assert given[3:5] == [f"--config={odd}", f"--workdir={odd};touch pwn"] and given[6] == "a b"
+    assert not (folder / "pwn").exists()
 
 
 def test_shellcheck_is_clean():

@@ -52,7 +52,7 @@ def test_sigterm_saves_and_another_mesh_goes_on(tmp_path, configure, clip, whole
     wait_for(process, lambda: losses_of(workdir))
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate()
-    assert process.returncode == 0, output
+    assert process.returncode == (0 if "step 8/8" in output else 143), output
     assert "asked to stop, saved step" in output or "step 8/8" in output
     result = train(configure({"data": 2, "fsdp": 2, "tensor": 2}), workdir, teacher=clip,
                    options=QUIET)  # fmt: skip

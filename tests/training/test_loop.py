@@ -1,12 +1,15 @@
 """The loop: refusals before the start, learning, TensorBoard and a profile."""
 
 import dataclasses
+import os
+import signal
 
+import jax
 import pytest
 
 from tests.training.tiny import QUIET, TINY, losses_of
 from zeroseg_jax.config import from_mapping
-from zeroseg_jax.training.loop import train
+from zeroseg_jax.training.loop import Options, train
 
 
 def test_misfits_are_named_before_anything_starts(tmp_path, configure, clip):
@@ -40,3 +43,29 @@ def test_pictures_and_scalars_go_to_tensorboard_and_a_profile_is_written(tmp_pat
     for name in (b"loss_matching", b"segments/0", b"images_per_second"):
         assert name in events
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_a_checkpoint_and_is_in_the_result(tmp_path, configure, clip, number):
+    """The code of `zeroseg train` comes from it: a stopped training is not done."""
+    before = signal.getsignal(number)
+
+    def log(line):
+        if "step" in line and not stopped:
+            stopped.append(line)
+            os.kill(os.getpid(), number)
+
+    stopped = []
+    options = Options(log=log)
+    result = train(configure(run={"log_every_steps": 1}), tmp_path, teacher=clip, options=options)
+    assert result["signal"] == number and not result["finished"]
+    assert (tmp_path / "checkpoints" / str(result["step"])).is_dir()
+    assert signal.getsignal(number) == before
+    result = train(configure(run={"log_every_steps": 1}), tmp_path, teacher=clip, options=QUIET)
+    assert result["finished"] and result["signal"] == 0
+
+
+def test_64_bits_are_refused_before_anything_starts(tmp_path, configure, clip):
+    with jax.enable_x64(True), pytest.raises(ValueError, match="JAX_ENABLE_X64: .* unset it"):
+        train(configure(), tmp_path, teacher=clip, options=QUIET)
+    assert not list(tmp_path.iterdir())

@@ -1,11 +1,14 @@
 """Manifest, refused settings and directories of a run."""
 
 import json
+import os
 import shutil
 
 import pytest
 
 from tests.training.tiny import QUIET
+from zeroseg_jax.data.locks import lock_directory
+from zeroseg_jax.training.checkpoint import load_params
 from zeroseg_jax.training.loop import Options, train
 
 
@@ -39,3 +42,40 @@ def test_manifest_tells_what_ran(whole):
     record = json.loads((whole / "manifest.json").read_text())
     for key in ("config", "overrides", "packages", "python", "teacher", "devices", "steps"):
         assert key in record
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "null", "{", "{}", '{"config": null, "steps": 8}', '{"steps": 8}', "[" * 100_000,
+     '{"config": {}, "steps": "8"}', '{"config": [], "steps": 8}', "\x00"],
+)  # fmt: skip
+def test_a_damaged_manifest_is_one_sentence_that_names_it(
+    tmp_path, configure, clip, whole, content
+):
+    (tmp_path / "manifest.json").write_text(content)
+    for read in (
+        lambda: load_params(tmp_path),
+        lambda: train(configure(), tmp_path, teacher=clip, options=QUIET),
+    ):
+        with pytest.raises(ValueError, match=r"manifest.json: ") as caught:
+            read()
+        assert str(caught.value).startswith(str(tmp_path)) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("part", ["config", "model"])
+@pytest.mark.parametrize("value", [3, [1], None, "x"])
+def test_a_damaged_config_in_it_too(tmp_path, whole, part, value):
+    manifest = json.loads((whole / "manifest.json").read_text())
+    (manifest if part == "config" else manifest["config"])[part] = value
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match="config|model"):
+        load_params(tmp_path)
+
+
+def test_two_trainings_do_not_share_a_directory(tmp_path, configure, clip):
+    with (
+        lock_directory(tmp_path, "trains"),
+        pytest.raises(ValueError, match=rf"process {os.getpid()} on .* trains there"),
+    ):
+        train(configure(), tmp_path, teacher=clip, options=QUIET)
+    assert not (tmp_path / "checkpoints").exists() and not (tmp_path / "manifest.json").exists()

@@ -16,6 +16,7 @@ from absl import flags as absl_flags
 from absl.flags import FLAGS
 
 from zeroseg_jax.commands import flags
+from zeroseg_jax.commands.signals import SIGNAL_EXIT
 from zeroseg_jax.config import from_mapping
 
 BENCHMARKS = ("playground/things", "playground/full")
@@ -41,8 +42,8 @@ def define_flags() -> None:
     )
 
 
-def main(arguments: list[str]) -> None:
-    """Run every stage and print scores and times."""
+def main(arguments: list[str]) -> int:
+    """Run every stage and print scores and times; 128 + its number if a signal stops training."""
     del arguments
     from zeroseg_jax.assets.recipes import playground as recipe
     from zeroseg_jax.data.bank import bank_directory
@@ -67,7 +68,9 @@ def main(arguments: list[str]) -> None:
     seconds["prepare"] = round(time.time() - begin, 1)
 
     begin = time.time()
-    train(config, workdir, teacher=clip, options=Options(log=_log))
+    result = train(config, workdir, teacher=clip, options=Options(log=_log))
+    if not result["finished"]:
+        return SIGNAL_EXIT + result["signal"]
     seconds["train"] = round(time.time() - begin, 1)
 
     begin = time.time()
@@ -77,6 +80,7 @@ def main(arguments: list[str]) -> None:
         seconds["total"] = round(time.time() - FLAGS.began, 1)
     _write_summary(workdir, scores, seconds)
     _print_table(workdir, scores, seconds)
+    return 0
 
 
 def _log(line: str) -> None:

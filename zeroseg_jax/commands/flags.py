@@ -16,7 +16,7 @@ from zeroseg_jax.teacher.aliases import DEFAULT
 if TYPE_CHECKING:
     from zeroseg_jax.config import Config
 
-USAGE_EXIT, INTERRUPTED_EXIT = 2, 130
+USAGE_EXIT = 2
 _NOTHING = "--config: get_config() returns nothing; return a ConfigDict."
 
 
@@ -129,9 +129,6 @@ def run(
             raise
         except (ValueError, OSError) as error:
             return _report(str(error))
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            return INTERRUPTED_EXIT
 
     known = set(flags.FLAGS)
     define()

@@ -1,6 +1,7 @@
 """Command line of the package: zeroseg VERB ..., the same as python -m zeroseg_jax VERB ...
 
-Exit codes: 0 done; 1 part of the work failed, each part named; 2 usage error, in one sentence.
+Exit codes: 0 done; 1 part of the work failed, each part named; 2 usage error, in one sentence;
+130 and 143 stopped by Ctrl-C and SIGTERM.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import sys
 import textwrap
 from collections.abc import Callable
 from types import ModuleType
+
+from zeroseg_jax.commands.signals import end_on_signals
 
 _USAGE_EXIT, _BROKEN_PIPE_EXIT = 2, 141
 _RUN = "--config=photos --workdir=runs/photos --config.data.directory=FOLDER"
@@ -81,6 +84,8 @@ VERBS: dict[str, tuple[str, str]] = {
 
 def main() -> int:
     """Run the command of sys.argv and return the exit code."""
+    sys.argv[0] = "zeroseg"
+    end_on_signals()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names of files need not be UTF-8
             stream.reconfigure(errors="backslashreplace")

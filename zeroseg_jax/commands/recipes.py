@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,48 @@ def shorten_recipe(value: str) -> str:
     """Return NAME[:variant] for the file of a shipped recipe, any other value unchanged."""
     file, colon, variant = value.partition(":")
     return f"{Path(file).stem}{colon}{variant}" if Path(file).parent == RECIPES else value
+
+
+def load_sweep(recipe: str) -> list[dict[str, Any]]:
+    """Return what sweep() of a recipe yields: the overrides of each point.
+
+    Args:
+      recipe: value of --config.
+
+    Raises:
+      ValueError: the recipe has no sweep(), or one that yields nothing.
+    """
+    file, _, variant = find_recipe(recipe).partition(":")
+    spec = importlib.util.spec_from_file_location("sweep_config", file)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"--config: {file} is not a Python file; give a recipe.")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "sweep"):
+        raise ValueError(f"--config: {file} has no sweep(); add one that yields overrides.")
+    # A sweep() with a parameter differs by variant of the recipe.
+    takes_variant = variant and inspect.signature(module.sweep).parameters
+    points = list(module.sweep(variant) if takes_variant else module.sweep())
+    if not points:
+        raise ValueError(f"--config: sweep() of {file} yields nothing; yield one dict per point.")
+    return points
+
+
+def override(tree: dict[str, Any], point: dict[str, Any]) -> dict[str, Any]:
+    """Set the fields of a point of a sweep in a nested mapping, and return it.
+
+    Raises:
+      ValueError: a field is below a value.
+    """
+    for name, value in point.items():
+        *parents, last = name.split(".")
+        node: Any = tree
+        for part in parents:
+            node = node.get(part)
+            if not isinstance(node, dict):
+                raise ValueError(f"sweep(): {name} is not a field; {part} has no fields.")
+        node[last] = value
+    return tree
 
 
 def check_override(name: str) -> None:

@@ -1,27 +1,31 @@
 """`zeroseg sweep --config=RECIPE --workdir=DIR`: train and score every point of a recipe's sweep().
 
 Point NNN trains in WORKDIR/NNN from the bank WORKDIR/bank, unless data.bank is set. With
---evaluate=BENCHMARKS each point is scored into WORKDIR/NNN/reports/BENCHMARK. Points that are
-trained and scored are skipped. --print prints one shell line per point, for a job array;
---collect makes tables and plots.
+--evaluate=BENCHMARKS each point is scored into WORKDIR/NNN/reports/BENCHMARK. A point is skipped
+if it is trained to its last step and scored at that step with these flags. A point of other
+settings is moved to WORKDIR/NNN.before1 and trained again. --print prints one shell line per point,
+for a job array; --collect makes tables and plots.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
-import importlib.util
-import inspect
+import functools
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags as absl_flags
 from absl.flags import FLAGS
 
 from zeroseg_jax.commands import flags
-from zeroseg_jax.commands.recipes import find_recipe
+from zeroseg_jax.commands.recipes import load_sweep, override
+
+if TYPE_CHECKING:
+    from zeroseg_jax.config import Config
 
 Point = dict[str, Any]
 
@@ -44,9 +48,17 @@ def main(arguments: list[str]) -> int:
     points = read_points()
     workdir = Path(FLAGS.workdir)
     if FLAGS.collect:
+        from zeroseg_jax.evaluation.sweep_points import list_differences
         from zeroseg_jax.evaluation.sweep_tables import collect
 
-        print(collect(workdir, points, metric=FLAGS.metric, against=FLAGS.against))
+        done = {
+            number: point
+            for number, point in enumerate(points)
+            if not list_differences(_directory(workdir, number), _read_config(point))
+        }
+        if left := len(points) - len(done):
+            print(f"sweep: {left} points have other settings; sweep again", file=sys.stderr)
+        print(collect(workdir, done, metric=FLAGS.metric, against=FLAGS.against))
         return 0
     commands = [build_commands(workdir, number, point) for number, point in enumerate(points)]
     if FLAGS.print:
@@ -62,41 +74,15 @@ def read_points() -> list[Point]:
       ValueError: the recipe has no sweep() or an empty one, its points set different fields, or an
         override is invalid.
     """
-    from zeroseg_jax.config import from_mapping
-
-    file, _, variant = find_recipe(flags.recipe_name()).partition(":")
-    spec = importlib.util.spec_from_file_location("sweep_config", file)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"--config: {file} is not a Python file; give a recipe.")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not hasattr(module, "sweep"):
-        raise ValueError(f"--config: {file} has no sweep(); add one that yields overrides.")
-    # A sweep() with a parameter differs by variant of the recipe.
-    takes_variant = variant and inspect.signature(module.sweep).parameters
-    points = list(module.sweep(variant) if takes_variant else module.sweep())
-    if not points:
-        raise ValueError(f"--config: sweep() of {file} yields nothing; yield one dict per point.")
+    points = load_sweep(flags.recipe_name())
     for number, point in enumerate(points):
         if point.keys() != points[0].keys():
             raise ValueError(
                 f"--config: point {number} of sweep() has fields {', '.join(point)}, but the "
                 f"first has {', '.join(points[0])}; set the same fields in every point."
             )
-        from_mapping(_override(FLAGS.config.to_dict(), point))
+        _read_config(point)
     return points
-
-
-def _override(tree: dict[str, Any], point: Point) -> dict[str, Any]:
-    for name, value in point.items():
-        *parents, last = name.split(".")
-        node: Any = tree
-        for part in parents:
-            node = node.get(part)
-            if not isinstance(node, dict):
-                raise ValueError(f"sweep(): {name} is not a field; {part} has no fields.")
-        node[last] = value
-    return tree
 
 
 def build_commands(workdir: Path, number: int, point: Point) -> list[list[str]]:
@@ -132,43 +118,56 @@ def run_points(workdir: Path, points: list[Point], commands: list[list[list[str]
     Returns:
       0, or 1 if a point failed.
     """
+    from zeroseg_jax.evaluation import sweep_points as state
+
+    evaluation = {"evaluate": FLAGS.evaluate, "evaluate_with": FLAGS.evaluate_with}
     failed = []
+    running: set[subprocess.Popen] = set()
 
     def run(number: int) -> None:
         directory = _directory(workdir, number)
-        finished = [_is_trained(directory)]
-        if benchmarks := _benchmarks():
-            reports = (directory / "reports" / name / "report.json" for name in benchmarks)
-            finished.append(all(path.is_file() for path in reports))
+        if state.list_differences(directory, _read_config(points[number])):
+            old = state.move_away(directory)
+            print(f"sweep: point {number} has other settings; its old run is {old}", flush=True)
+        finished = [
+            state.is_trained(directory),
+            state.is_scored(directory, _benchmarks(), evaluation),
+        ]
         if all(finished):
             print(f"sweep: point {number} is finished", flush=True)
             return
         directory.mkdir(parents=True, exist_ok=True)
         print(f"sweep: point {number} of {len(points)}: {points[number]}", flush=True)
-        for command, is_done in zip(commands[number], finished, strict=True):
+        for command, is_done in zip(commands[number], finished, strict=False):
             if is_done:
                 continue
             with open(directory / "log.txt", "a", encoding="utf-8") as log:
-                process = subprocess.run(command, stdout=log, stderr=log, check=False)
-            if process.returncode:
+                process = subprocess.Popen(command, stdout=log, stderr=log)
+            running.add(process)
+            code = process.wait()
+            running.discard(process)
+            if code or not state.is_trained(directory):
                 failed.append(number)
-                print(f"sweep: point {number} failed; see {directory / 'log.txt'}", flush=True)
+                stopped = "was stopped" if code in (130, 143) else "failed"
+                print(f"sweep: point {number} {stopped}; see {directory / 'log.txt'}", flush=True)
                 return
+        if FLAGS.evaluate:
+            state.record_evaluation(directory, evaluation)
 
     with concurrent.futures.ThreadPoolExecutor(FLAGS.jobs) as pool:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(
+                number, functools.partial(state.stop_all, running, signal.getsignal(number))
+            )
         list(pool.map(run, range(len(points))))
     print(f"sweep: {len(points) - len(failed)} of {len(points)} points finished", flush=True)
     return 1 if failed else 0
 
 
-def _is_trained(directory: Path) -> bool:
-    from zeroseg_jax.data.files import read_json
+def _read_config(point: Point) -> Config:
+    from zeroseg_jax.config import from_mapping
 
-    manifest = directory / "manifest.json"
-    if not manifest.is_file():
-        return False
-    steps = read_json(manifest, remedy=f"delete {directory}")["steps"]
-    return (directory / "checkpoints" / str(steps)).is_dir()
+    return from_mapping(override(FLAGS.config.to_dict(), point))
 
 
 def _directory(workdir: Path, number: int) -> Path:

@@ -1,4 +1,7 @@
-"""Train a student, or resume: zeroseg train --config=FILE --workdir=DIR."""
+"""Train a student, or resume: zeroseg train --config=FILE --workdir=DIR.
+
+SIGTERM and Ctrl-C save a checkpoint; the exit code is then 143 or 130. The same command resumes.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from absl import flags as absl_flags
 from absl.flags import FLAGS
 
 from zeroseg_jax.commands import flags
+from zeroseg_jax.commands.signals import SIGNAL_EXIT
 
 
 def define_flags() -> None:
@@ -28,8 +32,12 @@ def define_flags() -> None:
     absl_flags.DEFINE_string("wandb_project", "", "Weights & Biases project to log to; empty: none")
 
 
-def main(arguments: list[str]) -> None:
-    """Train --config in --workdir, or resume from its last checkpoint."""
+def main(arguments: list[str]) -> int:
+    """Train --config in --workdir, or resume from its last checkpoint.
+
+    Returns:
+      0, or 128 + the number of the signal that stopped the run before its last step.
+    """
     del arguments
     import jax
 
@@ -58,4 +66,5 @@ def main(arguments: list[str]) -> None:
         # The manifest and exports name the commit, so that anyone can fetch the same teacher.
         pinned = dataclasses.replace(config.teacher, directory=teacher.pinned)
         config = dataclasses.replace(config, teacher=pinned)
-    train(config, FLAGS.workdir, teacher=teacher, options=options)
+    result = train(config, FLAGS.workdir, teacher=teacher, options=options)
+    return 0 if result["finished"] else SIGNAL_EXIT + result["signal"]

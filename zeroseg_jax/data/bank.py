@@ -1,9 +1,13 @@
 """The bank: for each image its training square and the teacher's features of its views.
 
 BANK/shard-NNNNN.arrayrecord holds the records of SHARD_IMAGES consecutive images of the source, in
-order and without unreadable ones. BANK/shard-NNNNN.json counts them and lists what was skipped.
-Shards are written atomically: every shard on disk is valid, and a restart writes only the missing
-ones. BANK/settings.json identifies an unfinished bank, BANK/manifest.json completes it.
+order and without unreadable ones. BANK/shard-NNNNN.json counts them, lists what was skipped, and
+has the size and sha256 of the shard. Shards are written atomically, and a restart writes only the
+missing ones. BANK/settings.json identifies an unfinished bank, BANK/manifest.json completes it.
+
+A bank is checked when it is opened: the sha256 of each shard is compared with the manifest's.
+BANK/.checked.json remembers size and time of each good shard, so that it is read once and not at
+every start. Banks without sums are older; they are opened with a note.
 
 BANK/regions/ (CLIP-ZSS) is a bank of its own with the same shards, record for record: fused label
 maps and the teacher's features of their regions. Layout of the records: data/records.py.
@@ -20,6 +24,12 @@ import numpy as np
 
 from zeroseg_jax.config import Config
 from zeroseg_jax.data import files
+from zeroseg_jax.data.bank_checks import (
+    check_digests,
+    count_records,
+    digest_file,
+    render_remedy,
+)
 from zeroseg_jax.data.records import BankError, decode_record, decode_regions
 
 FORMAT = 1
@@ -58,8 +68,21 @@ def begin_bank(directory: Path, settings: dict[str, Any]) -> None:
 
 
 def has_shard(directory: Path, shard: int) -> bool:
-    """Return whether a shard is complete."""
-    return _shard_path(directory, shard).is_file()
+    """Return whether a shard is complete: there, and of the size that its summary has."""
+    path = _shard_path(directory, shard)
+    if not path.is_file() or not path.stat().st_size:
+        return False
+    try:
+        # Summaries of older banks have no size.
+        wanted = read_summary(directory, shard).get("bytes", path.stat().st_size)
+    except (OSError, ValueError):
+        return False
+    return wanted == path.stat().st_size
+
+
+def remove_shard(directory: Path, shard: int) -> None:
+    """Remove a shard, so that it is written again; nothing happens where there is none."""
+    _shard_path(directory, shard).unlink(missing_ok=True)
 
 
 def write_shard(
@@ -90,7 +113,12 @@ def write_shard(
         except RuntimeError as error:  # array_record's only kind, a full disk included
             raise OSError(errno.EIO, str(error).partition(";")[0]) from error
         # The summary comes first: a shard counts as complete once its records are there.
-        summary = {"records": len(records), "skipped": skipped}
+        summary = {
+            "records": len(records),
+            "skipped": skipped,
+            "bytes": temporary.stat().st_size,
+            "sha256": digest_file(temporary),
+        }
         files.write_json(path.with_suffix(".json"), summary, fsync=True)
 
 
@@ -101,7 +129,11 @@ def read_summary(directory: Path, shard: int) -> dict[str, Any]:
       OSError, ValueError: the summary is missing or damaged.
     """
     path = _shard_path(directory, shard)
-    return files.read_json(path.with_suffix(".json"), remedy=f"delete {path} and prepare again")
+    return files.read_json(
+        path.with_suffix(".json"),
+        remedy=f"delete {path} and prepare again",
+        fields={"records": int, "skipped": list},
+    )
 
 
 def finish_bank(directory: Path, shards: int, settings: dict[str, Any]) -> dict[str, Any]:
@@ -113,7 +145,7 @@ def finish_bank(directory: Path, shards: int, settings: dict[str, Any]) -> dict[
       settings: settings that identify the bank.
 
     Returns:
-      The manifest: the settings, "format", "shards", "records", "skipped", "bytes".
+      The manifest: the settings, "format", "shards", "records", "skipped", "bytes", "sha256".
     """
     summaries = [read_summary(directory, i) for i in range(shards)]
     manifest = {
@@ -123,6 +155,11 @@ def finish_bank(directory: Path, shards: int, settings: dict[str, Any]) -> dict[
         "records": sum(summary["records"] for summary in summaries),
         "skipped": [entry for summary in summaries for entry in summary["skipped"]],
         "bytes": sum(_shard_path(directory, i).stat().st_size for i in range(shards)),
+        # Shards of an older version have no sum yet.
+        "sha256": [
+            summary.get("sha256") or digest_file(_shard_path(directory, i))
+            for i, summary in enumerate(summaries)
+        ],
     }
     files.write_json(directory / "manifest.json", manifest, fsync=True)
     return manifest
@@ -141,7 +178,9 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
             f"{directory}: no finished bank there; run `zeroseg prepare` with the "
             "same --config and --workdir first."
         )
-    manifest = files.read_json(path, remedy=_PREPARE_AGAIN)
+    manifest = files.read_json(
+        path, remedy=_PREPARE_AGAIN, fields={"format": int, "shards": int, "records": int}
+    )
     if manifest.get("format") != FORMAT:
         raise BankError(f"{path}: format {manifest.get('format')}, not {FORMAT}; {_PREPARE_AGAIN}.")
     return manifest
@@ -172,14 +211,19 @@ def check_manifest(manifest: dict[str, Any], wanted: dict[str, Any]) -> None:
 
 
 class BankSource:
-    """Random access to the records of a finished bank.
+    """Random access to the records of a finished bank, whose shards are checked.
 
     Args:
       directory: directory of the bank.
       decode: function from the bytes of a record to its dict.
 
+    Attributes:
+      manifest: manifest of the bank.
+      notes: sentences about an older bank, whose shards cannot be checked.
+
     Raises:
-      BankError: the bank is unfinished, or its shards do not fit the manifest.
+      BankError: the bank is unfinished, or a shard is missing, damaged or of another bank; names
+        the shard.
     """
 
     def __init__(
@@ -191,19 +235,51 @@ class BankSource:
 
         self._decode = decode
         self.manifest = read_manifest(directory)
-        paths = [str(_shard_path(Path(directory), i)) for i in range(self.manifest["shards"])]
-        self._records = grain.sources.ArrayRecordDataSource(paths)
+        self.notes: list[str] = []
+        self._paths = [_shard_path(Path(directory), i) for i in range(self.manifest["shards"])]
+        for path in self._paths:
+            if not path.is_file() or not path.stat().st_size:
+                raise BankError(f"{path}: missing or empty; {render_remedy(path)}.")
+        if "sha256" in self.manifest:
+            check_digests(Path(directory), self._paths, self.manifest)
+        else:
+            self.notes.append(
+                f"{directory}: made before banks had sums, so a foreign shard is not noticed; "
+                "`zeroseg prepare` adds them."
+            )
+        self._ends = np.cumsum([count_records(path) for path in self._paths])
+        self._records = grain.sources.ArrayRecordDataSource([str(path) for path in self._paths])
         if len(self._records) != self.manifest["records"]:
             raise BankError(
                 f"{directory}: {len(self._records)} records, but its manifest has "
                 f"{self.manifest['records']}; {_PREPARE_AGAIN}."
             )
+        if self.notes:
+            self._check_order()
 
     def __len__(self) -> int:
         return len(self._records)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return self._decode(self._records[index])
+        try:
+            return self._decode(self._records[index])
+        except (RuntimeError, ValueError) as error:  # of array_record, of the decoder
+            path = self._paths[int(np.searchsorted(self._ends, index, side="right"))]
+            reason = str(error).partition(";")[0].partition("\n")[0]
+            raise BankError(f"{path}: damaged ({reason}); {render_remedy(path)}.") from error
+
+    def _check_order(self) -> None:
+        """Compare the indices of the first and last records of the shards: they rise."""
+        before = -1
+        for path, first, end in zip(self._paths, [0, *self._ends[:-1]], self._ends, strict=True):
+            for place in (int(first), int(end) - 1) if end > first else ():
+                index = self[place].get("index", place)
+                if index < before:
+                    raise BankError(
+                        f"{path}: record {index} follows record {before}, so it is the shard of "
+                        f"another place or bank; {render_remedy(path)}."
+                    )
+                before = index
 
 
 class FusedSource:
@@ -220,6 +296,7 @@ class FusedSource:
         self._images = BankSource(directory)
         self._regions = BankSource(Path(directory) / REGIONS_FOLDER, decode=decode_regions)
         self.manifest = self._images.manifest
+        self.notes = [*self._images.notes, *self._regions.notes]
         self.regions_manifest = self._regions.manifest
         if len(self._images) != len(self._regions):
             raise BankError(

@@ -15,7 +15,7 @@ import re
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -116,17 +116,24 @@ def write_npz(path: PathLike, /, *, compressed: bool = False, **arrays: np.ndarr
             np.savez(file, allow_pickle=False, **arrays)
 
 
-def read_json(path: PathLike, *, remedy: str = "write it again") -> dict[str, Any]:
+def read_json(
+    path: PathLike,
+    *,
+    remedy: str = "write it again",
+    fields: Mapping[str, type] | None = None,
+) -> dict[str, Any]:
     """Read a JSON object.
 
     Args:
       path: local file, UTF-8.
       remedy: end of every error message, an instruction.
+      fields: required keys and the types of their values.
 
     Raises:
       FileNotFoundError: no such file.
       OSError: the file cannot be read.
-      ValueError: the file is empty, damaged, or holds something other than an object.
+      ValueError: the file is empty, damaged, holds something other than an object, or a required
+        field is missing or of another type.
     """
     try:
         content = Path(path).read_bytes()
@@ -142,6 +149,12 @@ def read_json(path: PathLike, *, remedy: str = "write it again") -> dict[str, An
         raise ValueError(f"{path}: not valid JSON ({error}); {remedy}.") from error
     if not isinstance(found, dict):
         raise ValueError(f"{path}: holds a JSON {type(found).__name__}, not an object; {remedy}.")
+    for name, kind in (fields or {}).items():
+        value = found.get(name)
+        # JSON's true is no number, but Python's is.
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            held = type(value).__name__ if name in found else "missing"
+            raise ValueError(f"{path}: {name} is {held}, not {kind.__name__}; {remedy}.")
     return found
 
 

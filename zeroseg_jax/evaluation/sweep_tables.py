@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import importlib.util
 import io
@@ -18,12 +19,12 @@ Point = dict[str, Any]
 _SEED = "run.seed"
 
 
-def collect(workdir: Path, points: list[Point], *, metric: str, against: str) -> str:
+def collect(workdir: Path, points: dict[int, Point], *, metric: str, against: str) -> str:
     """Write WORKDIR/sweep.csv, sweep.md and, if matplotlib is installed, a plot.
 
     Args:
       workdir: directory of the sweep; point i is in WORKDIR/00i.
-      points: config overrides of each point; all points set the same fields.
+      points: config overrides of each point by its number; all points set the same fields.
       metric: name in the last record of metrics.jsonl, or REPORT/NAME or
         REPORT/diagnostics/NAME of a report.json below the point.
       against: field of the x axis; "" for the first.
@@ -35,19 +36,20 @@ def collect(workdir: Path, points: list[Point], *, metric: str, against: str) ->
       ValueError: no point has logged anything, or the metric or field does not exist.
     """
     rows = []
-    for number, point in enumerate(points):
+    first = next(iter(points.values()), {})
+    for number, point in points.items():
         if metrics := _read_metrics(workdir / f"{number:03d}"):
             rows.append({"point": number, **point, **metrics})
     if not rows:
         raise ValueError(f"--workdir: no point of {workdir} has logged anything; run the sweep.")
     names = list(dict.fromkeys(name for row in rows for name in row))
     if metric not in names:
-        known = ", ".join(name for name in names if name != "point" and name not in points[0])
+        known = ", ".join(name for name in names if name != "point" and name not in first)
         raise ValueError(f"--metric: no point has {metric!r}; known: {known}.")
-    fields = [name for name in points[0] if name != _SEED or against == _SEED] or [_SEED]
+    fields = [name for name in first if name != _SEED or against == _SEED] or [_SEED]
     against = against or fields[0]
-    if against not in points[0]:
-        raise ValueError(f"--against: {against!r} is not swept; known: {', '.join(points[0])}.")
+    if against not in first:
+        raise ValueError(f"--against: {against!r} is not swept; known: {', '.join(first)}.")
     write_text(workdir / "sweep.csv", _render_csv(rows, names))
     groups = _group(rows, fields, metric)
     table = _render_table(groups, fields, metric)
@@ -62,15 +64,29 @@ def collect(workdir: Path, points: list[Point], *, metric: str, against: str) ->
 
 def _read_metrics(directory: Path) -> dict[str, Any]:
     """Return the last logged record and the numbers of all reports of a point, by name."""
-    path = directory / "metrics.jsonl"
-    lines = path.read_text().splitlines() if path.is_file() else []
-    metrics = json.loads(lines[-1]) if lines else {}
+    metrics = _read_last(directory / "metrics.jsonl")
     for report in sorted(directory.rglob("report.json")):
         prefix = report.parent.relative_to(directory).as_posix()
         content = read_json(report, remedy="evaluate again")
-        content |= {f"diagnostics/{k}": v for k, v in content.get("diagnostics", {}).items()}
+        content |= {f"diagnostics/{k}": v for k, v in dict(content.get("diagnostics", {})).items()}
         metrics |= {f"{prefix}/{k}": v for k, v in content.items() if isinstance(v, int | float)}
     return metrics
+
+
+def _read_last(path: Path) -> dict[str, Any]:
+    """Return the last whole record of a metrics file, {} if it has none.
+
+    A training that runs, or was killed, may leave a line of which only the beginning is there.
+    """
+    lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
+    for line in reversed(lines[-2:]):
+        with contextlib.suppress(ValueError):
+            record = json.loads(line)
+            if isinstance(record, dict):
+                return record
+    if len(lines) > 1:
+        raise ValueError(f"{path}: its last two lines are damaged; train the point again.")
+    return {}
 
 
 def _group(rows: list[dict[str, Any]], fields: list[str], metric: str) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import glob
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 from zeroseg_jax.data.folders import find_files
 from zeroseg_jax.data.transforms import MAX_PIXELS, SUFFIXES, ImageError, read_image
 
+_MAX_STEM_BYTES = 200
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
 
 
@@ -139,6 +141,9 @@ def read_frames(path: Path, *, every_seconds: float = 1.0) -> Iterator[tuple[flo
 
 def _free_stem(stem: str, taken: set[str]) -> str:
     """Number a stem that is taken: equal names of two folders must not overwrite each other."""
+    # Room for "_overlay.png" and a number in the 255 bytes of a name.
+    while len(os.fsencode(stem)) > _MAX_STEM_BYTES:
+        stem = stem[:-1]
     number, free = 1, stem
     while free.casefold() in taken:  # some file systems take a.png and A.png for one file
         number += 1

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -19,7 +20,7 @@ import jax
 import numpy as np
 
 from zeroseg_jax.config import Config
-from zeroseg_jax.data import bank, sources, transforms
+from zeroseg_jax.data import bank, locks, sources, transforms
 from zeroseg_jax.data.progress import ProgressLog
 from zeroseg_jax.data.records import count_record_bytes, encode_record
 from zeroseg_jax.data.views import list_windows
@@ -66,8 +67,28 @@ def prepare_bank(
     for note in getattr(source, "notes", ()):
         log(f"prepare: {note}")
     settings = bank_settings(config, clip, source)
+    with locks.lock_directory(directory, "prepares a bank", name=f".lock-{host_index}"):
+        return _prepare(config, directory, clip, source, settings, log, host_index, host_count)
+
+
+def _prepare(
+    config: Config,
+    directory: Path,
+    clip: Teacher,
+    source: sources.Source,
+    settings: dict[str, Any],
+    log: Callable[[str], None],
+    host_index: int,
+    host_count: int,
+) -> dict[str, Any] | None:
     bank.begin_bank(directory, settings)
     shards = -(-len(source) // bank.SHARD_IMAGES)
+    for shard in range(host_index, shards, host_count):
+        if bank.has_shard(directory, shard) and _has_mended(directory, shard, source):
+            log(f"prepare: shard {shard} is encoded again, because skipped images were replaced")
+            # Their records shift the places of the others, so that their regions do not fit.
+            bank.remove_shard(directory / bank.REGIONS_FOLDER, shard)
+            bank.remove_shard(directory, shard)
     todo = [i for i in range(host_index, shards, host_count) if not bank.has_shard(directory, i)]
     images = sum(shard_length(i, len(source)) for i in todo)
     _check_room(config, clip, directory, images, len(source), log)
@@ -81,6 +102,15 @@ def prepare_bank(
     for entry in manifest["skipped"][:_SKIPPED_SHOWN]:
         log(f"  skipped {entry['reason']}")
     return manifest
+
+
+def _has_mended(directory: Path, shard: int, source: sources.Source) -> bool:
+    """Return whether an image that was skipped can be read now."""
+    for entry in bank.read_summary(directory, shard)["skipped"]:
+        with contextlib.suppress(transforms.ImageError):
+            source[entry["index"]]
+            return True
+    return False
 
 
 def bank_settings(config: Config, clip: Teacher, source: sources.Source) -> dict[str, Any]:

@@ -20,11 +20,10 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from zeroseg_jax.config import Config, from_mapping
-from zeroseg_jax.data import files
 from zeroseg_jax.training import timing, trees
 from zeroseg_jax.training.state import TrainState
 from zeroseg_jax.training.student_files import EXPORT_CONFIG, read_export
-from zeroseg_jax.training.workdir import MANIFEST
+from zeroseg_jax.training.workdir import MANIFEST, read_manifest
 
 _STATE, _SUMS, _CLOCK = "state", "sums", "clock"
 # Exceptions of Orbax and its stores for truncated, missing or damaged files. Orbax's own errors
@@ -200,7 +199,10 @@ def load_params(directory: str | Path) -> tuple[Any, Config, int]:
     checkpoints = root.absolute() / "checkpoints"
     names = [entry.name for entry in checkpoints.iterdir()] if checkpoints.is_dir() else []
     steps = sorted((int(name) for name in names if name.isdigit()), reverse=True)
-    config = from_mapping(files.read_json(manifest, remedy="train again")["config"])
+    try:
+        config = from_mapping(read_manifest(root)["config"])
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"{manifest}: config is damaged ({error}); restore the file.") from error
     reasons = []
     for step in steps:
         try:

@@ -158,6 +158,8 @@ def _open_bank(
     directory = bank.bank_directory(config, workdir)
     fused = bank.FusedSource(directory) if config.objective == "clip_zss" else None
     source = bank.BankSource(directory) if fused is None else fused
+    for note in source.notes:
+        log(f"train: {note}")
     manifest = source.manifest
     _check_width(config, manifest["embed_dim"], f"the bank {directory}")
     wanted: dict[str, Any] = {

@@ -16,6 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from zeroseg_jax.config import Config
+from zeroseg_jax.data.locks import lock_directory
 from zeroseg_jax.teacher.load import Teacher
 from zeroseg_jax.training import sharding
 from zeroseg_jax.training.checkpoint import Checkpoints
@@ -29,7 +30,7 @@ from zeroseg_jax.training.previews import build_previews
 from zeroseg_jax.training.state import TrainState, init_state
 from zeroseg_jax.training.step import build_step
 from zeroseg_jax.training.timing import Goodput, Stopwatch
-from zeroseg_jax.training.workdir import open_workdir
+from zeroseg_jax.training.workdir import check_room, open_workdir
 
 # Maximum number of dispatched steps. More would only queue batches on the devices.
 _IN_FLIGHT = 2
@@ -102,14 +103,16 @@ def fit(
       options: logging and resume options.
 
     Returns:
-      {"step", "steps", "finished", "record"}: steps done, steps of the run, their equality, and
-      the last logged metrics.
+      {"step", "steps", "finished", "signal", "record"}: steps done, steps of the run, their
+      equality, the number of the signal that stopped the run or 0, and the last logged metrics.
 
     Raises:
       ValueError: a work directory of other settings or without write access; a mesh or batch
         that does not fit; a non-finite loss or gradient; a checkpoint that cannot be written.
     """
     options, workdir = options or Options(), Path(workdir)
+    if jax.config.jax_enable_x64:
+        raise ValueError("JAX_ENABLE_X64: training computes in float32; unset it or set it to 0.")
     clock = Goodput()
     mesh = sharding.build_mesh(config)
     steps = count_steps(config, inputs.images)
@@ -119,13 +122,18 @@ def fit(
         return init_state(config, objective, optimizer)
 
     abstract_state = sharding.shard_state(jax.eval_shape(initial_state), mesh)
-    open_workdir(
-        workdir, config, state_bytes=_count_bytes(abstract_state), steps=steps,
-        teacher=inputs.teacher_digest, overrides=options.overrides,
-        allow_change=options.allow_config_change, log=options.log,
-    )  # fmt: skip
-    keep = config.run.keep_checkpoints
-    with Checkpoints(workdir / "checkpoints", keep=keep, log=options.log) as checkpoints:
+    check_room(workdir, _count_bytes(abstract_state))
+    with contextlib.ExitStack() as stack:
+        if jax.process_index() == 0:  # the other hosts of a run write with it
+            stack.enter_context(lock_directory(workdir, "trains"))
+        open_workdir(
+            workdir, config, steps=steps, teacher=inputs.teacher_digest,
+            overrides=options.overrides, allow_change=options.allow_config_change, log=options.log,
+        )  # fmt: skip
+        keep = config.run.keep_checkpoints
+        checkpoints = stack.enter_context(
+            Checkpoints(workdir / "checkpoints", keep=keep, log=options.log)
+        )
         with clock.measure("startup"):
             found = checkpoints.restore_latest(abstract_state)
             if found is None:
@@ -140,7 +148,13 @@ def fit(
         with contextlib.closing(run.sinks), contextlib.closing(run.profile), _catch_signal(run):
             state = run.loop(state, step_fn, inputs, checkpoints)
     done = int(state.step)
-    return {"step": done, "steps": steps, "finished": done == steps, "record": run.record}
+    return {
+        "step": done,
+        "steps": steps,
+        "finished": done == steps,
+        "signal": run.stop_signal,
+        "record": run.record,
+    }
 
 
 class _Run:
@@ -164,7 +178,7 @@ class _Run:
         self.rate = build_schedule(config, steps)
         self.finite = FiniteCheck(workdir)
         self.profile = _Profile(workdir / "profile", start, options.profile_steps)
-        self.stop_asked = False
+        self.stop_signal = 0
         self.record: dict[str, Any] = {}
 
     def loop(
@@ -220,12 +234,14 @@ class _Run:
         return placed, indices
 
     def _is_stop_asked(self, step: int) -> bool:
-        """Return True after SIGTERM to this process or, with several hosts, to any of them."""
+        """Return True after a signal to this process or, with several hosts, to any of them."""
         if jax.process_count() == 1:
-            return self.stop_asked
+            return bool(self.stop_signal)
         from jax.experimental import multihost_utils
 
-        return multihost_utils.reached_preemption_sync_point(step)
+        stop = multihost_utils.reached_preemption_sync_point(step)
+        self.stop_signal = signal.SIGTERM if stop else 0
+        return stop
 
     def _log_step(self, step: int, metrics: dict[str, float]) -> None:
         record = {"step": step, **metrics, "learning_rate": float(self.rate(step - 1))}
@@ -270,20 +286,23 @@ def _count_bytes(tree: Any) -> int:
 
 @contextlib.contextmanager
 def _catch_signal(run: _Run) -> Iterator[None]:
-    """On SIGTERM, finish the current step, save a checkpoint and stop.
+    """On SIGTERM or SIGINT, finish the current step, save a checkpoint and stop.
 
-    With several hosts, JAX's preemption service receives the signal and informs the others.
+    A second SIGINT ends the process at once. With several hosts, JAX's preemption service receives
+    SIGTERM and informs the others.
     """
     if threading.current_thread() is not threading.main_thread() or jax.process_count() > 1:
         yield
         return
 
     def ask(number: int, frame: Any) -> None:
-        del number, frame
-        run.stop_asked = True
+        del frame
+        run.stop_signal = number
+        signal.signal(signal.SIGINT, before[signal.SIGINT])
 
-    before = signal.signal(signal.SIGTERM, ask)
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

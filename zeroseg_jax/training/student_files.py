@@ -86,7 +86,9 @@ def read_export(directory: str | Path) -> tuple[dict[str, Any], Config, int]:
     """
     root = Path(directory)
     path = root / EXPORT_CONFIG
-    record = files.read_json(path, remedy="export the student again")
+    record = files.read_json(
+        path, remedy="export the student again", fields={"format": str, "config": dict, "step": int}
+    )
     if record.get("format") != FORMAT:
         raise ValueError(
             f"{path}: format {record.get('format')!r} is not {FORMAT!r}; give a directory that "

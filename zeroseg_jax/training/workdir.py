@@ -70,7 +70,6 @@ def open_workdir(
     workdir: Path,
     config: Config,
     *,
-    state_bytes: int,
     steps: int,
     teacher: str,
     overrides: dict[str, Any],
@@ -84,7 +83,6 @@ def open_workdir(
     Args:
       workdir: work directory.
       config: settings of the run.
-      state_bytes: size of a checkpoint.
       steps: number of steps of the run.
       teacher: sha256 hex digest of the teacher.
       overrides: settings given on the command line.
@@ -92,14 +90,9 @@ def open_workdir(
       log: receiver of that line.
 
     Raises:
-      ValueError: the directory cannot be written, its disk is too small for a checkpoint, or it
-        belongs to another config; the message names every differing field.
+      ValueError: the directory belongs to another config; the message names every differing field.
+      OSError: the directory cannot be written.
     """
-    if workdir.parts and workdir.parts[0].endswith(":"):  # a path holds gs:// as gs:/
-        raise ValueError(
-            f"--workdir: {workdir} is an address; mount the bucket (gcsfuse) and give the path."
-        )
-    _check_room(workdir, state_bytes)
     path = workdir / MANIFEST
     content = {
         "config": to_mapping(config),
@@ -109,7 +102,7 @@ def open_workdir(
         **describe_machine(),
     }
     if path.is_file():
-        differing = _compare_configs(path, content["config"])
+        differing = compare_configs(workdir, content["config"])
         if not differing:
             return
         if not allow_change:
@@ -122,7 +115,20 @@ def open_workdir(
         files.write_json(path, content, fsync=True)
 
 
-def _check_room(workdir: Path, state_bytes: int) -> None:
+def check_room(workdir: Path, state_bytes: int) -> None:
+    """Make the work directory and check that a checkpoint fits there.
+
+    Args:
+      workdir: work directory.
+      state_bytes: size of a checkpoint.
+
+    Raises:
+      ValueError: the directory is an address or cannot be written, or its disk is too small.
+    """
+    if workdir.parts and workdir.parts[0].endswith(":"):  # a path holds gs:// as gs:/
+        raise ValueError(
+            f"--workdir: {workdir} is an address; mount the bucket (gcsfuse) and give the path."
+        )
     probe = workdir / f".write-{os.getpid()}"
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -140,10 +146,32 @@ def _check_room(workdir: Path, state_bytes: int) -> None:
         )
 
 
-def _compare_configs(manifest: Path, config: dict[str, Any]) -> list[str]:
-    """List the fields that differ from a manifest and change the numbers."""
+def read_manifest(workdir: Path) -> dict[str, Any]:
+    """Read the manifest of a work directory.
+
+    Raises:
+      FileNotFoundError: the directory has none.
+      ValueError: the file is damaged; names it.
+    """
+    return files.read_json(
+        workdir / MANIFEST,
+        remedy="restore it from a copy or use another --workdir",
+        fields={"config": dict, "steps": int},
+    )
+
+
+def compare_configs(workdir: Path, config: dict[str, Any]) -> list[str]:
+    """List the fields of a config that differ from a manifest's and change the numbers.
+
+    Args:
+      workdir: work directory with a manifest.
+      config: settings, from to_mapping.
+
+    Raises:
+      ValueError: the manifest is damaged; names it.
+    """
     # A field that the manifest lacks had its default value.
-    found = rename_old(files.read_json(manifest, remedy="use another --workdir")["config"])
+    found = rename_old(read_manifest(workdir)["config"])
     # Converted through JSON, so that tuples compare as lists.
     default, now = (json.loads(json.dumps(tree)) for tree in (to_mapping(Config()), config))
     default, before, now = (flatten_dict(tree, sep=".") for tree in (default, found, now))
