@@ -111,7 +111,7 @@ def fit(
         that does not fit; a non-finite loss or gradient; a checkpoint that cannot be written.
     """
     options, workdir = options or Options(), Path(workdir)
-    if jax.config.jax_enable_x64:
+    if jax.config.read("jax_enable_x64"):
         raise ValueError("JAX_ENABLE_X64: training computes in float32; unset it or set it to 0.")
     clock = Goodput()
     mesh = sharding.build_mesh(config)
