@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 PathLike = str | os.PathLike[str]
 
@@ -100,11 +101,22 @@ def write_json(path: PathLike, content: Any, *, fsync: bool = False) -> None:
     write_text(path, json.dumps(content, indent=1) + "\n", fsync=fsync)
 
 
-def write_png(path: PathLike, image: Image.Image | np.ndarray) -> None:
-    """Write a Pillow image, or uint8 (H, W) or (H, W, 3), as PNG atomically; see atomic_path."""
+def write_png(
+    path: PathLike, image: Image.Image | np.ndarray, text: Mapping[str, str] | None = None
+) -> None:
+    """Write a Pillow image, or uint8 (H, W) or (H, W, 3), as PNG atomically; see atomic_path.
+
+    Args:
+      path: target.
+      image: the image.
+      text: text chunks of the file by keyword.
+    """
     pixels = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    chunks = PngInfo()
+    for key, value in (text or {}).items():
+        chunks.add_text(key, value)
     with atomic_path(path) as temporary:
-        pixels.save(temporary, format="PNG")
+        pixels.save(temporary, format="PNG", pnginfo=chunks)
 
 
 def write_npz(path: PathLike, /, *, compressed: bool = False, **arrays: np.ndarray) -> None:

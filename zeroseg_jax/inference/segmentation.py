@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from zeroseg_jax.data import drawing, files
+from zeroseg_jax.data import drawing
+from zeroseg_jax.inference import outputs
 from zeroseg_jax.inference.background import BACKGROUND
 
 NOTHING_FOUND = "none of your words is in this image"
@@ -78,8 +79,12 @@ class Segmentation:
     @property
     def found(self) -> bool:
         """True if a class other than background has at least 0.2 % of the image."""
-        classes = [c for c in self.classes if c["word"] != BACKGROUND or c["index"]]
-        return any(c["area_px"] >= _LEAST_AREA * self.mask.size for c in classes)
+        return any(c["area_px"] >= _LEAST_AREA * self.mask.size for c in self.found_classes)
+
+    @property
+    def found_classes(self) -> list[dict[str, Any]]:
+        """Records of `classes` with a pixel, without the background."""
+        return [c for c in self.classes if c["area_px"] and (c["word"] != BACKGROUND or c["index"])]
 
     @property
     def note(self) -> str:
@@ -151,17 +156,52 @@ class Segmentation:
             "classes": sorted(self.classes, key=lambda record: record["index"]),
         }
 
-    def save(self, directory: str | Path, stem: str = "segmentation") -> dict[str, Path]:
-        """Write STEM_overlay.png, STEM_mask.png and STEM.json; return their paths."""
+    def save(
+        self,
+        directory: str | Path,
+        stem: str = "segmentation",
+        *,
+        cutout: bool = False,
+        polygons: str = "",
+    ) -> dict[str, Path]:
+        """Write STEM_overlay.png, STEM_mask.png and STEM.json.
+
+        Args:
+          directory: created if missing.
+          stem: start of the file names.
+          cutout: True also writes STEM_cutout_WORD.png for each class that was found: its part of
+            the image, with alpha and a soft edge.
+          polygons: "geojson" for STEM.geojson too, "coco" for STEM_coco.json, or "".
+
+        Returns:
+          Path of each file.
+
+        Raises:
+          ValueError: a file of that name is the input image or was not written by this program, or
+            the extra "polygons" is not installed. Nothing is written then.
+        """
+        if polygons not in ("", "geojson", "coco"):
+            raise ValueError(f"polygons: {polygons!r} is not one of geojson, coco.")
         root = Path(directory)
-        paths = {
-            "overlay": root / f"{stem}_overlay.png",
-            "mask": root / f"{stem}_mask.png",
-            "json": root / f"{stem}.json",
-        }
-        files.write_png(paths["overlay"], self.overlay())
-        files.write_png(paths["mask"], self.mask_image())
-        files.write_json(paths["json"], self.to_record())
+        paths = {"overlay": root / f"{stem}_overlay.png", "mask": root / f"{stem}_mask.png"}
+        images = {paths["overlay"]: self.overlay(), paths["mask"]: self.mask_image()}
+        for record in self.found_classes if cutout else ():
+            path = root / f"{stem}_cutout_{outputs.to_file_name(record['word'])}.png"
+            if path in images:
+                path = path.with_stem(f"{path.stem}-{record['index']}")
+            paths[f"cutout {record['word']}"] = path
+            images[path] = outputs.cut_out(self.image, self.mask == record["index"])
+        paths["json"] = root / f"{stem}.json"
+        records = {paths["json"]: self.to_record()}
+        if polygons == "geojson":
+            paths[polygons] = root / f"{stem}.geojson"
+            records[paths[polygons]] = outputs.build_geojson(self.mask, self.found_classes)
+        if polygons == "coco":
+            paths[polygons] = root / f"{stem}_coco.json"
+            records[paths[polygons]] = outputs.build_coco(
+                self.mask, self.found_classes, self.source
+            )
+        outputs.write_files(images, records, self.source)
         return paths
 
 
