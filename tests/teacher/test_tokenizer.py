@@ -207,3 +207,23 @@ def test_tips_tokens_from_tokenizer_json(tmp_path):
     encode = load_tokenizer(tmp_path, config("tipsv2", 4, 5))
     rows = encode(["A DOG", "a a a a a a dog", "cat"])
     assert rows.tolist() == [[2, 3, 0, 0, 0], [2] * 5, [1, 0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("merges.txt", b"3"), ("merges.txt", b"a b c\n"), ("merges.txt", b"\xff\xfe\n"),
+        ("merges.txt", b"#version: 0.2\nzz qq\n"), ("vocab.json", b'{"a": -1}'),
+        ("vocab.json", b'{"a": "1"}'), ("vocab.json", b"[]"), ("vocab.json", b'{"a": true}'),
+        ("tokenizer_config.json", b"[]"), ("tokenizer_config.json", b"null"),
+        ("tokenizer_config.json", b"[" * 200_000), ("special_tokens_map.json", b"3"),
+    ],
+)  # fmt: skip
+def test_damaged_files_are_named(tmp_path, name, content):
+    """Tokenizers raises a bare Exception for some of them, transformers a TypeError."""
+    clip = load_teacher("playground")
+    copy_tokenizer(clip, tmp_path, "tokenizer_config.json", "vocab.json", "merges.txt")
+    load_tokenizer(tmp_path, clip.config)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=rf"{name}: "):
+        load_tokenizer(tmp_path, clip.config)

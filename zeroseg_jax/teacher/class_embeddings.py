@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -114,7 +115,8 @@ def _embed_cached(
     if missing:
         for name, mean in _embed_names(teacher, list(missing), prompts).items():
             path, key = missing[name]
-            files.write_npz(path, key=np.frombuffer(key, np.uint8), mean=mean)
+            with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
+                files.write_npz(path, key=np.frombuffer(key, np.uint8), mean=mean)
             found[name] = mean
     return found
 

@@ -70,7 +70,7 @@ def _clip(directory: Path, config: ClipConfig) -> tuple[Encode, int]:
     elif (directory / "vocab.json").is_file() and (directory / "merges.txt").is_file():
         from transformers import CLIPTokenizerFast
 
-        read_object(directory / "vocab.json")
+        _check_merges(directory)
         fast = CLIPTokenizerFast.from_pretrained(str(directory), local_files_only=True)
         tokenizer = fast.backend_tokenizer
     else:
@@ -220,6 +220,30 @@ def _siglip(directory: Path, config: ClipConfig) -> tuple[Encode, int]:
 
 # A new family is one more entry.
 _LOADERS = {"clip": _clip, "metaclip_2": _metaclip, "siglip": _siglip, "tipsv2": _tips}
+
+
+def _check_merges(directory: Path) -> None:
+    """Refuse vocab.json, merges.txt and settings on which tokenizers raises a bare Exception."""
+    path = directory / "vocab.json"
+    vocab = read_object(path)
+    if not all(type(token) is int and token >= 0 for token in vocab.values()):
+        raise CheckpointError(f"{path}: a token has no number of 0 or more; fetch the file again.")
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        if (directory / name).is_file():
+            read_object(directory / name)
+    path = directory / "merges.txt"
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error}); fetch the file again.") from error
+    for number, line in enumerate(lines, 1):
+        parts = line.rstrip("\r").split(" ")
+        if line.startswith("#version") or parts == [""]:
+            continue
+        if len(parts) != 2 or not {*parts, "".join(parts)} <= vocab.keys():
+            raise CheckpointError(
+                f"{path}: line {number} is not two tokens of vocab.json; fetch both files again."
+            )
 
 
 def _check_tokenizer(path: Path) -> None:

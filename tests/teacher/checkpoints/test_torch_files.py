@@ -53,9 +53,10 @@ def test_torchscript_becomes_the_same_model(tensors, tmp_path):
     np.testing.assert_array_equal(found.encode_images(pixels()), expected.encode_images(pixels()))
 
 
-def test_state_dicts_of_either_names(tensors, tmp_path):
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", ""])
+def test_state_dicts_of_either_names(tensors, tmp_path, prefix):
     expected = load_teacher(save(tmp_path / "hf", tensors))
-    state = {f"module.{k}": torch.from_numpy(v) for k, v in to_open_clip(tensors).items()}
+    state = {f"{prefix}{k}": torch.from_numpy(v) for k, v in to_open_clip(tensors).items()}
     torch.save({"state_dict": state, "epoch": 3}, tmp_path / "open_clip.pt")
     assert not run(tmp_path / "open_clip.pt", tmp_path / "a")
     same(load_teacher(tmp_path / "a"), expected)

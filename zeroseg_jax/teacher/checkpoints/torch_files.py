@@ -102,10 +102,14 @@ def read_torch(path: Path, *, trusted: bool = False) -> tuple[dict[str, np.ndarr
     if not isinstance(state, dict) or not any(torch.is_tensor(v) for v in state.values()):
         raise ValueError(f"{path}: holds no tensors by name; give a state dict.")
     return {
-        name.removeprefix("module."): value.detach().to(torch.float32).numpy()
+        _WRAPPERS.sub("", name): value.detach().to(torch.float32).numpy()
         for name, value in state.items()
         if torch.is_tensor(value)
     }, scripted
+
+
+# Prefixes of DistributedDataParallel and torch.compile, in either order.
+_WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")
 
 
 def _is_torchscript(path: Path) -> bool:
