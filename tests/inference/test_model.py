@@ -18,6 +18,7 @@ from zeroseg_jax import Predictor
 from zeroseg_jax.data.playground import scenes
 from zeroseg_jax.inference import stablehlo
 from zeroseg_jax.inference.model import DEFAULT_READOUTS, load, load_readout
+from zeroseg_jax.inference.web.models import Models
 from zeroseg_jax.inference.web.sessions import Limits, Sessions
 from zeroseg_jax.models.clip_zss.student import apply_dense, build_dense_student
 from zeroseg_jax.teacher.load import SHIPPED
@@ -179,10 +180,10 @@ def test_segment_writes_files_of_a_dense_model(places, scene, tmp_path, name):
 
 @pytest.mark.parametrize("name", ["export", "clip"])
 def test_the_page_serves_a_dense_model(predictors, scene, name):
-    sessions = Sessions(predictors[name], Limits())
+    sessions = Sessions(Models([name], predictors.__getitem__), Limits())
     buffer = io.BytesIO()
     Image.fromarray(scene).save(buffer, "PNG")
-    token = sessions.upload(buffer.getvalue())["picture"]
+    token = sessions.upload(buffer.getvalue(), 0)["picture"]
     image, options = sessions.read({"picture": token, "words": "star; grass", "behind": "sky"})
     assert sessions.maps(image, options)["words"] == ["background", "star", "grass"]
     want = predictors[name].segment(scene, ["star", "grass"], background="sky")

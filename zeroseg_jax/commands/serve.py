@@ -18,14 +18,22 @@ def define_flags() -> None:
     """Define the command line."""
     flags.define_model()
     absl_flags.DEFINE_string("set", "", "preset fields to override, for example stride_px=28")
+    absl_flags.DEFINE_list(
+        "models", [], "names to choose from on the page, in place of --model; the first is loaded"
+    )
     absl_flags.DEFINE_string("host", "127.0.0.1", "address to listen on")
     absl_flags.DEFINE_integer("port", 8000, "port to listen on; 0: any free one", 0, 65535)
 
 
 def main(arguments: list[str]) -> None:
-    """Load the model and serve until interrupted."""
+    """Fetch the models, load the first and serve until interrupted."""
     if arguments:
         raise ValueError(f"serve: takes no argument {arguments[0]!r}; name a model by --model.")
+    names = [name.strip() for name in FLAGS.models] or [FLAGS.model]
+    if FLAGS.models and not FLAGS["model"].using_default_value:
+        raise ValueError("--models: is given beside --model; add that name to --models.")
+    if len(set(names)) < len(names) or "" in names:
+        raise ValueError("--models: a name is empty or is given twice; name each model once.")
     try:
         from zeroseg_jax.inference.web import server
     except ImportError as error:
@@ -35,20 +43,29 @@ def main(arguments: list[str]) -> None:
             f'serve: the page needs {error.name}; pip install "zeroseg_jax[serve]".'
         ) from error
 
+    from zeroseg_jax.inference.model import locate
     from zeroseg_jax.inference.predictor import Predictor
     from zeroseg_jax.inference.presets import parse_overrides
+    from zeroseg_jax.inference.web.models import Models
 
     flags.use_compilation_cache()
-    predictor = Predictor.from_pretrained(
-        FLAGS.model, teacher=FLAGS.teacher, readout=FLAGS.readout,
-        settings=parse_overrides(FLAGS.set), cache_names=False,
-    )  # fmt: skip
+    settings = parse_overrides(FLAGS.set)
+    for name in names[1:]:
+        locate(name)  # Wrong names and downloads come before the page, not in it.
+
+    def load(name: str) -> Predictor:
+        return Predictor.from_pretrained(
+            name, teacher=FLAGS.teacher, readout=FLAGS.readout, settings=settings,
+            cache_names=False,
+        )  # fmt: skip
+
+    models = Models(names, load)
     with server.open_socket(FLAGS.host, FLAGS.port) as listener:
-        running = server.build_server(predictor, host=FLAGS.host, warm_up=True)
+        running = server.build_server(models, host=FLAGS.host, warm_up=True)
         if FLAGS.host not in server.LOCAL_HOSTS:
             print(f"serve: {FLAGS.host} is reachable by others, and the page has no passwords")
-        print(f"serve: {predictor}")
-        if note := predictor.model.describe(predictor.preset)["note"]:
+        print(f"serve: {models.get(0)}")
+        if note := models.describe(0)["note"]:
             print(f"serve: {note}", file=sys.stderr)
         address = f"http://{FLAGS.host}:{listener.getsockname()[1]}/"
         print(f"serve: {address}  (Ctrl-C ends)", flush=True)

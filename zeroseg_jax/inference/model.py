@@ -95,8 +95,7 @@ class Model:
         licences = {part.alias.licence for part in parts if part.alias}
         sizes = [path.stat().st_size for tower in towers for path in weight_files(tower.directory)]
         return {
-            # A local path says nothing to others and may be private.
-            "name": " of ".join(map(_shorten, self.checkpoint.split(" of "))),
+            "name": " of ".join(map(shorten_name, self.checkpoint.split(" of "))),
             "revision": " + ".join(part.pinned for part in parts if part.pinned),
             "megabytes": round(sum(sizes) / 1e6),
             "licence": " and ".join(sorted(licences)),
@@ -167,10 +166,7 @@ def load(name: str | Path = DEFAULT, *, teacher: str | Path = "", readout: str =
     Raises:
       ValueError: no such model, or the teacher is not the student's.
     """
-    if str(name) == "playground":
-        located = Located(SHIPPED_STUDENT, "playground")
-    else:
-        located = model_names.resolve(name)
+    located = locate(name)
     path = located.directory
     if is_clip(path):
         if teacher:
@@ -188,6 +184,17 @@ def load(name: str | Path = DEFAULT, *, teacher: str | Path = "", readout: str =
         "clip_zss" if config.objective == "clip_zss" else "zeroseg"
     )
     return Model(kind, params, clip, f"{name} at step {step}", config, facts=facts)
+
+
+def locate(name: str | Path) -> Located:
+    """Return the directory of a model of `load`; a name of the Hub is fetched once.
+
+    Raises:
+      ValueError: no such model.
+    """
+    if str(name) == "playground":
+        return Located(SHIPPED_STUDENT, "playground")
+    return model_names.resolve(name)
 
 
 def load_towers(name: str | Path = "playground") -> tuple[Teacher, Teacher | None]:
@@ -304,7 +311,8 @@ def embed_class_names(
     return pack_classes(rows, len(background))
 
 
-def _shorten(name: str) -> str:
+def shorten_name(name: str) -> str:
+    """Return the last part of a local path, which may be private; a name of the Hub unchanged."""
     return name if model_names.is_name(name) else Path(name).name
 
 

@@ -11,7 +11,9 @@ pytest.importorskip("uvicorn", reason="the extra 'serve' is not installed")
 
 from zeroseg_jax import Predictor
 from zeroseg_jax.inference.web import server as web  # noqa: E402
+from zeroseg_jax.inference.web.models import Models  # noqa: E402
 from zeroseg_jax.inference.web.sessions import Limits  # noqa: E402
+from zeroseg_jax.teacher.load import SHIPPED  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -25,9 +27,21 @@ def predictor():
 
 
 @pytest.fixture(scope="session")
-def port(limits, predictor):
+def models(predictor):
+    """Two models to choose from: a student and the read-out of its CLIP, loaded when chosen."""
+
+    def load(name):
+        if name == "playground":
+            return predictor
+        return Predictor.from_pretrained(name, cache_names=False)
+
+    return Models(["playground", str(SHIPPED)], load)
+
+
+@pytest.fixture(scope="session")
+def port(limits, models):
     os.environ["no_proxy"] = "127.0.0.1"
-    server = web.build_server(predictor, limits=limits)
+    server = web.build_server(models, limits=limits)
     with web.open_socket("127.0.0.1", 0) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()

@@ -15,6 +15,7 @@ from PIL import Image
 from bench.endurance import serve_hostile as hostile
 from zeroseg_jax.data.playground import scenes
 from zeroseg_jax.inference.web import server
+from zeroseg_jax.inference.web.models import Models
 
 
 def post(port, path, content, **headers):
@@ -153,6 +154,45 @@ def test_hostile_requests_leave_it_answering(port, picture):
         assert b"Traceback" not in answer
     assert len(kinds) > 25
     assert post(port, "/pictures", hostile._png(50, 50))[0] == 200
+
+
+def test_an_image_belongs_to_the_model_that_was_chosen(port, scene, models):
+    about = json.loads(hostile.send(port, ("GET", "/about?model=1", b"", {}))[1])
+    assert about["models"] == ["playground", "clip"]  # no local path
+    assert about["model"]["name"] == "scclip of clip" and about["model"]["drawn"]
+    buffer = io.BytesIO()
+    Image.fromarray(scene).save(buffer, "PNG")
+    tokens = [
+        json.loads(post(port, f"/pictures?model={number}", buffer.getvalue())[1])["picture"]
+        for number in (0, 1)
+    ]
+    for number, token in enumerate(tokens):  # the first one's model was not the last to be chosen
+        ask = {"picture": token, "words": "star; heart; grass", "refine": False}
+        record = json.loads(post(port, "/record", ask)[1])
+        want = models.get(number).segment(scene, "star; heart; grass", refine=False)
+        assert record["classes"] == want.to_record()["classes"]
+        assert record["checkpoint"] == want.checkpoint
+
+
+@pytest.mark.parametrize("number", ["2", "-1", "x", "9" * 5000, "%C2%B2", ""])
+def test_a_model_that_is_not_offered_is_refused(port, number):
+    for method, path in (("GET", "/about"), ("POST", "/pictures")):
+        got, answer = hostile.send(port, (method, f"{path}?model={number}", b"", {}))
+        assert got == 422 and "is not one of 0 to 1" in json.loads(answer)["error"]
+
+
+def test_the_last_models_are_kept(predictor):
+    loaded = []
+
+    def load(name):
+        loaded.append(name)
+        return predictor
+
+    models = Models(["a", "runs/b", "c"], load, kept=2)
+    assert models.names == ["a", "b", "c"] and loaded == ["a"]
+    for number in (1, 0, 2, 0, 1):
+        models.get(number)
+    assert loaded == ["a", "runs/b", "c", "runs/b"]
 
 
 def test_a_taken_port_is_one_sentence(port):

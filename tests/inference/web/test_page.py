@@ -210,3 +210,18 @@ def test_no_word_in_the_picture_is_said(page, photo):
     assert page.is_hidden("#none")
     page.fill("#threshold", "100")
     assert page.inner_text("#none") == "None of your words is in this picture."
+
+
+def test_another_model_is_chosen_on_the_page(page, photo):
+    choose(page, photo, "star, heart, grass")
+    before = shares(page)
+    page.select_option("#models", "1")
+    expect(page.locator("#model")).to_contain_text("scclip of clip")
+    page.wait_for_selector("#busy", state="hidden")
+    assert page.input_value("#words") == "star, heart, grass"
+    after = shares(page)
+    assert set(after) == set(before) and after != before
+    assert page.locator("button.example").count() == 3
+    with page.expect_download() as download:
+        page.click("#get-record")
+    assert json.loads(Path(download.value.path()).read_text())["model"]["name"] == "scclip of clip"

@@ -43,16 +43,17 @@ def build_app(
     sessions: Sessions,
     *,
     hosts: Sequence[str],
-    examples: Sequence[tuple[np.ndarray, str]] = (),
-    words: str = "",
+    examples: Sequence[tuple[np.ndarray, str]],
+    drawn_words: str,
+    photo_words: str,
 ) -> Starlette:
     """Build the page's application.
 
     Args:
-      sessions: the model behind the page.
+      sessions: the models behind the page.
       hosts: host names that are served; others are refused, against DNS rebinding.
-      examples: images uint8 (H, W, 3), each with class names for it.
-      words: class names that the page begins with.
+      examples: images uint8 (H, W, 3) for models of drawn shapes, each with class names for it.
+      drawn_words, photo_words: class names that the page begins with, by kind of model.
     """
     files = {path: ((_PAGE / name).read_bytes(), kind) for path, (name, kind) in _FILES.items()}
     pictures = [_to_png(image) for image, _ in examples]
@@ -62,12 +63,15 @@ def build_app(
         return Response(content, media_type=kind)
 
     async def about(request: Request) -> Response:
+        number = sessions.check_model(request.query_params.get("model", "0"))
+        facts = await sessions.describe(number)
         return JSONResponse(
             {
-                "model": sessions.describe(),
-                "words": words,
+                "model": facts,
+                "models": sessions.models.names,
+                "words": drawn_words if facts["drawn"] else photo_words,
                 "limits": dataclasses.asdict(sessions.limits),
-                "examples": [words for _, words in examples],
+                "examples": [words for _, words in examples] if facts["drawn"] else [],
             }
         )
 
@@ -82,13 +86,14 @@ def build_app(
     async def upload(request: Request) -> Response:
         if uploads.locked():
             raise RequestError(503, "busy: too many uploads at once; try again soon.")
+        model = sessions.check_model(request.query_params.get("model", "0"))
         async with uploads:
             content = await _read_body(
                 request, sessions.limits.upload_bytes, sessions.limits.upload_seconds
             )
             if not content:
                 raise RequestError(422, "picture: the file is empty.")
-            return JSONResponse(await sessions.run(lambda: sessions.upload(content)))
+            return JSONResponse(await sessions.run(lambda: sessions.upload(content, model)))
 
     def ask(job: Callable[..., Any], wrap: Callable[[Any], Response]) -> Callable:
         async def endpoint(request: Request) -> Response:
@@ -99,8 +104,8 @@ def build_app(
                 content = json.loads(body)
             except (ValueError, RecursionError) as error:
                 raise RequestError(422, "request: not valid JSON.") from error
-            encoded, options = sessions.read(content)
-            return wrap(await sessions.run(lambda: job(encoded, options)))
+            picture, options = sessions.read(content)
+            return wrap(await sessions.run(lambda: job(picture, options)))
 
         return endpoint
 

@@ -7,8 +7,8 @@ import socket
 import uvicorn
 
 from zeroseg_jax.data.playground.scenes import build_scene, render
-from zeroseg_jax.inference.predictor import Predictor
 from zeroseg_jax.inference.web.app import build_app
+from zeroseg_jax.inference.web.models import Models
 from zeroseg_jax.inference.web.sessions import Limits, Sessions
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]", "::1")
@@ -22,31 +22,30 @@ _DRAWN_WORDS, _PHOTO_WORDS = "star, heart, grass, sky", "person, dog, sky, tree"
 
 
 def build_server(
-    predictor: Predictor,
+    models: Models,
     *,
     host: str = "127.0.0.1",
     limits: Limits | None = None,
     warm_up: bool = False,
 ) -> uvicorn.Server:
-    """Build the server around a predictor; `.run(sockets=[open_socket(...)])` serves.
+    """Build the server around models; `.run(sockets=[open_socket(...)])` serves.
 
     Args:
-      predictor: the model; it must not write visitors' class names to disk (cache_names=False).
+      models: models to choose from.
       host: address it will listen on.
       limits: limits of requests; None for the defaults.
       warm_up: compile in the background for the first visitor.
     """
-    drawn = not predictor.model.knows_photographs
-    examples = []
-    if drawn:
-        examples = [(render(build_scene(2, i), _EXAMPLE_PX)[0], words) for i, words in _EXAMPLES]
-    words = _DRAWN_WORDS if drawn else _PHOTO_WORDS
-    sessions = Sessions(predictor, limits or Limits())
+    examples = [(render(build_scene(2, i), _EXAMPLE_PX)[0], words) for i, words in _EXAMPLES]
+    sessions = Sessions(models, limits or Limits())
     if warm_up:
-        sessions.warm_up(words)
+        sessions.warm_up(_DRAWN_WORDS if models.describe(0)["drawn"] else _PHOTO_WORDS)
     # With a wildcard address the host name is unknown.
     hosts = ["*"] if host in ("0.0.0.0", "::") else [*LOCAL_HOSTS, host]
-    app = build_app(sessions, hosts=hosts, examples=examples, words=words)
+    app = build_app(
+        sessions, hosts=hosts, examples=examples, drawn_words=_DRAWN_WORDS,
+        photo_words=_PHOTO_WORDS,
+    )  # fmt: skip
     config = uvicorn.Config(
         app, http="h11", ws="none", log_level="warning", access_log=False, server_header=False,
         limit_concurrency=64, timeout_keep_alive=5, h11_max_incomplete_event_size=16_384,

@@ -22,8 +22,8 @@ from zeroseg_jax.data.transforms import decode_image
 from zeroseg_jax.inference.batches import EncodedImage
 from zeroseg_jax.inference.cache import LruCache
 from zeroseg_jax.inference.class_names import check_classes, parse_classes
-from zeroseg_jax.inference.predictor import Predictor
 from zeroseg_jax.inference.segmentation import Segmentation
+from zeroseg_jax.inference.web.models import Models
 
 T = TypeVar("T")
 _WARM_UP_SHAPE = (480, 640, 3)  # the commonest aspect of photographs
@@ -56,6 +56,14 @@ class Limits:
     shown_px: int = 1024
 
 
+@dataclasses.dataclass(frozen=True)
+class Upload:
+    """An encoded image, and the number of the model that encoded it."""
+
+    model: int
+    encoded: EncodedImage
+
+
 class RequestError(Exception):
     """A request that is refused, with an HTTP status and one sentence."""
 
@@ -65,17 +73,37 @@ class RequestError(Exception):
 
 
 class Sessions:
-    """Requests of all visitors to one predictor."""
+    """Requests of all visitors; an image belongs to the model that encoded it.
 
-    def __init__(self, predictor: Predictor, limits: Limits):
-        self.predictor, self.limits = predictor, limits
-        self._images: LruCache[EncodedImage] = LruCache(limits.pictures, limits.cached_bytes)
+    Args:
+      models: models to choose from.
+      limits: limits of requests.
+    """
+
+    def __init__(self, models: Models, limits: Limits):
+        self.models, self.limits = models, limits
+        self._images: LruCache[Upload] = LruCache(limits.pictures, limits.cached_bytes)
         self._pool = concurrent.futures.ThreadPoolExecutor(1)
         self._pending = 0
 
-    def describe(self) -> dict[str, Any]:
-        """Return what the page says of the model, see Model.describe."""
-        return self.predictor.model.describe(self.predictor.preset)
+    def check_model(self, number: str) -> int:
+        """Return the number of a model.
+
+        Raises:
+          RequestError: 422 if there is no such model.
+        """
+        count = len(self.models.names)
+        if not (number.isascii() and number.isdecimal() and len(number) < 4) or (
+            int(number) >= count
+        ):
+            raise RequestError(422, f"model: {number[:40]!r} is not one of 0 to {count - 1}.")
+        return int(number)
+
+    async def describe(self, number: int) -> dict[str, Any]:
+        """Return what the page says of a model, see Models.describe; load it if need be."""
+        if self.models.is_described(number):
+            return self.models.describe(number)
+        return await self.run(lambda: self.models.describe(number))
 
     def warm_up(self, words: str) -> None:
         """Compile and embed class names in the worker thread, ahead of the first request.
@@ -85,10 +113,10 @@ class Sessions:
         """
 
         def segment() -> None:
-            (encoded,) = self.predictor.encode([np.zeros(_WARM_UP_SHAPE, np.uint8)])
-            self._segment(encoded, {
-                "classes": parse_classes(words), "background_classes": [], "refine": True,
-                "source": "", "threshold": 0.0,
+            (encoded,) = self.models.get(0).encode([np.zeros(_WARM_UP_SHAPE, np.uint8)])
+            self._segment(Upload(0, encoded), {
+                "classes": parse_classes(words), "behind": "none", "refine": True, "source": "",
+                "threshold": 0.0,
             })  # fmt: skip
 
         self._pool.submit(segment)
@@ -119,15 +147,15 @@ class Sessions:
         if not future.cancelled():
             future.exception()  # retrieved, so that asyncio does not warn about it
 
-    def upload(self, content: bytes) -> dict[str, Any]:
-        """Decode and encode an image: {"picture": token, "width", "height"}."""
+    def upload(self, content: bytes, model: int) -> dict[str, Any]:
+        """Decode an image and encode it by a model: {"picture": token, "width", "height"}."""
         image = decode_image(io.BytesIO(content), "picture", max_pixels=self.limits.pixels)
-        (encoded,) = self.predictor.encode([image])
+        (encoded,) = self.models.get(model).encode([image])
         token = secrets.token_urlsafe(16)
-        self._images.put(token, encoded, encoded.nbytes)
+        self._images.put(token, Upload(model, encoded), encoded.nbytes)
         return {"picture": token, "width": encoded.size[1], "height": encoded.size[0]}
 
-    def read(self, request: Any) -> tuple[EncodedImage, dict[str, Any]]:
+    def read(self, request: Any) -> tuple[Upload, dict[str, Any]]:
         """Check a request {"picture", "words", "behind", "threshold", "refine", "name", "word"}.
 
         Raises:
@@ -144,40 +172,39 @@ class Sessions:
         try:
             classes = parse_classes(request.get("words", ""), "words", **limits)
             behind = request.get("behind", "").strip()
-            if behind in ("", "auto", "none"):
-                _, behind = self.predictor.read_background(behind or None, classes)
-            else:
+            if behind not in ("", "auto", "none"):
                 behind = parse_classes(behind, "background words", **limits)
-            check_classes(classes + behind, "words and background words", **limits)
+                check_classes(classes + behind, "words and background words", **limits)
         except ValueError as error:
             raise RequestError(422, str(error)) from error
         threshold = request.get("threshold", 0.0)
         if isinstance(threshold, bool) or not 0 <= threshold <= 1:
             raise RequestError(422, f"threshold: {threshold} is outside [0, 1].")
-        encoded = self._images.get(request.get("picture", ""))
-        if encoded is None:
+        upload = self._images.get(request.get("picture", ""))
+        if upload is None:
             raise RequestError(410, "the picture is no longer cached; send it again.")
         options = {
             "classes": classes,
-            "background_classes": behind,
+            "behind": behind or None,
             "threshold": float(threshold),
             "refine": request.get("refine", True),
             "source": request.get("name", "")[:200],
             "word": request.get("word", ""),
         }
-        return encoded, options
+        return upload, options
 
-    def maps(self, encoded: EncodedImage, options: dict[str, Any]) -> dict[str, Any]:
+    def maps(self, upload: Upload, options: dict[str, Any]) -> dict[str, Any]:
         """Segment at the size that the page draws; the page applies the threshold itself.
 
         Returns:
           width, height, words, colours, has_background, and maps: a base64 PNG with the class id
           in red, the score times 255 in green and the segment id modulo 256 in blue.
         """
-        scale = min(1.0, self.limits.shown_px / max(encoded.size))
-        height, width = (max(1, round(side * scale)) for side in encoded.size)
-        shown = dataclasses.replace(encoded, size=(height, width))
-        result = self._segment(shown, {**options, "threshold": 0.0})
+        size = upload.encoded.size
+        scale = min(1.0, self.limits.shown_px / max(size))
+        height, width = (max(1, round(side * scale)) for side in size)
+        shown = dataclasses.replace(upload.encoded, size=(height, width))
+        result = self._segment(Upload(upload.model, shown), {**options, "threshold": 0.0})
         maps = np.stack(
             [result.mask, np.rint(255 * result.scores), result.segments % 256], axis=-1
         ).astype(np.uint8)
@@ -186,35 +213,37 @@ class Sessions:
             "height": height,
             "words": list(result.class_names),
             "colours": ["#{:02x}{:02x}{:02x}".format(*colour) for colour in result.colours],
-            "has_background": bool(options["background_classes"]),
+            "has_background": len(result.class_names) > len(options["classes"]),
             "maps": base64.b64encode(_to_png(Image.fromarray(maps))).decode(),
         }
 
-    def mask(self, encoded: EncodedImage, options: dict[str, Any]) -> bytes:
+    def mask(self, upload: Upload, options: dict[str, Any]) -> bytes:
         """Return the index mask at the image's own size, PNG."""
-        return _to_png(self._segment(encoded, options).mask_image())
+        return _to_png(self._segment(upload, options).mask_image())
 
-    def alpha(self, encoded: EncodedImage, options: dict[str, Any]) -> bytes:
+    def alpha(self, upload: Upload, options: dict[str, Any]) -> bytes:
         """Return white with the pixels of one class opaque, PNG: the page cuts its image out by it.
 
         Raises:
           ValueError: a word that was not asked for.
         """
-        result = self._segment(encoded, options)
+        result = self._segment(upload, options)
         if options["word"] not in result.class_names:
             raise ValueError(f"word: {options['word'][:40]!r} is none of the words.")
         inside = result.mask == result.class_names.index(options["word"])
         channels = [np.full(inside.shape, 255), np.where(inside, 255, 0)]
         return _to_png(Image.fromarray(np.stack(channels, axis=-1).astype(np.uint8), "LA"))
 
-    def record(self, encoded: EncodedImage, options: dict[str, Any]) -> dict[str, Any]:
+    def record(self, upload: Upload, options: dict[str, Any]) -> dict[str, Any]:
         """Return the JSON content that `zeroseg segment` writes."""
-        return self._segment(encoded, options).to_record()
+        return self._segment(upload, options).to_record()
 
-    def _segment(self, encoded: EncodedImage, options: dict[str, Any]) -> Segmentation:
+    def _segment(self, upload: Upload, options: dict[str, Any]) -> Segmentation:
         # The server keeps no images beyond the guide; the browser does.
-        result = self.predictor.score_classes(
-            encoded, options["classes"], options["background_classes"], None,
+        predictor, classes = self.models.get(upload.model), options["classes"]
+        _, background = predictor.read_background(options["behind"], classes)
+        result = predictor.score_classes(
+            upload.encoded, classes, background, None,
             refine=options["refine"], source=options["source"],
         )  # fmt: skip
         return result.with_background(options["threshold"])

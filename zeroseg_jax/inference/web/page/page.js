@@ -4,6 +4,8 @@ const $ = (id) => document.getElementById(id);
 const canvas = $("canvas"), pen = canvas.getContext("2d", { willReadFrequently: true });
 const LEAST_SHARE = 0.002;  // of the picture; a word under it is not there
 let limits = null;      // of the server
+let model = 0;          // number of the chosen model
+let begun = "";         // words that the page began with
 let source = null;      // the picture: { blob, name, bitmap }
 let held = null;        // its name on the server
 let result = null;      // see readMaps
@@ -18,12 +20,16 @@ function complain(sentence) {
 
 async function post(path, body, signal) {
   const json = !(body instanceof Blob);
+  return call(path, {
+    method: "POST", signal, body: json ? JSON.stringify(body) : body,
+    headers: { "Content-Type": json ? "application/json" : "application/octet-stream" },
+  });
+}
+
+async function call(path, options) {
   let answer;
   try {
-    answer = await fetch(path, {
-      method: "POST", signal, body: json ? JSON.stringify(body) : body,
-      headers: { "Content-Type": json ? "application/json" : "application/octet-stream" },
-    });
+    answer = await fetch(path, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Error("The server does not answer; is it still running?");
@@ -66,7 +72,12 @@ async function ask() {
   try {
     let answer = null;
     for (let attempt = 0; !answer; attempt++) {
-      if (!held) held = (await (await post("/pictures", source.blob, mine.signal)).json()).picture;
+      if (!held) {
+        const path = `/pictures?model=${model}`;
+        const sent = await (await post(path, source.blob, mine.signal)).json();
+        if (mine !== asking) return;    // of another model, or another picture
+        held = sent.picture;
+      }
       try {
         answer = await (await post("/segment", question(), mine.signal)).json();
       } catch (error) {
@@ -357,15 +368,47 @@ async function cutOut() {
 
 async function begin() {
   draw();
-  const about = await (await fetch("/about")).json();
+  const about = await (await call("/about")).json();
   limits = about.limits;
-  $("words").value = about.words;
+  about.models.forEach((name, i) => $("models").append(new Option(name, i)));
+  $("models").value = "0";
+  $("choice").hidden = about.models.length < 2;
+  introduce(about);
+}
+
+// Another model needs the picture again, and may load for some seconds.
+async function choose() {
+  const wanted = $("models").value;
+  $("models").disabled = true;
+  $("busy").hidden = false;
+  if (asking) asking.abort();
+  asking = null;
+  try {
+    const about = await (await call(`/about?model=${wanted}`)).json();
+    model = Number(wanted);
+    held = null;
+    introduce(about);
+    complain("");
+    await ask();
+  } catch (error) {
+    $("models").value = String(model);
+    complain(error.message);
+  } finally {
+    $("models").disabled = false;
+    if (!asking) $("busy").hidden = true;
+  }
+}
+
+// Shows the model, and its words and examples; words that somebody typed stay.
+function introduce(about) {
+  if ($("words").value === begun) $("words").value = about.words;
+  begun = about.words;
   const { name, megabytes, licence, protocol, revision, note } = about.model;
   $("model").textContent = [name, `${megabytes} MB`, licence, protocol, revision]
     .filter(Boolean).join(" · ");
   $("note").textContent = note && note[0].toUpperCase() + note.slice(1) + ".";
   $("note").hidden = !note;
-  if (about.examples.length) $("examples").append("Examples:");
+  $("examples").replaceChildren(...(about.examples.length ? ["Examples:"] : []));
   about.examples.forEach((words, i) => {
     const button = document.createElement("button"), picture = document.createElement("img");
     button.type = "button";
@@ -380,4 +423,6 @@ async function begin() {
     $("examples").append(button);
   });
 }
+
+$("models").addEventListener("change", choose);
 begin();
