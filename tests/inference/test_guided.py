@@ -74,7 +74,10 @@ def test_single_pixels_equal_stripes(scene):
     whole = np.concatenate([values for _, values in found.stripes()], axis=1)
     rng = np.random.default_rng(2)
     rows, columns = rng.integers(0, 320, 50), rng.integers(0, 400, 50)
-    np.testing.assert_allclose(found.at(rows, columns).T, whole[:, rows, columns], atol=1e-5)
+    classes = rng.integers(0, 2, 50)
+    np.testing.assert_allclose(
+        found.at(rows, columns, classes), whole[classes, rows, columns], atol=1e-5
+    )
 
 
 def test_odd_patches_follow_their_neighbours():

@@ -20,6 +20,7 @@ from zeroseg_jax.inference import components, windows
 GUIDE_PX = 192  # short side of the guide
 EPS = 1e-3  # ridge in squared levels of [0, 1]; larger values smooth across weak edges
 LEAST_SHARE = 0.002  # share of the image; smaller components join what surrounds them
+_LEAST_GUIDE_SHARE = LEAST_SHARE / 2  # of the guide; a class with less has small components only
 _RADII = 12  # the filter's radius is the guide's short side over this
 _AGREEMENT = 0.8  # share of neighbours that outvote a patch; a corner of a region has 5 of 8
 _STRIPE_FLOATS = 1 << 19  # of the model at once: what a processor's cache holds
@@ -73,7 +74,7 @@ def label_patches(
     """Label every pixel of an image from scores of its patches.
 
     Odd patches are replaced, scores are enlarged to the guide and become probabilities of classes,
-    and these are filtered. Classes that win nowhere on the guide are left out there.
+    and these are filtered. Classes that win (almost) nowhere on the guide are left out there.
 
     Args:
       patches: float32 (h, w, K), K scored rows.
@@ -95,7 +96,8 @@ def label_patches(
         scores /= scores.sum(axis=-1, keepdims=True)
     if allowed is not None:
         scores, class_ids = scores[..., allowed], class_ids[allowed]
-    winning = np.unique(class_ids[scores.argmax(axis=-1)])
+    winning, areas = np.unique(class_ids[scores.argmax(axis=-1)], return_counts=True)
+    winning = winning[areas >= min(areas.max(), _LEAST_GUIDE_SHARE * areas.sum())]
     if threshold:
         winning = np.union1d(winning, [0])
     classes = np.zeros((*size, len(winning)), np.float32)
@@ -154,19 +156,20 @@ class GuidedScores:
                 values += model[channel] * colours[:, :, channel]
             yield top, values
 
-    def at(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """Return float32 (n, C) at n pixels."""
+    def at(self, rows: np.ndarray, columns: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        """Return float32 (n,), the score of one class at each of n pixels."""
         y0, y1, fy = (
-            x[rows] for x in windows.bilinear_taps(self._model.shape[2], len(self._image))
+            x[rows] for x in windows.bilinear_taps(self._model.shape[2], self._image.shape[0])
         )
         x0, x1, fx = (
             x[columns] for x in windows.bilinear_taps(self._model.shape[3], self._image.shape[1])
         )
-        upper = self._model[:, :, y0, x0] * (1 - fx) + self._model[:, :, y0, x1] * fx
-        lower = self._model[:, :, y1, x0] * (1 - fx) + self._model[:, :, y1, x1] * fx
+        maps = self._model
+        upper = maps[:, classes, y0, x0] * (1 - fx) + maps[:, classes, y0, x1] * fx
+        lower = maps[:, classes, y1, x0] * (1 - fx) + maps[:, classes, y1, x1] * fx
         model = upper * (1 - fy) + lower * fy
         colours = self._image[rows, columns].astype(np.float32).T / 255
-        return (model[3] + (model[:3] * colours[:, None]).sum(axis=0)).T.astype(np.float32)
+        return (model[3] + (model[:3] * colours).sum(axis=0)).astype(np.float32)
 
     def label(self, least_share: float = LEAST_SHARE, threshold: float = 0.0) -> Labelled:
         """Take the best class of each pixel, then let small components join their surroundings.
@@ -189,8 +192,7 @@ class GuidedScores:
         joined = components.join_small(labels, least_share * labels.size)
         rows, columns = np.nonzero(joined != labels)
         if len(rows):
-            values = self.at(rows, columns)
-            best[rows, columns] = values[np.arange(len(rows)), joined[rows, columns]]
+            best[rows, columns] = self.at(rows, columns, joined[rows, columns])
         return joined, np.clip(best, 0, 1)
 
 
