@@ -35,3 +35,15 @@ def test_a_state_dict_becomes_a_teacher(run, tmp_path, capsys):
     assert str(path) in printed and f"{len(tensors)} tensors" in printed
     with pytest.raises(ValueError, match="FILE: 2 are given"):
         run(path, path, f"--output={tmp_path / 'again'}")
+
+
+def test_config_is_a_file_of_hugging_face_and_no_recipe(zeroseg, tmp_path):
+    tensors = random_tensors()
+    save(tmp_path / "hf", tensors)
+    torch.save({k: torch.from_numpy(v) for k, v in tensors.items()}, tmp_path / "hf.bin")
+    done = zeroseg(
+        "convert_teacher", tmp_path / "hf.bin", "--config", tmp_path / "hf" / "config.json",
+        f"--output={tmp_path / 'out'}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    same(load_teacher(tmp_path / "out"), load_teacher(tmp_path / "hf"))

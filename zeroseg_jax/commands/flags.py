@@ -142,7 +142,8 @@ def _report(message: str) -> int:
 
 
 def _parse(argv: list[str], own: list[str], example: str) -> list[str]:
-    if "config" in flags.FLAGS:
+    # convert_teacher has a --config of its own, a file of Hugging Face.
+    if "config" in flags.FLAGS and flags.FLAGS["config"].flag_type() == "config object":
         try:
             argv = resolve_arguments(argv)
         except ValueError as error:
