@@ -102,7 +102,11 @@ def write_json(path: PathLike, content: Any, *, fsync: bool = False) -> None:
 
 
 def write_png(
-    path: PathLike, image: Image.Image | np.ndarray, text: Mapping[str, str] | None = None
+    path: PathLike,
+    image: Image.Image | np.ndarray,
+    text: Mapping[str, str] | None = None,
+    *,
+    compress_level: int = 6,
 ) -> None:
     """Write a Pillow image, or uint8 (H, W) or (H, W, 3), as PNG atomically; see atomic_path.
 
@@ -110,13 +114,14 @@ def write_png(
       path: target.
       image: the image.
       text: text chunks of the file by keyword.
+      compress_level: zlib's level, 0 (fast) to 9 (small).
     """
     pixels = image if isinstance(image, Image.Image) else Image.fromarray(image)
     chunks = PngInfo()
     for key, value in (text or {}).items():
         chunks.add_text(key, value)
     with atomic_path(path) as temporary:
-        pixels.save(temporary, format="PNG", pnginfo=chunks)
+        pixels.save(temporary, format="PNG", pnginfo=chunks, compress_level=compress_level)
 
 
 def write_npz(path: PathLike, /, *, compressed: bool = False, **arrays: np.ndarray) -> None:
