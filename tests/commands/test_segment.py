@@ -29,6 +29,39 @@ def test_segment_writes_overlay_mask_and_json(zeroseg, images, tmp_path):
         assert Image.open(tmp_path / f"{stem}_overlay.png").size[0] >= size[0]
 
 
+def test_cutouts_polygons_and_refinement_are_asked_for_by_flags(zeroseg, images, tmp_path):
+    def run(*flags):
+        done = zeroseg(
+            "segment", images / "a.png", "--model=playground", "--words=star, grass, sky",
+            f"--output={tmp_path}", *flags,
+        )  # fmt: skip
+        return done, json.loads((tmp_path / "a.json").read_text())
+
+    done, pamr = run("--cutout", "--polygons=coco")
+    assert done.returncode == 0, done.stderr
+    words = [c["word"] for c in pamr["classes"] if c["area_px"]]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "a.json", "a_coco.json", "a_mask.png", "a_overlay.png",
+        *(f"a_cutout_{word}.png" for word in words),
+    }  # fmt: skip
+    coco = json.loads((tmp_path / "a_coco.json").read_text())
+    assert {a["area"] for a in coco["annotations"]} == {
+        c["area_px"] for c in pamr["classes"] if c["area_px"]
+    }
+    assert pamr["model"]["name"].startswith("playground at step ")
+    assert "drawn shapes" in pamr["note"]
+    assert pamr["model"]["preset"]["refine"] == "pamr"
+    guided, plain = run("--refine=guided")[1], run("--refine=none")[1]
+    assert guided["model"]["preset"]["refine"] == "guided"
+    areas = {tuple(c["area_px"] for c in record["classes"]) for record in (pamr, guided, plain)}
+    assert len(areas) == 3  # three different masks
+    # A file of somebody else stays.
+    (tmp_path / "a.json").write_text("{}")
+    done, record = run()
+    assert done.returncode == 2 and "a.json: exists and was not written by" in done.stderr
+    assert record == {}
+
+
 def test_background_is_read_as_a_number_or_words():
     assert segment.read_background("") is None
     assert segment.read_background("0.4") == 0.4

@@ -1,7 +1,8 @@
 """Segment images with class names: zeroseg segment photo.jpg --words "dog, sofa".
 
 An argument is a file, a folder, a glob or a video. Each image gives an overlay, an index mask and
-a JSON file. Exit code 0: all done; 1: some files were unreadable, each reported; 2: usage error.
+a JSON file; flags add cut-outs and polygons. Exit code 0: all done; 1: some files were unreadable,
+each reported; 2: usage error.
 """
 
 from __future__ import annotations
@@ -17,11 +18,8 @@ from zeroseg_jax.commands import flags
 from zeroseg_jax.inference.class_names import parse_classes
 
 if TYPE_CHECKING:
+    from zeroseg_jax.inference.predictor import Predictor
     from zeroseg_jax.inference.segmentation import Segmentation
-
-
-_BACKGROUND = "background"  # class in results
-_LEAST_AREA = 0.002
 
 
 def define_flags() -> None:
@@ -37,8 +35,12 @@ def define_flags() -> None:
         "auto, none, threshold under which a pixel is background, or its class names",
     )
     absl_flags.DEFINE_integer("detail", 1, "multiple of the training resolution", 1)
-    absl_flags.DEFINE_boolean(
-        "refine", True, "edge refinement (guided filter or PAMR, by the preset)"
+    absl_flags.DEFINE_enum(
+        "refine", None, ["guided", "pamr", "none"], "edge refinement; by default the model's own"
+    )
+    absl_flags.DEFINE_boolean("cutout", False, "a PNG with alpha of each class that was found")
+    absl_flags.DEFINE_enum(
+        "polygons", None, ["geojson", "coco"], "format of a file with the classes' outlines"
     )
     absl_flags.DEFINE_float("every_seconds", 1.0, "seconds between frames of a video; 0: all", 0.0)
     absl_flags.mark_flag_as_required("words")
@@ -52,6 +54,29 @@ def read_background(text: str) -> float | str | None:
         return text
 
 
+def load_predictor() -> Predictor:
+    """Load the model of the flags.
+
+    Raises:
+      ValueError: no such model, a setting that is wrong, or --refine=pamr without distances.
+    """
+    from zeroseg_jax.inference.predictor import Predictor
+    from zeroseg_jax.inference.presets import parse_overrides
+
+    settings = parse_overrides(FLAGS.set)
+    if FLAGS.refine:
+        settings["refine"] = FLAGS.refine
+    predictor = Predictor.from_pretrained(
+        FLAGS.model, teacher=FLAGS.teacher, readout=FLAGS.readout, settings=settings
+    )
+    if FLAGS.refine == "pamr" and not predictor.preset.pamr_dilations:
+        raise ValueError(
+            f"--refine: preset {predictor.preset.name} has no distances of PAMR; add "
+            '--set="pamr_dilations=8;16;32,pamr_short_px=224".'
+        )
+    return predictor
+
+
 def main(arguments: list[str]) -> int:
     """Segment each image; unreadable files are reported and skipped (exit code 1)."""
     if not arguments:
@@ -62,16 +87,15 @@ def main(arguments: list[str]) -> int:
 
     # Imported late so that usage errors are reported before JAX loads.
     from zeroseg_jax.inference.image_files import list_files, read_images
-    from zeroseg_jax.inference.predictor import Predictor
-    from zeroseg_jax.inference.presets import parse_overrides
+    from zeroseg_jax.inference.outputs import check_polygons
+    from zeroseg_jax.inference.segmentation import NOTHING_FOUND
 
     flags.use_compilation_cache()
     files = list_files(arguments, exclude=output)
-    predictor = Predictor.from_pretrained(
-        FLAGS.model, teacher=FLAGS.teacher, readout=FLAGS.readout,
-        settings=parse_overrides(FLAGS.set),
-    )  # fmt: skip
-    if note := predictor.model.describe(predictor.preset)["note"]:
+    if FLAGS.polygons:
+        check_polygons(FLAGS.polygons)
+    predictor = load_predictor()
+    if note := predictor.facts["note"]:
         print(f"segment: {note}", file=sys.stderr)
     inputs = {Path(file).resolve() for file in files}
     done = failed = 0
@@ -81,14 +105,13 @@ def main(arguments: list[str]) -> int:
             failed += 1
             continue
         result = predictor.segment(
-            found.image, classes, background=background, detail=FLAGS.detail, refine=FLAGS.refine,
-            source=found.source,
-        )  # fmt: skip
+            found.image, classes, background=background, detail=FLAGS.detail, source=found.source
+        )
         check_targets(output, found.stem, inputs)
-        result.save(output, found.stem)
+        result.save(output, found.stem, cutout=FLAGS.cutout, polygons=FLAGS.polygons or "")
         done += 1
-        if not find_words(result):
-            print(f"segment: none of your words is in {found.source}", file=sys.stderr)
+        if not result.found:
+            print(f"segment: {found.source}: {NOTHING_FOUND}", file=sys.stderr)
         print(render_table(result), flush=True)
     if done:
         print(f"segment: {done} written to {output}")
@@ -108,19 +131,12 @@ def check_targets(output: Path, stem: str, inputs: set[Path]) -> None:
     Raises:
       ValueError: a result has the path of an input.
     """
-    for suffix in ("_overlay.png", "_mask.png", ".json"):
-        target = output / f"{stem}{suffix}"
-        if target.resolve() in inputs:
-            raise ValueError(f"--output: {target} is an input; give another directory.")
-
-
-def find_words(result: Segmentation) -> list[str]:
-    """Return the words that cover at least 0.2 % of an image."""
-    return [
-        row["word"]
-        for row in result.classes
-        if row["word"] != _BACKGROUND and row["area"] >= _LEAST_AREA
-    ]
+    for path in inputs:
+        result = path.name in (f"{stem}_overlay.png", f"{stem}_mask.png") or (
+            path.name.startswith(f"{stem}_cutout_") and path.suffix == ".png"
+        )
+        if result and path.parent == output.resolve():
+            raise ValueError(f"--output: {path} is an input; give another directory.")
 
 
 def render_table(result: Segmentation) -> str:

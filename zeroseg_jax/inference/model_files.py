@@ -270,13 +270,13 @@ def _read_score(path: Path) -> dict[str, Any] | None:
     if not {"benchmark", "miou", "images", "preset", "checkpoint"} <= set(content):
         return None
     preset = content["preset"]
-    dilations = preset.get("pamr_dilations")
+    pamr = preset.get("refine", "pamr") == "pamr" and preset.get("pamr_dilations")
     return {
         "benchmark": content["benchmark"],
         "miou": content["miou"],
         "images": content["images"],
         "protocol": f"preset {preset['name']}, prompts {preset['prompts']}, threshold "
-        f"{preset['threshold']}, PAMR {'on' if dilations else 'off'}",
+        f"{preset['threshold']}, PAMR {'on' if pamr else 'off'}",
         # The directory is local; the step is not.
         "checkpoint": f"step {content['checkpoint'].rpartition(' at step ')[2]}",
     }

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from scipy import ndimage
 from zeroseg_jax.data import files
 
 GENERATOR = "zeroseg_jax"
+POLYGONS = {"geojson": ".geojson", "coco": "_coco.json"}  # format: end of the file name
 _PNG_KEY, _JSON_KEY = "Software", "generator"
 # 12 megapixels take 0.5 s in place of 2.0 s; the file is a third larger.
 _COMPRESS_LEVEL = 1
@@ -162,12 +164,7 @@ def trace_polygons(inside: np.ndarray) -> list[list[list[list[float]]]]:
     Raises:
       ValueError: contourpy is not installed.
     """
-    try:
-        import contourpy
-    except ImportError as error:
-        raise ValueError(
-            'polygons: GeoJSON needs the extra "polygons"; pip install "zeroseg_jax[polygons]".'
-        ) from error
+    contourpy = _import_contourpy()
     padded = np.pad(inside.astype(np.float32), 1)
     contours = contourpy.contour_generator(z=padded, fill_type="OuterOffset")
     polygons = []
@@ -176,6 +173,28 @@ def trace_polygons(inside: np.ndarray) -> list[list[list[list[float]]]]:
         rings = [points[a:b] for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
         polygons.append([_drop_collinear(ring).tolist() for ring in rings])
     return polygons
+
+
+def check_polygons(kind: str) -> None:
+    """Check a format of polygons before there is a mask.
+
+    Raises:
+      ValueError: it is not one of POLYGONS, or contourpy is not installed for "geojson".
+    """
+    if kind not in POLYGONS:
+        raise ValueError(f"polygons: {kind[:40]!r} is not one of {', '.join(POLYGONS)}.")
+    if kind == "geojson":
+        _import_contourpy()
+
+
+def _import_contourpy() -> ModuleType:
+    try:
+        import contourpy
+    except ImportError as error:
+        raise ValueError(
+            'polygons: GeoJSON needs the extra "polygons"; pip install "zeroseg_jax[polygons]".'
+        ) from error
+    return contourpy
 
 
 def _drop_collinear(ring: np.ndarray) -> np.ndarray:

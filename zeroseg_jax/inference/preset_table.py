@@ -106,6 +106,9 @@ _FROZEN: dict[str, Any] = {
     "resize": "antialiased",
     "prompts": "subset",
     "refine": "guided",
+    # For --refine=pamr alone.
+    "pamr_dilations": (8, 16, 32),
+    "pamr_short_px": 224,
 }
 
 # preset -> benchmark ("*" for all) -> fields

@@ -156,6 +156,20 @@ class Segmentation:
             "classes": sorted(self.classes, key=lambda record: record["index"]),
         }
 
+    def to_polygons(self, kind: str) -> dict[str, Any]:
+        """Return the classes that were found as polygons or run-length codes.
+
+        Args:
+          kind: "geojson" or "coco", see outputs.build_geojson and outputs.build_coco.
+
+        Raises:
+          ValueError: another kind, or the extra "polygons" is not installed.
+        """
+        outputs.check_polygons(kind)
+        if kind == "geojson":
+            return outputs.build_geojson(self.mask, self.found_classes)
+        return outputs.build_coco(self.mask, self.found_classes, self.source)
+
     def save(
         self,
         directory: str | Path,
@@ -180,8 +194,6 @@ class Segmentation:
           ValueError: a file of that name is the input image or was not written by this program, or
             the extra "polygons" is not installed. Nothing is written then.
         """
-        if polygons not in ("", "geojson", "coco"):
-            raise ValueError(f"polygons: {polygons!r} is not one of geojson, coco.")
         root = Path(directory)
         paths = {"overlay": root / f"{stem}_overlay.png", "mask": root / f"{stem}_mask.png"}
         images = {paths["overlay"]: self.overlay(), paths["mask"]: self.mask_image()}
@@ -193,14 +205,10 @@ class Segmentation:
             images[path] = outputs.cut_out(self.image, self.mask == record["index"])
         paths["json"] = root / f"{stem}.json"
         records = {paths["json"]: self.to_record()}
-        if polygons == "geojson":
-            paths[polygons] = root / f"{stem}.geojson"
-            records[paths[polygons]] = outputs.build_geojson(self.mask, self.found_classes)
-        if polygons == "coco":
-            paths[polygons] = root / f"{stem}_coco.json"
-            records[paths[polygons]] = outputs.build_coco(
-                self.mask, self.found_classes, self.source
-            )
+        if polygons:
+            content = self.to_polygons(polygons)
+            paths[polygons] = root / f"{stem}{outputs.POLYGONS[polygons]}"
+            records[paths[polygons]] = content
         outputs.write_files(images, records, self.source)
         return paths
 

@@ -57,6 +57,18 @@ def test_answers_are_the_predictors(port, picture, scene, predictor):
     assert json.loads(record)["image"] == "<b>.png"
 
 
+@pytest.mark.parametrize("kind", ["geojson", "coco"])
+def test_polygons_are_those_of_the_result(port, picture, scene, predictor, kind):
+    if kind == "geojson":
+        pytest.importorskip("contourpy")
+    want = predictor.segment(scene, "star; heart; grass", refine=False, source="a.png")
+    ask = {"picture": picture, "words": "star; heart; grass", "refine": False, "name": "a.png"}
+    status, answer = post(port, "/polygons", {**ask, "polygons": kind})
+    assert status == 200 and json.loads(answer) == want.to_polygons(kind)
+    status, answer = post(port, "/polygons", {**ask, "polygons": "svg"})
+    assert status == 422 and "'svg' is not one of geojson, coco" in json.loads(answer)["error"]
+
+
 @pytest.mark.parametrize(
     ("field", "value", "status", "sentence"),
     [

@@ -84,6 +84,13 @@ def test_a_picture_and_words_give_areas_names_and_files(page, photo):
     mask = np.asarray(Image.open(download.value.path()))
     assert mask.shape == (150, 150)
     assert 100 * (mask == 0).mean() == pytest.approx(areas["background"], abs=0.1)
+    with page.expect_download() as download:
+        page.click("#get-coco")
+    assert download.value.suggested_filename == "polygons_coco.json"
+    found = json.loads(Path(download.value.path()).read_text())["annotations"]
+    assert {a["category_id"]: a["area"] for a in found} == {
+        i: (mask == i).sum() for i in np.unique(mask) if i
+    }
 
 
 def test_views_and_opacity_change_the_picture(page, photo):

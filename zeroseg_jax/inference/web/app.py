@@ -117,6 +117,7 @@ def build_app(
         Route("/segment", ask(sessions.maps, JSONResponse), methods=["POST"]),
         Route("/mask", ask(sessions.mask, _as_png), methods=["POST"]),
         Route("/alpha", ask(sessions.alpha, _as_png), methods=["POST"]),
+        Route("/polygons", ask(sessions.polygons, JSONResponse), methods=["POST"]),
         Route("/record", ask(sessions.record, JSONResponse), methods=["POST"]),
     ]
     return Starlette(

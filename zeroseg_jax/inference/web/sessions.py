@@ -22,6 +22,7 @@ from zeroseg_jax.data.transforms import decode_image
 from zeroseg_jax.inference.batches import EncodedImage
 from zeroseg_jax.inference.cache import LruCache
 from zeroseg_jax.inference.class_names import check_classes, parse_classes
+from zeroseg_jax.inference.outputs import check_polygons
 from zeroseg_jax.inference.segmentation import Segmentation
 from zeroseg_jax.inference.web.models import Models
 
@@ -156,7 +157,11 @@ class Sessions:
         return {"picture": token, "width": encoded.size[1], "height": encoded.size[0]}
 
     def read(self, request: Any) -> tuple[Upload, dict[str, Any]]:
-        """Check a request {"picture", "words", "behind", "threshold", "refine", "name", "word"}.
+        """Check a request of an image that was uploaded.
+
+        Args:
+          request: {"picture", "words", "behind", "threshold", "refine", "name", "word",
+            "polygons"}; all but "picture" and "words" may be left out.
 
         Raises:
           RequestError: 422 for an invalid field, 410 for an image that is no longer cached.
@@ -164,7 +169,7 @@ class Sessions:
         if not isinstance(request, dict):
             raise RequestError(422, "request: not a JSON object.")
         kinds = {"picture": str, "words": str, "behind": str, "threshold": float | int,
-                 "refine": bool, "name": str, "word": str}  # fmt: skip
+                 "refine": bool, "name": str, "word": str, "polygons": str}  # fmt: skip
         for field, value in request.items():
             if field not in kinds or not isinstance(value, kinds[field]):
                 raise RequestError(422, f"request: {field[:40]!r} is unknown or of a wrong type.")
@@ -190,6 +195,7 @@ class Sessions:
             "refine": request.get("refine", True),
             "source": request.get("name", "")[:200],
             "word": request.get("word", ""),
+            "polygons": request.get("polygons", ""),
         }
         return upload, options
 
@@ -237,6 +243,15 @@ class Sessions:
     def record(self, upload: Upload, options: dict[str, Any]) -> dict[str, Any]:
         """Return the JSON content that `zeroseg segment` writes."""
         return self._segment(upload, options).to_record()
+
+    def polygons(self, upload: Upload, options: dict[str, Any]) -> dict[str, Any]:
+        """Return the polygons that `zeroseg segment` writes, see Segmentation.to_polygons.
+
+        Raises:
+          ValueError: a format that is unknown or needs an extra.
+        """
+        check_polygons(options["polygons"])
+        return self._segment(upload, options).to_polygons(options["polygons"])
 
     def _segment(self, upload: Upload, options: dict[str, Any]) -> Segmentation:
         # The server keeps no images beyond the guide; the browser does.

@@ -327,10 +327,10 @@ document.addEventListener("paste", (event) => {
   if (file) take(file, file.name || "pasted picture");
 });
 
-async function download(path, name) {
+async function download(path, name, more = {}) {
   try {
     const threshold = Number($("threshold").value) / 100;
-    const blob = await (await post(path, { ...question(), threshold })).blob();
+    const blob = await (await post(path, { ...question(), threshold, ...more })).blob();
     give(blob, name);
   } catch (error) { complain(error.message); }
 }
@@ -346,6 +346,9 @@ function give(blob, name) {
 $("get-mask").addEventListener("click", () => download("/mask", "mask.png"));
 $("get-cutout").addEventListener("click", cutOut);
 $("get-record").addEventListener("click", () => download("/record", "segmentation.json"));
+for (const [polygons, name] of [["geojson", "polygons.geojson"], ["coco", "polygons_coco.json"]]) {
+  $(`get-${polygons}`).addEventListener("click", () => download("/polygons", name, { polygons }));
+}
 
 // The server has no picture: it sends the opaque pixels, and the cut is made here, at full size.
 async function cutOut() {
