@@ -167,21 +167,32 @@ def test_the_program_of_a_named_model_runs_without_the_package(place, run):
     assert Image.open(root / "shlo" / "mask.png").size == (200, 150)
 
 
-def test_serve_answers_with_a_named_model(place):
+def test_serve_answers_with_named_models(place, run):
     root, _, environment = place
     pytest.importorskip("starlette", reason="the extra 'serve' is not installed")
     with subprocess.Popen(
-        [sys.executable, "-m", "small_hub", "serve", "--model=clip-b16", "--port=0"],
+        [sys.executable, "-m", "small_hub", "serve", "--models=clip-b16,playground", "--port=0"],
         cwd=root, env=environment, stdout=subprocess.PIPE, text=True,
     ) as server:  # fmt: skip
         for line in server.stdout:
             if found := re.search(r"http://127\.0\.0\.1:\d+/", line):
                 break
         about = json.load(urllib.request.urlopen(f"{found[0]}about"))
+        other = json.load(urllib.request.urlopen(f"{found[0]}about?model=1"))
         request = urllib.request.Request(
             f"{found[0]}pictures", data=(root / "photo.jpg").read_bytes(), method="POST"
         )
         answer = json.load(urllib.request.urlopen(request))
         server.send_signal(signal.SIGINT)
         assert server.wait(60) in (0, 130, -2)
-    assert "clip-b16" in json.dumps(about) and answer["width"] == 200
+    assert about["models"] == ["clip-b16", "playground"] and answer["width"] == 200
+    assert "clip-b16" in about["model"]["name"] and not about["examples"]
+    assert "playground" in other["model"]["name"] and len(other["examples"]) == 3
+    # Wrong names end the command before the page.
+    for flags, sentence in (
+        (["--models=clip-b16,clip-b99"], "clip-b99"),
+        (["--models=clip-b16,clip-b16"], "given twice"),
+        (["--models=clip-b16", "--model=playground"], "beside --model"),
+    ):
+        done = run("serve", *flags, "--port=0", code=2)
+        assert sentence in done.stderr and "Traceback" not in done.stderr
