@@ -42,6 +42,8 @@ TINY = {
     "teacher": {"grids": (1,)},
     "data": {"images": 24},
     "optim": {"batch_global": 8, "base_rate": 0.02, "steps": 4, "schedule": "poly"},
+    # One device, but for the tests of several: eight faked ones on two cores can deadlock in XLA.
+    "mesh": {"data": 1},
     "run": {"log_every_steps": 1, "checkpoint_every_steps": 2},
 }  # fmt: skip
 
@@ -171,12 +173,11 @@ def test_permuted_unseen_labels_train_the_same_student(
     assert losses_of(tmp_path / "run") == losses_of(whole)
 
 
-def test_the_bank_of_class_tokens_is_the_same_on_one_device_and_on_eight(
+def test_the_bank_of_class_tokens_is_the_same_on_one_device_and_on_two(
     prepared, tmp_path, clip, whole
 ):
-    assert jax.device_count() == 8
     config = configure(prepared)
-    config = dataclasses.replace(config, mesh=dataclasses.replace(config.mesh, data=1))
+    config = dataclasses.replace(config, mesh=dataclasses.replace(config.mesh, data=2))
     train(config, tmp_path, teacher=clip, options=QUIET)
     np.testing.assert_allclose(losses_of(tmp_path), losses_of(whole), rtol=1e-5)
 
@@ -190,6 +191,7 @@ def test_a_global_batch_enters_the_bank_once(prepared, clip, tmp_path):
     from zeroseg_jax.training.step import build_step
 
     config = configure(prepared)
+    config = dataclasses.replace(config, mesh=dataclasses.replace(config.mesh, data=2))
     inputs = build_inputs(config, tmp_path, clip, quiet)
     goal = METHODS[config.objective].build(config, clip, inputs)
     optimizer = build_optimizer(config, 4)
