@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from slow_layers import linear, norm, softmax
 
 from zeroseg_jax.teacher import self_calibration as calibration
 from zeroseg_jax.teacher.readouts import Affinity, read_out
@@ -36,21 +37,6 @@ def build(config, seed=0):
 def draw_pixels(count, height, width):
     rng = np.random.default_rng(height)
     return rng.normal(size=(count, height, width, 3)).astype(np.float32)
-
-
-def norm(x, p, eps):
-    x = x - x.mean(axis=-1, keepdims=True)
-    x = x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + eps)
-    return x * p["norm"]["scale"] + p["norm"]["bias"]
-
-
-def linear(x, p):
-    return x @ np.asarray(p["kernel"], np.float64) + np.asarray(p.get("bias", 0.0), np.float64)
-
-
-def softmax(x):
-    e = np.exp(x - x.max())
-    return e / e.sum()
 
 
 def run_blocks(tower, params, pixels, depth):

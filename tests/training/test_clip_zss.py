@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests.training.tiny import QUIET, quiet
 from zeroseg_jax.config import ConfigError, from_mapping
 from zeroseg_jax.data import seen_labels as labels
 from zeroseg_jax.data.bank import FusedSource
@@ -46,13 +47,6 @@ TINY = {
     "mesh": {"data": 1},
     "run": {"log_every_steps": 1, "checkpoint_every_steps": 2},
 }  # fmt: skip
-
-
-def quiet(line):
-    del line
-
-
-QUIET = Options(log=quiet)
 
 
 @pytest.fixture(scope="module")

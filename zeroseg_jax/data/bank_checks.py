@@ -13,7 +13,6 @@ from zeroseg_jax.data import files
 from zeroseg_jax.data.records import BankError
 
 _CHECKED = ".checked.json"
-_CHUNK_BYTES = 1 << 22
 
 
 def render_remedy(path: Path) -> str:
@@ -83,8 +82,5 @@ def check_digests(directory: Path, paths: list[Path], manifest: dict[str, Any]) 
 
 def digest_file(path: Path) -> str:
     """Return the sha256 hex digest of a file."""
-    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -19,12 +19,12 @@ from zeroseg_jax.data.files import write_json, write_png, write_text
 from zeroseg_jax.data.folders import find_files
 from zeroseg_jax.data.transforms import SUFFIXES, ImageError, read_image
 from zeroseg_jax.evaluation.render import encode_data_url
-from zeroseg_jax.evaluation.runner import merge_windows, score_image
+from zeroseg_jax.evaluation.runner import score_image
 from zeroseg_jax.evaluation.vote_page import render_vote_page
-from zeroseg_jax.inference import canvas, labelling, windows
+from zeroseg_jax.inference import batches, canvas, labelling, windows
 from zeroseg_jax.inference.labelling import LabelRule
 from zeroseg_jax.inference.presets import Preset
-from zeroseg_jax.inference.scoring import ClassVectors
+from zeroseg_jax.inference.scoring import ClassVectors, Scored
 from zeroseg_jax.inference.segmenters import Segmenter
 
 _SHIPPED = "imagenet"
@@ -152,7 +152,8 @@ def name_segments(
       then those with the highest mean score, each with its `score`.
     """
     scored = score_image(segmenter, image, classes, preset)
-    merged, rule = merge_windows(segmenter, scored, classes, preset)
+    stacked = scored.stack(Scored)
+    merged, rule = batches.merge_windows(segmenter, scored.layout, stacked, classes, preset)
     guide = labelling.build_guide(image, preset)
     labels = labelling.label_image(merged, image.shape[:2], rule, preset, guide).labels
     shown = ["background", *names] if preset.names_background else names

@@ -21,12 +21,12 @@ from zeroseg_jax.evaluation.label_maps import PredictionFolder
 from zeroseg_jax.evaluation.measure import ImageCounts, Measurements, measure_image
 from zeroseg_jax.evaluation.render import render_html, render_markdown
 from zeroseg_jax.evaluation.report import build_sections, render_score_line
-from zeroseg_jax.inference import batches, canvas, labelling, windows
+from zeroseg_jax.inference import batches, labelling, windows
 from zeroseg_jax.inference.batches import WindowedImage, run_ahead
 from zeroseg_jax.inference.labelling import LabelledImage
 from zeroseg_jax.inference.presets import Preset
 from zeroseg_jax.inference.scoring import ClassVectors, Scored
-from zeroseg_jax.inference.segmenters import Segmenter, choose_scale
+from zeroseg_jax.inference.segmenters import Segmenter
 
 
 def segment_image(
@@ -56,15 +56,6 @@ def score_image(
     return scored
 
 
-def merge_windows(
-    segmenter: Segmenter, scored: WindowedImage, classes: ClassVectors, preset: Preset
-) -> tuple[canvas.SegmentCanvas | canvas.PatchCanvas, labelling.LabelRule]:
-    """Merge scored windows; return the canvas, and the rule that labels its pixels."""
-    rule = labelling.build_rule(preset, classes, choose_scale(preset, segmenter.logit_scale))
-    rows = len(rule.class_ids)
-    return canvas.merge(scored.layout, scored.stack(Scored), segmenter.patch_px, rows), rule
-
-
 def label_windows(
     segmenter: Segmenter,
     scored: WindowedImage,
@@ -73,7 +64,8 @@ def label_windows(
     preset: Preset,
 ) -> LabelledImage:
     """Label an image, uint8 (H, W, 3) at its own size, whose windows are scored."""
-    merged, rule = merge_windows(segmenter, scored, classes, preset)
+    stacked = scored.stack(Scored)
+    merged, rule = batches.merge_windows(segmenter, scored.layout, stacked, classes, preset)
     guide = labelling.build_guide(image, preset)
     return labelling.label_image(merged, image.shape[:2], rule, preset, guide)
 

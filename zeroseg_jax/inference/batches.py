@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from zeroseg_jax.inference import windows
+from zeroseg_jax.inference import canvas, labelling, windows
 from zeroseg_jax.inference.presets import Preset
 from zeroseg_jax.inference.scoring import ClassVectors, Encoded, Scored
-from zeroseg_jax.inference.segmenters import Segmenter
+from zeroseg_jax.inference.segmenters import Segmenter, choose_scale
 from zeroseg_jax.inference.windows import Layout
 
 _MAX_WAITING = 32  # images queued after one with windows of a rare shape, which is then flushed
@@ -170,6 +170,25 @@ def score_encoded(
         )
         tables.append(np.asarray(segmenter.score(part, classes, preset).table)[: count - start])
     return Scored(np.concatenate(tables), encoded.segment_ids)
+
+
+def merge_windows(
+    segmenter: Segmenter, layout: Layout, scored: Scored, classes: ClassVectors, preset: Preset
+) -> tuple[canvas.SegmentCanvas | canvas.PatchCanvas, labelling.LabelRule]:
+    """Merge the scored windows of one image.
+
+    Args:
+      segmenter: the model that scored them.
+      layout: layout of the windows.
+      scored: all windows in the layout's order, NumPy arrays.
+      classes: class vectors.
+      preset: naming and background rules.
+
+    Returns:
+      The canvas, and the rule that labels its pixels.
+    """
+    rule = labelling.build_rule(preset, classes, choose_scale(preset, segmenter.logit_scale))
+    return canvas.merge(layout, scored, segmenter.patch_px, len(rule.class_ids)), rule
 
 
 class _Queue:

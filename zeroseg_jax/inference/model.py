@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from zeroseg_jax.config import Config
 from zeroseg_jax.data.files import read_json
 from zeroseg_jax.inference.model_files import (
@@ -304,11 +306,28 @@ def embed_class_names(
     """
     classes = [list(names) for names in class_names]
     background = [[name] for name in preset.background_words]
-    found = embed_classes(teacher, classes + background, preset.prompts, cache_directory())
-    rows = [found.classes[i : i + 1] for i in range(len(found.classes))]
-    if preset.names == "best":
-        rows = [found.names[found.class_ids == i] for i in range(len(rows))]
+    rows = embed_rows(teacher, classes + background, preset, cache_directory())
     return pack_classes(rows, len(background))
+
+
+def embed_rows(
+    teacher: Teacher, classes: list[list[str]], preset: Preset, cache: Path | None
+) -> list[np.ndarray]:
+    """Embed classes; return the scored rows of each.
+
+    Args:
+      teacher: the CLIP.
+      classes: names of each class.
+      preset: prompts and `names` rule.
+      cache: directory of cached embeddings, or None.
+
+    Returns:
+      float32 (n, E) of each class: a row for each name where the best one counts, else one row.
+    """
+    found = embed_classes(teacher, classes, preset.prompts, cache)
+    if preset.names == "best":
+        return [found.names[found.class_ids == i] for i in range(len(classes))]
+    return [found.classes[i : i + 1] for i in range(len(classes))]
 
 
 def shorten_name(name: str) -> str:

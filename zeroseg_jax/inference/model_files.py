@@ -15,6 +15,7 @@ from typing import Any
 from zeroseg_jax.config import Config
 from zeroseg_jax.data.files import atomic_path, read_json, write_json, write_text
 from zeroseg_jax.teacher.checkpoints.config import WEIGHTS
+from zeroseg_jax.teacher.hub import MODEL_FILES
 from zeroseg_jax.teacher.load import Teacher
 from zeroseg_jax.teacher.model_names import Located, is_name, resolve
 from zeroseg_jax.training.student_files import export_params
@@ -23,12 +24,6 @@ TEACHER_FOLDER, AFFINITY_FOLDER = "teacher", "affinity"  # of an export that bri
 READOUT_FORMAT = "zeroseg_jax.readout.1"
 _OWN_FORMATS = "zeroseg_jax."
 _RECORDS = ("config.json", "manifest.json")  # of an export, of a run
-# Files that load_teacher and the tokenizers read.
-_TEACHER_FILES = (
-    "config.json", "open_clip_config.json", "preprocessor_config.json", "tokenizer.json",
-    "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt", "spiece.model",
-    "tokenizer.model", "sentencepiece.bpe.model", "*.safetensors", "*.safetensors.index.json",
-)  # fmt: skip
 
 
 def find_teacher(directory: str | Path, teacher: str = "") -> str:
@@ -259,7 +254,7 @@ def _score_lines(scores: Iterable[Mapping[str, Any]]) -> list[str]:
 
 def _copy_teacher(source: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
-    for pattern in _TEACHER_FILES:
+    for pattern in MODEL_FILES:
         for path in sorted(source.glob(pattern)):
             with atomic_path(target / path.name) as temporary:
                 shutil.copyfile(path, temporary)

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from zeroseg_jax.data.transforms import to_image
-from zeroseg_jax.inference import batches, canvas, labelling, model_files, windows
+from zeroseg_jax.inference import batches, labelling, model_files, windows
 from zeroseg_jax.inference import model as models
 from zeroseg_jax.inference.background import BACKGROUND, choose_background
 from zeroseg_jax.inference.batches import EncodedImage
@@ -30,9 +30,9 @@ from zeroseg_jax.inference.class_names import to_classes
 from zeroseg_jax.inference.presets import Preset
 from zeroseg_jax.inference.scoring import ClassVectors, Encoded, pack_classes
 from zeroseg_jax.inference.segmentation import Segmentation, index_dtype
-from zeroseg_jax.inference.segmenters import ModelSegmenter, choose_scale
+from zeroseg_jax.inference.segmenters import ModelSegmenter
 from zeroseg_jax.teacher.aliases import DEFAULT
-from zeroseg_jax.teacher.class_embeddings import cache_directory, embed_classes
+from zeroseg_jax.teacher.class_embeddings import cache_directory
 from zeroseg_jax.teacher.model_names import is_name
 
 ImageLike = str | Path | Image.Image | np.ndarray
@@ -233,10 +233,10 @@ class Predictor:
           A Segmentation; "background" comes first if there are background classes.
         """
         vectors = self._embed(classes, background_classes)
-        scale = choose_scale(self.preset, self.segmenter.logit_scale)
-        rule = labelling.build_rule(self.preset, vectors, scale)
         scored = batches.score_encoded(self.segmenter, encoded.encoded, vectors, self.preset)
-        merged = canvas.merge(encoded.layout, scored, self.model.patch_px, len(rule.class_ids))
+        merged, rule = batches.merge_windows(
+            self.segmenter, encoded.layout, scored, vectors, self.preset
+        )
         guide = encoded.guide if refine else None
         if guide is not None and self.preset.refine == "guided" and image is not None:
             guide = image  # its own edges, beyond the cached guide's size
@@ -244,12 +244,11 @@ class Predictor:
         names = tuple(names[0] for names in classes)
         shown = (BACKGROUND, *names) if background_classes else names
         mask: np.ndarray = labelled.labels.astype(index_dtype(len(shown)))
-        ids = np.unique(labelled.segment_ids, return_inverse=True)[1].reshape(encoded.size)
+        segments = _number_segments(labelled.segment_ids)
         if image is None:
             image = np.broadcast_to(np.uint8(0), (*encoded.size, 3))
         return Segmentation(
-            image, mask, labelled.scores, ids.astype(np.uint16), shown, self.checkpoint, source,
-            self.facts,
+            image, mask, labelled.scores, segments, shown, self.checkpoint, source, self.facts,
         )  # fmt: skip
 
     def read_background(
@@ -328,15 +327,20 @@ class Predictor:
                 rows[key] = cached
         missing = [key for key in keys if key not in rows]
         if missing:
-            fresh = embed_classes(
-                self.model.teacher, [list(key) for key in missing], self.preset.prompts,
-                self._names_cache,
-            )  # fmt: skip
-            for i, key in enumerate(missing):
-                best = self.preset.names == "best"
-                rows[key] = fresh.names[fresh.class_ids == i] if best else fresh.classes[i : i + 1]
-                self._rows.put(key, rows[key])
+            classes_missing = [list(key) for key in missing]
+            fresh = models.embed_rows(
+                self.model.teacher, classes_missing, self.preset, self._names_cache
+            )
+            for key, row in zip(missing, fresh, strict=True):
+                rows[key] = row
+                self._rows.put(key, row)
         return pack_classes([rows[key] for key in keys], len(background))
+
+
+def _number_segments(segment_ids: np.ndarray) -> np.ndarray:
+    """Number segments without gaps: int (H, W), not negative, to uint16 in the same order."""
+    occurs = np.bincount(segment_ids.ravel()) > 0
+    return (np.cumsum(occurs) - 1).astype(np.uint16)[segment_ids]
 
 
 def _digest(image: np.ndarray, detail: int) -> Hashable:

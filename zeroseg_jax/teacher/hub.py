@@ -23,7 +23,8 @@ from zeroseg_jax.data.files import atomic_path, read_json, write_json, write_tex
 from zeroseg_jax.teacher.aliases import Alias
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_FILES = (
+# Files that load_teacher and the tokenizers read.
+MODEL_FILES = (
     "config.json", "open_clip_config.json", "preprocessor_config.json", "tokenizer.json",
     "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt", "spiece.model",
     "tokenizer.model", "sentencepiece.bpe.model", "*.safetensors", "*.safetensors.index.json",
@@ -130,7 +131,7 @@ def _check_room(size: int) -> None:
 
 def _choose(repository: str, files: dict[str, Any]) -> list[str]:
     """List the files to fetch: one set of weights, its config and its tokenizer."""
-    names = [n for n in files if any(fnmatch.fnmatch(n, pattern) for pattern in _FILES)]
+    names = [n for n in files if any(fnmatch.fnmatch(n, pattern) for pattern in MODEL_FILES)]
     weights = [n for n in names if n.endswith(".safetensors")]
     if not weights:
         raise HubError(
