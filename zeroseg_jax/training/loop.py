@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from zeroseg_jax.config import Config
 from zeroseg_jax.data.locks import lock_directory
 from zeroseg_jax.teacher.load import Teacher
-from zeroseg_jax.training import sharding
+from zeroseg_jax.training import memory, sharding
 from zeroseg_jax.training.checkpoint import Checkpoints
 from zeroseg_jax.training.finite_check import FiniteCheck
 from zeroseg_jax.training.inputs import HostBatch, Inputs, build_inputs
@@ -108,7 +108,8 @@ def fit(
 
     Raises:
       ValueError: a work directory of other settings or without write access; a mesh or batch
-        that does not fit; a non-finite loss or gradient; a checkpoint that cannot be written.
+        that does not fit, or state, batches or step that exceed the memory; a non-finite loss or
+        gradient; a checkpoint that cannot be written.
     """
     options, workdir = options or Options(), Path(workdir)
     if jax.config.read("jax_enable_x64"):
@@ -122,6 +123,8 @@ def fit(
         return init_state(config, objective, optimizer)
 
     abstract_state = sharding.shard_state(jax.eval_shape(initial_state), mesh)
+    memory.check_state(abstract_state, mesh)
+    memory.check_batches(config, inputs.source[0])
     check_room(workdir, _count_bytes(abstract_state))
     with contextlib.ExitStack() as stack:
         if jax.process_index() == 0:  # the other hosts of a run write with it
@@ -193,7 +196,7 @@ class _Run:
             batch, indices = self._next_batch(iterator)
             if step == self.start + 1:
                 with self.clock.measure("compile"):
-                    step_fn = step_fn.lower(state, batch).compile()
+                    step_fn = memory.compile_step(step_fn, state, batch, self.mesh)
             with self.clock.measure("step"), jax.transfer_guard("disallow"):
                 state, metrics = step_fn(state, batch)
                 in_flight.append(metrics["finite"])

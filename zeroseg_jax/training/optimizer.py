@@ -15,12 +15,23 @@ _DECAY_RULES = ((r"token|positions", False), (r".*", True))
 # Leaves whose learning rate is multiplied by optim.encoder_rate_scale.
 _ENCODER_RULES = ((r"^(encoder|region_projection)/", True), (r".*", False))
 _POLY_POWER = 0.9
+_MAX_STEPS = 2**31 - 1
 
 
 def count_steps(config: Config, images: int) -> int:
-    """Return the number of steps: optim.steps, or optim.epochs over `images`."""
+    """Return the number of steps: optim.steps, or optim.epochs over `images`.
+
+    Raises:
+      ValueError: more steps than the counter of the train state, int32, can hold.
+    """
     optim = config.optim
-    return optim.steps or max(1, int(optim.epochs * images) // optim.batch_global)
+    steps = optim.steps or max(1, int(optim.epochs * images) // optim.batch_global)
+    if steps > _MAX_STEPS:
+        raise ValueError(
+            f"optim.epochs: {optim.epochs:g} over {images} images are {steps} steps, more than "
+            f"{_MAX_STEPS}; lower it or set optim.steps."
+        )
+    return steps
 
 
 def build_schedule(config: Config, steps: int) -> optax.Schedule:

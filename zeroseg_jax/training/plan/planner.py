@@ -76,7 +76,7 @@ def plan_step(config: Config, topology: str, given: Assumptions) -> dict[str, An
     if mesh.size != len(devices):
         raise ValueError(f"mesh: uses {mesh.size} of the {len(devices)} devices; set mesh.data=-1.")
     steps = count_steps(config, given.images)
-    step, state, batch = _trace_step(config, mesh, steps)
+    step, state, batch = trace_step(config, mesh, steps)
     flops = costs.count_flops(step, state, batch)
     compiled = step.lower(state, batch).compile()
     collectives = costs.count_collectives(compiled.as_text(), len(devices))
@@ -123,10 +123,16 @@ def plan_step(config: Config, topology: str, given: Assumptions) -> dict[str, An
     }
 
 
-def _trace_step(
+def trace_step(
     config: Config, mesh: jax.sharding.Mesh, steps: int
 ) -> tuple[Any, TrainState, dict[str, Any]]:
-    """Return the jitted step, and the shapes of its state and batch with their shardings."""
+    """Return the jitted step of a config, and the shapes of its state and batch, sharded.
+
+    Args:
+      config: settings of the run.
+      mesh: mesh from sharding.build_mesh; its devices need not be there.
+      steps: number of steps, for the learning rate.
+    """
     objective = METHODS[config.objective].build_abstract(config)
     optimizer = build_optimizer(config, steps)
     shapes = jax.eval_shape(lambda: init_state(config, objective, optimizer))
