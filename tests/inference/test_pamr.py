@@ -1,6 +1,7 @@
-"""PAMR against the sum written out pixel by pixel, and its effect at an edge."""
+"""PAMR against its public definition, and its effect at an edge."""
 
 import numpy as np
+import pytest
 
 from zeroseg_jax.inference import canvas, labelling
 from zeroseg_jax.inference import pamr as refine
@@ -10,39 +11,44 @@ from zeroseg_jax.inference.scoring import Scored
 from zeroseg_jax.inference.windows import Layout
 
 
-def refine_slowly(scores, image, dilations, iterations):
-    height, width = image.shape[:2]
-    steps = [
-        (d * y, d * x)
-        for d in dilations
-        for y in (-1, 0, 1)
-        for x in (-1, 0, 1)
-        if (y, x) != (0, 0)
-    ]
+def refine_by_kernels(scores, image, dilations, iterations):
+    """PAMR by its public definition: kernels of 3 x 3 taps at each dilation, float64.
 
-    def around(array, i, j):
-        inside = [(min(max(i + y, 0), height - 1), min(max(j + x, 0), width - 1)) for y, x in steps]
-        return np.stack([array[place] for place in inside])
+    Eight taps are neighbours. The local deviation takes all nine taps of every dilation, so the
+    centre counts once for each of them (visinf/1-stage-wseg, LocalStDev).
+    """
 
+    def taps(array, with_centre):
+        height, width = array.shape[:2]
+        found = []
+        for d in dilations:
+            padded = np.pad(array, ((d, d), (d, d), (0, 0)), mode="edge")
+            for row in range(3):
+                for column in range(3):
+                    if with_centre or (row, column) != (1, 1):
+                        top, left = row * d, column * d
+                        found.append(padded[top : top + height, left : left + width])
+        return np.stack(found)
+
+    spread = taps(image, True).std(axis=0, ddof=1)
+    affinity = -np.abs(taps(image, False) - image) / (1e-8 + 0.1 * spread)
+    affinity = affinity.mean(axis=-1, keepdims=True)
+    weights = np.exp(affinity - affinity.max(axis=0))
+    weights /= weights.sum(axis=0)
     for _ in range(iterations):
-        new = np.empty_like(scores)
-        for i in range(height):
-            for j in range(width):
-                colours = around(image, i, j)
-                spread = np.concatenate([colours, image[i, j][None]]).std(axis=0, ddof=1)
-                closeness = -(np.abs(colours - image[i, j]) / (0.1 * spread + 1e-8)).mean(axis=-1)
-                weights = np.exp(closeness - closeness.max())
-                new[i, j] = (weights / weights.sum()) @ around(scores, i, j)
-        scores = new
+        scores = (weights * taps(scores, False)).sum(axis=0)
     return scores
 
 
-def test_equals_the_sum_written_out():
+@pytest.mark.parametrize("dilations", [(1,), (1, 3), (1, 2, 4, 8)])
+def test_equals_the_public_definition(dilations):
     rng = np.random.default_rng(0)
     image, scores = rng.random((7, 9, 3)), rng.random((7, 9, 4))
-    weights = refine.weigh_neighbours(image.astype(np.float32), (1, 3))
-    found = refine.refine_scores(scores.astype(np.float32), weights, dilations=(1, 3), iterations=2)
-    expected = refine_slowly(scores, image, (1, 3), 2)
+    weights = refine.weigh_neighbours(image.astype(np.float32), dilations)
+    found = refine.refine_scores(
+        scores.astype(np.float32), weights, dilations=dilations, iterations=2
+    )
+    expected = refine_by_kernels(scores, image, dilations, 2)
     # Weights are exponentials of float32 differences over a tenth of a deviation.
     np.testing.assert_allclose(found, expected, atol=2e-5)
 

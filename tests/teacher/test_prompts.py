@@ -1,10 +1,27 @@
-"""Prompt templates: their number, their placeholder, and no template twice."""
+"""Prompt templates: checksums of the public lists, their number and their placeholder."""
+
+import hashlib
 
 import pytest
 
 from zeroseg_jax.teacher.prompts import PROMPTS
 
 COUNTS = {"imagenet": 80, "subset": 7, "simple": 1, "tcl": 9, "playground": 4}
+
+# SHA-256 of the sorted templates, one a line: CLIP's notebook Prompt_Engineering_for_ImageNet and
+# NACLIP's imagenet_template.py (imagenet), TCL's datasets/templates.py (the other three).
+PUBLIC = {
+    "imagenet": "a8a4822f2921936e2ef07cf2e7a5df69be9532aab2f3f4880156bb03563e2467",
+    "subset": "5ab66086a57fc15d5a7ca26e2821583d0ba4ce68912ff58be79e8cc3953f6beb",
+    "simple": "e8e367e769f86c27d7507382b76c671667da9fa8ae030159a57681a812b0fa33",
+    "tcl": "f51fc5d4ca7369171458b8c38f97eef48c0ee4453a31fa7881d5416e0ea3e256",
+}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_the_sets_equal_the_public_lists(name):
+    text = "\n".join(sorted(PROMPTS[name]))
+    assert hashlib.sha256(text.encode()).hexdigest() == PUBLIC[name]
 
 
 def test_the_sets_have_their_published_sizes():

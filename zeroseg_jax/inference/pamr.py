@@ -62,7 +62,8 @@ def refine_scores(
 def weigh_neighbours(image: Array, dilations: tuple[int, ...]) -> Array:
     """Compute the weight of each neighbour of each pixel.
 
-    A neighbour weighs more the closer its colour is, in units of the local standard deviation.
+    A neighbour weighs more the closer its colour is, in units of the local standard deviation: that
+    of all neighbours and, once for each distance, the pixel itself, as in the authors' code.
 
     Args:
       image: float32 (H, W, 3), any linear scale.
@@ -73,9 +74,10 @@ def weigh_neighbours(image: Array, dilations: tuple[int, ...]) -> Array:
     """
     # Centred at the pixel itself, so that sums of squares lose no digits in bright images.
     differences = [other - image for other in _neighbours(image, dilations)]
-    count = len(differences) + 1
+    # Each ring of 3 x 3 pixels holds the centre, whose difference to itself is 0.
+    count = len(differences) + len(dilations)
     mean = sum(differences) / count
-    square = sum(jnp.square(d - mean) for d in differences) + jnp.square(mean)
+    square = sum(jnp.square(d - mean) for d in differences) + len(dilations) * jnp.square(mean)
     spread = _SHARPNESS * jnp.sqrt(square / (count - 1)) + _STD_EPS
     affinity = [-(jnp.abs(d) / spread).mean(axis=-1, keepdims=True) for d in differences]
     return jax.nn.softmax(jnp.stack(affinity), axis=0)

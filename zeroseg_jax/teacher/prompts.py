@@ -36,8 +36,8 @@ _ART = (
     "the toy {}.", "a rendition of a {}.", "a cartoon {}.", "art of a {}.",
     "a sketch of the {}.", "a embroidered {}.", "a plushie {}.", "the cartoon {}.",
     "the plushie {}.", "a toy {}.", "a rendition of the {}.", "art of the {}.",
-    "a sketch of a {}.", "a doodle of a {}.", "a doodle of the {}.", "the tattoo of a {}.",
-    "the graffiti of the {}.", "a drawing of the {}.", "itap of a {}.", "itap of my {}.",
+    "a sketch of a {}.", "a doodle of a {}.", "a doodle of the {}.", "a tattoo of the {}.",
+    "graffiti of the {}.", "a drawing of the {}.", "itap of a {}.", "itap of my {}.",
     "itap of the {}.",
 )  # fmt: skip
 PROMPTS: dict[str, tuple[str, ...]] = {

@@ -1,4 +1,6 @@
-"""Word lists: shipped ones have every class, malformed ones are one sentence."""
+"""Word lists: checksums of the public ones, lines for every class, errors of malformed ones."""
+
+import hashlib
 
 import pytest
 
@@ -11,6 +13,56 @@ from zeroseg_jax.data.benchmarks.word_lists import (
 
 CLASSES = {"voc21": 21, "voc20": 20, "context60": 60, "context59": 59, "coco_object": 81,
            "coco_stuff171": 171, "ade150": 150, "cityscapes19": 19}  # fmt: skip
+
+# SHA-256 of the lines "name; name" of the published list. The lists without an entry are own.
+PUBLIC = {
+    # SCLIP and its successors
+    "ade150.sclip": "e53ded02c488bdb903ef000a2d207e4ac4f2bb4502a72572e4aab7c2504aef3a",
+    # mmsegmentation
+    "cityscapes19": "5995d02d6c574d515fa02371c8c2b5367f55cba8a732fed0567427c093f95adf",
+    # SCLIP and its successors
+    "cityscapes19.sclip": "6f6782fc1bf92bfd9f5562192e92045e0e093870e613f387f6c98fc66d4ceba4",
+    # GroupViT, ClearCLIP
+    "coco_object": "1f17b53017e442257cad2025ab981ddeb28d048af00dcac8ae810bc25a6a9a77",
+    # ProxyCLIP
+    "coco_object.proxyclip": "87b6d3e1d3adf5202f4fe5a2a939cfc62224065f3a8e44a8f64fe1a81b751dc6",
+    # SCLIP and its successors
+    "coco_object.sclip": "cfcc0eab9854dab6e5b8ec595beafa5c0dde2df85712ca57626a26ad382fa4e7",
+    # SCLIP and its successors
+    "coco_stuff171.sclip": "fb98709b9ab1baff4fd930bac4a77772a0458c7d534911de545f9a4081e14a3e",
+    # mmsegmentation
+    "coco_stuff171.tcl": "8ea44449837dceb30923012b201fe0152adc612160d0d040c9cfcd77e95f6801",
+    # mmsegmentation, SCLIP and its successors
+    "context59.sclip": "cd808465f06a16169edc25580073f0eda347e64f06cc1c2e24acd0b237f6497d",
+    # GroupViT
+    "context60.groupvit": "be95f2a33d51dae392e9098d6fdc76322504ffd3457e73cec0342dc2d778c9b0",
+    # mmsegmentation, SCLIP and its successors
+    "context60.sclip": "e29ff1a0eaea71eb3e090f0ff6abdbcc592fa17f74b4a17ecc6d33c5a9daea4e",
+    # ClearCLIP, ProxyCLIP
+    "voc20.clearclip": "6b9a85ffb907e34ac920d704a520b45e1424bf96796ca7de5b1823ee202db119",
+    # SCLIP and its successors
+    "voc20.sclip": "07866c1c093973bf0552c228cf6998a845cb9ecd550909264b22925b4adbda74",
+    # TCL, mmsegmentation
+    "voc20.tcl": "7d877f185c807bc51b4cfb4f4202fc0b4e1c6724b782ba245fe36f8d254f0ad7",
+    # ClearCLIP
+    "voc21.clearclip": "265d9ede93be451d724981c5ffde13a8eb3082674e98021aa8d5445f81f4498a",
+    # GroupViT
+    "voc21.groupvit": "97741c26926f4fe63900ee1b5b4e593654d781741ec2e84d1afb822569a4a8f7",
+    # ProxyCLIP
+    "voc21.proxyclip": "6a194e9134d44459bf8b86ba89a9cf06242848051e04d130011c017bca3e3c05",
+    # SCLIP, NACLIP, SC-CLIP
+    "voc21.sclip": "afe97de53ac9aaa4200ba5610f3d7781a02beaddcfec1398baec9ec81fdfb370",
+    # mmsegmentation
+    "voc21.tcl": "301e5e4e2a9a7ab6bfd6c7e2b1d381d4dd465ddedf787b4b4ed802b3366deb6c",
+}
+OWN = {"voc21", "voc20", "context60", "context59", "coco_stuff171", "ade150", "imagenet1k"}
+
+
+def test_published_lists_are_exact():
+    assert {path.stem for path in WORDS.glob("*.txt")} == PUBLIC.keys() | OWN
+    for name, digest in PUBLIC.items():
+        text = "\n".join("; ".join(row) for row in load_words(name))
+        assert hashlib.sha256(text.encode()).hexdigest() == digest, name
 
 
 def test_bad_words_files(tmp_path):
