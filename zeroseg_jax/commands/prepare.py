@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> None:
 
     config, _ = flags.read_config()
     directory = bank_directory(config, FLAGS.workdir)
-    clip = load_teacher(config.teacher.directory)
+    clip = load_teacher(config.teacher.directory, attention=config.run.attention)
     hosts = {"host_index": FLAGS.host_index, "host_count": FLAGS.host_count}
     manifest = prepare_bank(config, directory, clip, **hosts)
     if config.objective == "clip_zss" and manifest is not None:

@@ -61,7 +61,7 @@ def main(arguments: list[str]) -> int:
         wandb_project=FLAGS.wandb_project,
         profile_steps=FLAGS.profile_steps,
     )
-    teacher = load_teacher(config.teacher.directory)
+    teacher = load_teacher(config.teacher.directory, attention=config.run.attention)
     if teacher.pinned:
         # The manifest and exports name the commit, so that anyone can fetch the same teacher.
         pinned = dataclasses.replace(config.teacher, directory=teacher.pinned)

@@ -243,6 +243,8 @@ class RunConfig:
 
     seed: int = number(0, least=0, most=_UINT32)
     dtype: Literal["float32", "bfloat16"] = "float32"  # of matrix products
+    # attention core: auto takes the kernel on TPUs, cuDNN on GPUs in bfloat16, else XLA
+    attention: Literal["auto", "xla", "fused", "cudnn"] = "auto"
     # recomputed in the backward pass: nothing, all but matrix products, everything
     remat: Literal["none", "dots", "full"] = "none"
     scan_blocks: bool = False  # ZeroSeg: blocks as one compiled loop, see models/layers.py

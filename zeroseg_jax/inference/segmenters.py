@@ -29,7 +29,7 @@ from zeroseg_jax.inference.scoring import (
 from zeroseg_jax.models.clip_zss.student import apply_dense, build_dense_student
 from zeroseg_jax.models.zeroseg.student import apply_segment, build_student
 from zeroseg_jax.teacher.readouts import check_readout, read_out
-from zeroseg_jax.teacher.towers import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD, VisionTower
+from zeroseg_jax.teacher.towers import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD
 
 _ACCELERATOR_WINDOWS = 8  # a call and device; a CPU's cores are busy with one
 
@@ -139,7 +139,7 @@ def build_forward(
         return (windows / 255 - jnp.array(mean)) / jnp.array(std)
 
     if model.config is None:
-        tower = VisionTower(model.teacher.config, model.teacher.dtype)
+        tower = model.teacher.tower
         affinity = model.affinity and model.affinity.lend_affinity(mean, std)
         check_readout(model.readout, affinity is not None)
 

@@ -38,6 +38,7 @@ class Encoder(nn.Module):
     dtype: Any = jnp.float32
     remat: str = "none"
     scan: bool = False  # see layers.run_stack
+    core: str = "xla"  # see layers.Attention
 
     def setup(self) -> None:
         config = self.config
@@ -52,7 +53,14 @@ class Encoder(nn.Module):
             self.pre_norm = LayerNorm(config.norm_eps)
         block = remat_block(self.remat)
         self.blocks = [
-            block(config.heads, config.mlp_ratio, config.activation, config.norm_eps, self.dtype)
+            block(
+                config.heads,
+                config.mlp_ratio,
+                config.activation,
+                config.norm_eps,
+                self.dtype,
+                self.core,
+            )
             for _ in range(config.depth)
         ]
         self.post_norm = LayerNorm(config.norm_eps)

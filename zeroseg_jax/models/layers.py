@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from zeroseg_jax.models.fused_attention import attend_fused, attend_library, fits_core
+
 Array = jax.Array
 
 
@@ -59,10 +61,15 @@ class Mlp(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention of queries (B, L, D) to keys and values (B, M, D)."""
+    """Multi-head attention of queries (B, L, D) to keys and values (B, M, D).
+
+    `core` is one of fused_attention.CORES. Rows that it does not take (other keys than the queries,
+    a mask, a bias, a length or width that does not fit) use XLA's.
+    """
 
     heads: int
     dtype: Any = jnp.float32
+    core: str = "xla"
 
     @nn.compact
     def __call__(
@@ -72,20 +79,30 @@ class Attention(nn.Module):
         mask: Array | None = None,
         bias: Array | None = None,
     ) -> Array:
+        # Initialisation runs once, on one image that cannot be split over a mesh.
+        plain = keys is None and mask is None and bias is None and not self.is_initializing()
         keys = queries if keys is None else keys
         width = queries.shape[-1]
-        q = split_heads(_dense(width, self.dtype, "query")(queries), self.heads)
-        k = split_heads(_dense(width, self.dtype, "key")(keys), self.heads)
-        v = split_heads(_dense(width, self.dtype, "value")(keys), self.heads)
-        weights = attention_weights(q, k, mask, bias).astype(self.dtype)
-        return _dense(width, self.dtype, "out")(join_heads(weights @ v))
+        fits = plain and fits_core(self.core, queries.shape[1], width, self.heads)
+        core = self.core if fits else "xla"
+
+        def project(name: str, tokens: Array) -> Array:
+            x = _dense(width, self.dtype, name)(tokens)
+            return split_heads(x, self.heads) if core == "xla" else x
+
+        q, k, v = project("query", queries), project("key", keys), project("value", keys)
+        if core == "xla":
+            mixed = join_heads(attention_weights(q, k, mask, bias).astype(self.dtype) @ v)
+        else:
+            mixed = (attend_fused if core == "fused" else attend_library)(q, k, v, self.heads)
+        return _dense(width, self.dtype, "out")(mixed)
 
 
 class Block(nn.Module):
     """Pre-norm transformer block: x + attention(norm x), then x + mlp(norm x).
 
     With `context` (B, M, D) the tokens attend to it instead of to themselves, with the same norm
-    and weights. `mask` and `bias` are passed to attention_weights.
+    and weights. `mask` and `bias` are passed to attention_weights. `core`: see Attention.
     """
 
     heads: int
@@ -93,6 +110,7 @@ class Block(nn.Module):
     activation: str = "gelu"
     eps: float = 1e-6
     dtype: Any = jnp.float32
+    core: str = "xla"
 
     @nn.compact
     def __call__(
@@ -105,7 +123,7 @@ class Block(nn.Module):
         width = x.shape[-1]
         norm = LayerNorm(self.eps, name="norm1")
         keys = None if context is None else norm(context)
-        attention = Attention(self.heads, self.dtype, name="attention")
+        attention = Attention(self.heads, self.dtype, self.core, name="attention")
         x = x + attention(norm(x), keys, mask, bias)
         # Rounded: 1152 * (4304 / 1152) may differ from 4304 in the last bit.
         mlp = Mlp(round(width * self.mlp_ratio), width, self.activation, self.dtype, name="mlp")

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from zeroseg_jax.models.fused_attention import choose_core
 from zeroseg_jax.teacher import hub, model_names
 from zeroseg_jax.teacher.checkpoints.config import (
     OPEN_CLIP,
@@ -55,6 +56,7 @@ class Teacher:
       logit_bias: learned bias of SigLIP's scaled cosines; 0 for CLIP, which has none.
       dtype: dtype of the vision tower's matrix products; the text tower runs in float32.
       digest: sha256 over the config and the weight files.
+      tower: module of the vision tower.
       vision_params, text_params: parameters of the towers; None for a missing text tower.
     """
 
@@ -67,6 +69,7 @@ class Teacher:
         *,
         name: str = "",
         pinned: str = "",
+        attention: str = "auto",
     ):
         self.directory = directory
         self.name, self.pinned = name or str(directory), pinned
@@ -79,12 +82,13 @@ class Teacher:
         self.vision_params, self.text_params = params["vision"], params.get("text")
         self.logit_scale = _read_scale(directory, config, params)
         self.logit_bias = _scalar(params.get("logit_bias", 0.0))
-        self._vision = VisionTower(config, self.dtype)
-        self._encode_images = jax.jit(self._vision.apply)
+        core = choose_core(attention, jax.default_backend(), self.dtype)
+        self.tower = VisionTower(config, self.dtype, core)
+        self._encode_images = jax.jit(self.tower.apply)
         self._features = jax.jit(
-            lambda params, pixels: self._vision.bind({"params": params}).features(pixels)
+            lambda params, pixels: self.tower.bind({"params": params}).features(pixels)
         )
-        self._dense = jax.jit(functools.partial(read_out, self._vision), static_argnums=2)
+        self._dense = jax.jit(functools.partial(read_out, self.tower), static_argnums=2)
         if config.text is not None:
             self._encode_ids = jax.jit(_at_full_precision(TextTower(config).apply))
 
@@ -179,13 +183,13 @@ class Teacher:
         triples = list(zip(self.mean, self.std, mean, std, strict=True))
         return Affinity(
             params=self.vision_params,
-            tower=self._vision,
+            tower=self.tower,
             mean=tuple((own - other) / scale for own, _, other, scale in triples),
             std=tuple(own / other for _, own, _, other in triples),
         )
 
 
-def load_teacher(name: str | Path, dtype: Any = None) -> Teacher:
+def load_teacher(name: str | Path, dtype: Any = None, attention: str = "auto") -> Teacher:
     """Load a frozen CLIP, SigLIP, TIPSv2 or DINO by name.
 
     Args:
@@ -195,6 +199,7 @@ def load_teacher(name: str | Path, dtype: Any = None) -> Teacher:
         or "playground", the small CLIP that ships with the package. See docs/teachers.md.
       dtype: dtype of the vision tower's matrix products; None for bfloat16 on an accelerator and
         float32 on a CPU.
+      attention: value of run.attention for the vision tower.
 
     Raises:
       CheckpointError: a file is missing, damaged or not supported.
@@ -206,7 +211,13 @@ def load_teacher(name: str | Path, dtype: Any = None) -> Teacher:
         dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
     params = read_params(located.directory, config)
     return Teacher(
-        located.directory, config, params, dtype, name=located.name, pinned=located.pinned
+        located.directory,
+        config,
+        params,
+        dtype,
+        name=located.name,
+        pinned=located.pinned,
+        attention=attention,
     )
 
 

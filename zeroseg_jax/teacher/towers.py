@@ -148,6 +148,7 @@ class VisionTower(nn.Module):
 
     config: ClipConfig
     dtype: Any = jnp.float32
+    core: str = "xla"  # see layers.Attention
 
     def setup(self) -> None:
         tower = self.config.vision
@@ -159,7 +160,7 @@ class VisionTower(nn.Module):
         )
         shape = (side * side + family.class_token, tower.width)
         self.positions = self.param("positions", normal, shape)
-        self.blocks = [_block(tower, self.dtype) for _ in range(tower.depth)]
+        self.blocks = [_block(tower, self.dtype, self.core) for _ in range(tower.depth)]
         self.post_norm = LayerNorm(tower.eps)
         if family.head == "pooling":
             self.head = PoolingHead(tower, self.dtype)
@@ -319,6 +320,6 @@ def _sinusoid(length: int, width: int) -> np.ndarray:
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)
 
 
-def _block(tower: TowerConfig, dtype: Any) -> Block:
+def _block(tower: TowerConfig, dtype: Any, core: str = "xla") -> Block:
     ratio = tower.mlp_width / tower.width
-    return Block(tower.heads, ratio, tower.activation, tower.eps, dtype)
+    return Block(tower.heads, ratio, tower.activation, tower.eps, dtype, core)

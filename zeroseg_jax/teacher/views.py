@@ -16,10 +16,12 @@ from zeroseg_jax.teacher.towers import VisionTower
 
 Array = jax.Array
 EncodeViews = Callable[[np.ndarray], Array]
+# Memory of the float32 scores of one forward pass: larger passes leave VMEM on a TPU.
+_SCORE_BYTES = 128 * 2**20
 
 
 def build_encoder(teacher: Teacher, devices: Sequence[jax.Device] | None = None) -> EncodeViews:
-    """Build a function that encodes all views of a batch in one forward pass on all devices.
+    """Build a function that encodes all views of a batch on all devices, in one compiled call.
 
     Args:
       teacher: teacher that encodes the views.
@@ -32,28 +34,67 @@ def build_encoder(teacher: Teacher, devices: Sequence[jax.Device] | None = None)
       (B, V, E), projected and not normalised. It returns before the devices are done.
     """
     devices = list(devices or jax.local_devices()[:1])
-    tower = VisionTower(teacher.config, teacher.dtype)
-    mean, std = np.array(teacher.mean, np.float32), np.array(teacher.std, np.float32)
-    placed: dict[int, tuple[NamedSharding, dict]] = {}
+    placed: dict[int, tuple[NamedSharding, dict, Callable[..., Array]]] = {}
 
-    # Pixels are transferred as bytes and normalised on the device: a quarter of the traffic.
-    @jax.jit
-    def encode(params: dict[str, Any], views: Array) -> Array:
-        bound = tower.bind({"params": params})
-        features = bound((views.astype(jnp.float32) / 255 - mean) / std)
-        return features.astype(jnp.float32)
-
-    def place(count: int) -> tuple[NamedSharding, dict]:
+    def place(count: int) -> tuple[NamedSharding, dict, Callable[..., Array]]:
         if count not in placed:
             mesh = Mesh(np.array(devices[:count]), ("views",))
             params = jax.device_put(teacher.vision_params, NamedSharding(mesh, PartitionSpec()))
-            placed[count] = NamedSharding(mesh, PartitionSpec("views")), params
+            split = NamedSharding(mesh, PartitionSpec("views"))
+            placed[count] = split, params, encode_on(teacher, mesh)
         return placed[count]
 
     def encode_views(views: np.ndarray) -> jax.Array:
         b, v, height, width, channels = views.shape
-        split, params = place(math.gcd(b * v, len(devices)))
+        split, params, encode = place(math.gcd(b * v, len(devices)))
         flat = jax.device_put(views.reshape(b * v, height, width, channels), split)
         return encode(params, flat).reshape(b, v, -1)
 
     return encode_views
+
+
+def encode_on(teacher: Teacher, mesh: Mesh) -> Callable[..., Array]:
+    """Return the jitted encode(params, views): uint8 (n, px, px, 3) to float32 (n, E).
+
+    Args:
+      teacher: teacher that encodes; its parameters are not used.
+      mesh: devices that share the views, with the one axis "views".
+    """
+    mean, std = np.array(teacher.mean, np.float32), np.array(teacher.std, np.float32)
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+
+    # Pixels are transferred as bytes and normalised on the device: a quarter of the traffic.
+    def encode(params: dict[str, Any], views: Array) -> Array:
+        bound = teacher.tower.bind({"params": params})
+        return bound((views.astype(jnp.float32) / 255 - mean) / std).astype(jnp.float32)
+
+    def encode_in_pieces(params: dict[str, Any], views: Array) -> Array:
+        piece = len(views) if on_cpu else count_piece(teacher.tower, len(views))
+        if piece == len(views):
+            return encode(params, views)
+        pieces = views.reshape(-1, piece, *views.shape[1:])
+        features = jax.lax.map(lambda part: encode(params, part), pieces)
+        return features.reshape(len(views), -1)
+
+    rows = PartitionSpec("views")
+    return jax.jit(
+        jax.shard_map(
+            encode_in_pieces,
+            mesh=mesh,
+            in_specs=(PartitionSpec(), rows),
+            out_specs=rows,
+            check_vma=False,
+        )
+    )
+
+
+def count_piece(tower: VisionTower, views: int) -> int:
+    """Return the number of views of one forward pass: the largest divisor of `views` that fits.
+
+    A pass over more views than _SCORE_BYTES allow was 1.4 times slower, by the compiler's cycles
+    for a v5e; see docs/performance.md.
+    """
+    config = tower.config
+    tokens = tower.first_patch + (config.image_px // config.patch_px) ** 2
+    most = max(1, _SCORE_BYTES // (4 * config.vision.heads * tokens**2))
+    return max(n for n in range(1, min(views, most) + 1) if views % n == 0)

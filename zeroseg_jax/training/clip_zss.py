@@ -57,7 +57,11 @@ def build_abstract(config: Config) -> Objective:
 
 def _build_student(config: Config) -> students.DenseStudent:
     return students.build_dense_student(
-        config.model, config.clip_zss.student, jnp.dtype(config.run.dtype), remat=config.run.remat
+        config.model,
+        config.clip_zss.student,
+        jnp.dtype(config.run.dtype),
+        remat=config.run.remat,
+        attention=config.run.attention,
     )
 
 

@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 
 from zeroseg_jax.config import Config
 from zeroseg_jax.data.locks import lock_directory
+from zeroseg_jax.models.fused_attention import choose_core
 from zeroseg_jax.teacher.load import Teacher
 from zeroseg_jax.training import memory, sharding
 from zeroseg_jax.training.checkpoint import Checkpoints
@@ -160,6 +161,15 @@ def fit(
     }
 
 
+def _describe_compilation(config: Config, mesh: Mesh) -> str:
+    device = mesh.devices.flat[0]
+    core = choose_core(config.run.attention, device.platform, config.run.dtype)
+    return (
+        f"train: compiling the step for {mesh.size} x {device.device_kind}, attention core {core} "
+        f"(run.attention={config.run.attention})"
+    )
+
+
 class _Run:
     """State of the loop other than the train state."""
 
@@ -195,9 +205,12 @@ class _Run:
         for step in range(self.start + 1, self.steps + 1):
             batch, indices = self._next_batch(iterator)
             if step == self.start + 1:
+                self.log(_describe_compilation(self.config, self.mesh))
                 with self.clock.measure("compile"):
                     step_fn = memory.compile_step(step_fn, state, batch, self.mesh)
-            with self.clock.measure("step"), jax.transfer_guard("disallow"):
+                self.watch.restart()
+            annotation = jax.profiler.StepTraceAnnotation("train", step_num=step)
+            with self.clock.measure("step"), jax.transfer_guard("disallow"), annotation:
                 state, metrics = step_fn(state, batch)
                 in_flight.append(metrics["finite"])
                 if len(in_flight) > _IN_FLIGHT:

@@ -46,7 +46,9 @@ def build_step(
         key = stream(config.run.seed, "step", state.step)
 
         def evaluate_piece(piece: Batch, key: jax.Array) -> Any:
-            return evaluate(state.params, piece, key, state.memory)
+            # The attention kernel splits its rows over this mesh; see models/fused_attention.py.
+            with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+                return evaluate(state.params, piece, key, state.memory)
 
         (loss, metrics), grads = _accumulate(evaluate_piece, batch, key, pieces)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)

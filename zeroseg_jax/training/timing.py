@@ -83,6 +83,10 @@ class Stopwatch:
         self._waited = clock.seconds("input")
         self._eta = 0.0
 
+    def restart(self) -> None:
+        """Begin the lap again: the rates and the time left do not count the compilation."""
+        self._time, self._waited = time.perf_counter(), self._clock.seconds("input")
+
     def lap(self, step: int) -> dict[str, float]:
         """Return images/s and the share of time spent waiting for data since the last lap."""
         now, waited = time.perf_counter(), self._clock.seconds("input")

@@ -27,6 +27,7 @@ FREE_FIELDS = frozenset(
         "run.checkpoint_every_steps",
         "run.keep_checkpoints",
         "run.pictures_every_steps",
+        "run.attention",
         "run.remat",
         "run.scan_blocks",
         "mesh.data",

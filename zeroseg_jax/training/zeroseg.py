@@ -46,6 +46,7 @@ def _build(
         config.model,
         jnp.dtype(config.run.dtype),
         remat=config.run.remat,
+        attention=config.run.attention,
         scan=config.run.scan_blocks,
     )
     mean = jnp.array(config.data.mean, jnp.float32)

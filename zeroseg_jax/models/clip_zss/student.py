@@ -17,6 +17,7 @@ from zeroseg_jax.config import DenseStudentConfig, ModelConfig
 from zeroseg_jax.models.clip_zss.segformer import MIT_SIZES, AllMlpHead, MixTransformer
 from zeroseg_jax.models.clip_zss.synthesizer import Synthesizer
 from zeroseg_jax.models.encoder import Encoder
+from zeroseg_jax.models.fused_attention import choose_core
 from zeroseg_jax.models.initialisation import encoder_from_student, encoder_from_tower
 
 Array = jax.Array
@@ -30,12 +31,15 @@ class DenseStudent(nn.Module):
     settings: DenseStudentConfig
     dtype: Any = jnp.float32
     remat: str = "none"
+    core: str = "xla"
 
     def setup(self) -> None:
         settings = self.settings
         self.encoder: Any
         if settings.encoder == "vit":
-            self.encoder = Encoder(self.model.encoder, self.model.image_px, self.dtype, self.remat)
+            self.encoder = Encoder(
+                self.model.encoder, self.model.image_px, self.dtype, self.remat, core=self.core
+            )
         else:
             self.encoder = MixTransformer(MIT_SIZES[settings.encoder], self.dtype, self.remat)
             self.head = AllMlpHead(settings.head_width, self.dtype)
@@ -75,6 +79,7 @@ def build_dense_student(
     dtype: Any = jnp.float32,
     *,
     remat: str = "none",
+    attention: str = "auto",
 ) -> DenseStudent:
     """Build the module.
 
@@ -83,8 +88,10 @@ def build_dense_student(
       settings: encoder, head and synthesizer.
       dtype: dtype of the matrix products.
       remat: recomputation policy, see layers.remat_block.
+      attention: value of run.attention for a ViT; "auto" chooses by the default platform.
     """
-    return DenseStudent(model, settings, dtype, remat)
+    core = choose_core(attention, jax.default_backend(), dtype)
+    return DenseStudent(model, settings, dtype, remat, core)
 
 
 def init_dense_params(student: DenseStudent, key: Array) -> Params:

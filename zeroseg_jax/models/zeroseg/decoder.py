@@ -24,6 +24,7 @@ class Decoder(nn.Module):
     dtype: Any = jnp.float32
     remat: str = "none"
     scan: bool = False  # see layers.run_stack
+    core: str = "xla"  # see layers.Attention
 
     @nn.compact
     def __call__(self, tokens: Array, restore: Array) -> Array:
@@ -45,7 +46,13 @@ class Decoder(nn.Module):
         x = jnp.concatenate([x[:, :1], patches], axis=1)
         block = remat_block(self.remat)
         blocks = [
-            block(config.heads, eps=self.norm_eps, dtype=self.dtype, name=f"blocks_{i}")
+            block(
+                config.heads,
+                eps=self.norm_eps,
+                dtype=self.dtype,
+                core=self.core,
+                name=f"blocks_{i}",
+            )
             for i in range(config.depth)
         ]
         x, _ = run_stack(blocks, x, scan=self.scan)

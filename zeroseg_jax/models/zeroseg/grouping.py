@@ -6,6 +6,8 @@ Letters: B images, L tokens to be grouped, S segments, D width, E teacher width.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import chex
@@ -117,6 +119,7 @@ class SegmentationHead(nn.Module):
     eps: float
     dtype: Any = jnp.float32
     remat: str = "none"
+    core: str = "xla"  # see layers.Attention
 
     @nn.compact
     def __call__(
@@ -213,16 +216,22 @@ class SegmentationHead(nn.Module):
         """Run the blocks of a stage on tokens and segment tokens together."""
         length = x.shape[1]
         both = x if tokens is None else jnp.concatenate([x, tokens], axis=1)
-        block = remat_block(self.remat)
+        block = self._block()
         for i in range(depth):
-            both = block(
-                self.config.heads, eps=self.eps, dtype=self.dtype, name=f"stage_{stage}_blocks_{i}"
-            )(both)
+            both = block(name=f"stage_{stage}_blocks_{i}")(both)
         return both[:, :length], both[:, length:]
 
+    def _block(self) -> Callable[..., nn.Module]:
+        return functools.partial(
+            remat_block(self.remat),
+            self.config.heads,
+            eps=self.eps,
+            dtype=self.dtype,
+            core=self.core,
+        )
+
     def _global_feature(self, x: Array) -> Array:
-        block = remat_block(self.remat)
-        x = block(self.config.heads, eps=self.eps, dtype=self.dtype, name="global_block")(x)
+        x = self._block()(name="global_block")(x)
         pooled = LayerNorm(self.eps, name="global_norm")(x).mean(axis=1)
         mlp = Mlp(self.config.z_hidden, self.embed_dim, dtype=self.dtype, name="global_mlp")
         return mlp(pooled).astype(jnp.float32)

@@ -15,6 +15,7 @@ import numpy as np
 
 from zeroseg_jax.config import ModelConfig
 from zeroseg_jax.models.encoder import Encoder
+from zeroseg_jax.models.fused_attention import choose_core
 from zeroseg_jax.models.initialisation import encoder_from_tower
 from zeroseg_jax.models.layers import gather_patches, resize_positions, sincos_positions
 from zeroseg_jax.models.zeroseg.decoder import Decoder
@@ -72,14 +73,17 @@ class Student(nn.Module):
     dtype: Any = jnp.float32
     remat: str = "none"
     scan: bool = False
+    core: str = "xla"
 
     def setup(self) -> None:
         config = self.config
         eps = config.encoder.norm_eps
-        options = (self.dtype, self.remat, self.scan)
+        options = (self.dtype, self.remat, self.scan, self.core)
         self.encoder = Encoder(config.encoder, config.image_px, *options)
         self.decoder = Decoder(config.decoder, config.encoder.patch_px, eps, *options)
-        self.head = SegmentationHead(config.head, config.embed_dim, eps, self.dtype, self.remat)
+        self.head = SegmentationHead(
+            config.head, config.embed_dim, eps, self.dtype, self.remat, self.core
+        )
         if config.head.region_readout:
             self.region_projection = nn.Dense(config.embed_dim, dtype=self.dtype)
 
@@ -136,7 +140,12 @@ class Student(nn.Module):
 
 
 def build_student(
-    model: ModelConfig, dtype: Any = jnp.float32, *, remat: str = "none", scan: bool = False
+    model: ModelConfig,
+    dtype: Any = jnp.float32,
+    *,
+    remat: str = "none",
+    scan: bool = False,
+    attention: str = "auto",
 ) -> Student:
     """Build the module.
 
@@ -145,8 +154,10 @@ def build_student(
       dtype: dtype of the matrix products.
       remat: recomputation policy, see layers.remat_block.
       scan: True to train with one loop over the blocks, see layers.run_stack.
+      attention: value of run.attention; "auto" chooses by the default platform.
     """
-    return Student(model, dtype, remat, scan)
+    core = choose_core(attention, jax.default_backend(), dtype)
+    return Student(model, dtype, remat, scan, core)
 
 
 def count_patches(model: ModelConfig) -> int:
