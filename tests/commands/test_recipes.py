@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from bench.endurance import settings as fuzz
 from zeroseg_jax.commands.recipes import (
     RECIPES,
     check_override,
@@ -84,6 +85,12 @@ flags.run(main, flags.define_recipe)
         (["--config=dict.py"], 2, "get_config.. of dict.py returns dict; return a ConfigDict"),
         (["--config=debug:small"], 2, "error: --config: this recipe has no variants"),
         (["--config=photos:vit"], 2, "error: --config=photos:vit: .* did you mean vit_b16"),
+        (["--config=debug", "--config.optim.steps=many"], 2, "^error: optim.steps: 'many' is not"),
+        (
+            ["--config=debug", "--config.teacher.grids=x"],
+            2,
+            "^error: teacher.grids.0.: 'x' is not of",
+        ),
         (["--config=lost.py"], 2, "error: --config: the recipe cannot be imported .*nowhere"),
     ],
 )
@@ -96,3 +103,26 @@ def test_command_lines_from_an_empty_folder(tmp_path, arguments, code, said):
     assert done.returncode == code, done.stderr
     lines = (done.stdout if code == 0 else done.stderr).splitlines()
     assert re.search(said, lines[-1]) and "Traceback" not in done.stderr, done.stderr
+
+
+def test_hostile_overrides_are_refused_in_one_sentence():
+    """The long form, which also traces what is accepted, is bench/endurance/settings.py."""
+    kinds = []
+    for arguments in fuzz.list_cases(150, seed=3):
+        verdict, config = fuzz.read_arguments(arguments)
+        assert verdict.kind != "fault", (arguments, verdict.text)
+        assert (config is not None) == (verdict.kind == "trainable")
+        kinds.append(verdict.kind)
+    assert 30 < kinds.count("refused") < 130
+
+
+def test_what_is_accepted_is_traced():
+    _, config = fuzz.read_arguments(["--config=debug", *fuzz.SHRUNK])
+    traced = set()
+    assert fuzz.check_training(config, traced).kind == "trainable" and len(traced) == 1
+    arguments = ["--config=debug", "--config.optim.batch_global=1048576"]
+    verdict = fuzz.run_case(arguments, traced)
+    assert verdict.kind == "refused" and "optim.batch_global" in verdict.text
+    few = fuzz.run_case(["--config=clip_zss:playground", "--config.clip_zss.regions.teacher_px=8",
+                         "--config.clip_zss.labels.stride_px=8"], traced)  # fmt: skip
+    assert few.kind == "refused" and "seed_windows: 6 tokens do not fit" in few.text, few

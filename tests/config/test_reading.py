@@ -16,10 +16,13 @@ from zeroseg_jax.config import (
     OLD_NAMES,
     Config,
     ConfigError,
+    LabelsConfig,
+    explain_text,
     from_mapping,
     rename_old,
     to_mapping,
 )
+from zeroseg_jax.teacher.prompts import PROMPTS
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 
@@ -57,6 +60,10 @@ GOLDEN = Path(__file__).parent.parent / "golden"
         ({"data": {"mean": (0.5, 0.5)}}, "data.mean: .* list of 3 numbers"),
         ({"teacher": {"directory": ""}}, "teacher.directory: '' is empty"),
         ([], "config: .* is not a group of fields"),
+        (
+            {"objective": "clip_zss", "clip_zss": {"loss": {"local_weight": 1.0, "latent": False}}},
+            "clip_zss.loss.local_weight: 1 distils latent regions",
+        ),
         ({"zss": 3}, "zss: 3 is not a group of fields"),
         ({"clip_zss": 3, "zss": {"split": "none"}}, "clip_zss: 3 is not a group of fields"),
     ],
@@ -186,6 +193,17 @@ def test_the_smallest_sizes_build():
     check_student(config)
     least["objective"], least["clip_zss"]["labels"] = "clip_zss", {"stride_px": 1}
     check_dense_student(from_mapping(least))
+
+
+def test_a_value_as_typed_is_explained():
+    assert explain_text("optim.steps", "1e3").startswith("optim.steps: '1e3' is not of type int")
+    assert explain_text("data.mean", "a").startswith("data.mean: 'a' is not a list")
+    assert explain_text("data.directory", "anything") == ""
+
+
+def test_prompt_sets_are_those_of_the_teacher():
+    kind = typing.get_type_hints(LabelsConfig)["prompts"]
+    assert set(typing.get_args(kind)) == set(PROMPTS)
 
 
 def test_mapping_round_trip_and_integers_for_floats():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags, logging
 
-from zeroseg_jax.commands.recipes import resolve_arguments, shorten_recipe
+from zeroseg_jax.commands.recipes import explain_override, resolve_arguments, shorten_recipe
 from zeroseg_jax.teacher.aliases import DEFAULT
 
 if TYPE_CHECKING:
@@ -161,6 +161,8 @@ def _parse(argv: list[str], own: list[str], example: str) -> list[str]:
             message = f"{', '.join(missing)}: missing{hint}"
             if "--config" in missing and any(a.startswith("--config") for a in argv):
                 message = _NOTHING
+        elif explained := explain_override(message, argv):
+            message = explained
         elif "Traceback (most recent call last)" in message:
             # An exception of a recipe arrives as the text of its traceback; the last line counts.
             message = message.strip().splitlines()[-1].partition(": ")[2] or message

@@ -23,13 +23,18 @@ def main(arguments: list[str]) -> None:
     """Prepare the bank of --config under --workdir."""
     del arguments
     from zeroseg_jax.data.bank import bank_directory
+    from zeroseg_jax.data.benchmarks.splits import get_split
     from zeroseg_jax.teacher.encode_bank import prepare_bank
     from zeroseg_jax.teacher.load import load_teacher
-    from zeroseg_jax.teacher.region_labels import prepare_regions
+    from zeroseg_jax.teacher.region_labels import count_tokens, prepare_regions
 
     config, _ = flags.read_config()
     directory = bank_directory(config, FLAGS.workdir)
     clip = load_teacher(config.teacher.directory, attention=config.run.attention)
+    if config.objective == "clip_zss":  # before hours of encoding
+        get_split(config.clip_zss.labels.split)
+        affinity = config.teacher.affinity
+        count_tokens(config, (load_teacher(affinity) if affinity else clip).patch_px)
     hosts = {"host_index": FLAGS.host_index, "host_count": FLAGS.host_count}
     manifest = prepare_bank(config, directory, clip, **hosts)
     if config.objective == "clip_zss" and manifest is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import inspect
+import re
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,28 @@ def check_override(name: str) -> None:
         node, done = node[part], f"{done}{part}."
     if isinstance(node, dict):
         raise ValueError(f"--config.{name}: a group of fields; set one of {', '.join(node)}.")
+
+
+def explain_override(message: str, argv: list[str]) -> str:
+    """Return one sentence for absl's message about the value of a --config.FIELD flag.
+
+    Args:
+      message: text of the exception.
+      argv: command line.
+
+    Returns:
+      The sentence; empty for another message.
+    """
+    from zeroseg_jax.config import explain_text
+
+    if not (match := re.match(r"flag --config\.([\w.]+)=", message)):
+        return ""
+    typed = ""
+    for argument, after in zip(argv, [*argv[1:], ""], strict=True):
+        flag, equals, value = argument.partition("=")
+        if flag.lstrip("-") == f"config.{match[1]}":
+            typed = value if equals else after
+    return explain_text(match[1], typed)
 
 
 def resolve_arguments(argv: list[str]) -> list[str]:

@@ -25,6 +25,7 @@ from zeroseg_jax.config.fields import (
 from zeroseg_jax.config.reading import (
     OLD_NAMES,
     ConfigError,
+    explain_text,
     from_mapping,
     rename_old,
     suggest,
@@ -50,6 +51,7 @@ __all__ = [
     "RegionsConfig",
     "RunConfig",
     "TeacherConfig",
+    "explain_text",
     "from_mapping",
     "rename_old",
     "suggest",

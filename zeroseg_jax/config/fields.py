@@ -117,7 +117,8 @@ class LabelsConfig:
     directory: str = ""  # with data.source=folder: folder of index masks, one per image
     zero_is_void: bool = False  # masks hold class k as k + 1, and 0 is unlabelled
     stride_px: int = number(4, least=1, most=256)  # training pixels per pixel of the label map
-    prompts: str = "simple"  # prompt set of the seen classes, see teacher/prompts.py
+    # prompt set of the seen classes, see teacher/prompts.py
+    prompts: Literal["simple", "subset", "imagenet", "playground", "tcl"] = "simple"
 
 
 @dataclasses.dataclass(frozen=True)

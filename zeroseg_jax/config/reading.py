@@ -100,6 +100,27 @@ def rename_old(mapping: Mapping[str, Any]) -> dict[str, Any]:
     return renamed
 
 
+def explain_text(path: str, text: str) -> str:
+    """Return the error about a value that is no value of a field at all.
+
+    Args:
+      path: field, for example "optim.steps".
+      text: value as typed.
+
+    Returns:
+      One sentence; empty if the field takes any text.
+    """
+    *groups, name = path.split(".")
+    tree: dict[str, Any] = {name: text}
+    for group in reversed(groups):
+        tree = {group: tree}
+    try:
+        from_mapping(tree)
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
 def suggest(name: str, known: Iterable[str], prefix: str = "") -> str:
     """Return the end of an error about an unknown name: its closest match, or all known names.
 

@@ -116,6 +116,11 @@ def _relate_clip_zss(config: Config) -> Iterator[str]:
             f"clip_zss.student.synthesizer_width: {student.synthesizer_width} is not a multiple of "
             f"clip_zss.student.synthesizer_heads {student.synthesizer_heads}; change one of them."
         )
+    if loss.local_weight and not loss.latent:
+        yield (
+            f"clip_zss.loss.local_weight: {loss.local_weight:g} distils latent regions, and "
+            "clip_zss.loss.latent=False removes them; change one of them."
+        )
     if labels.split == "none" and (loss.prototype_weight or not loss.latent):
         yield (
             "clip_zss.labels.split: none has no seen classes; set "

@@ -90,6 +90,7 @@ def average_windows(tokens: np.ndarray, free: np.ndarray, sides: tuple[int, ...]
       ValueError: a window is larger than the grid.
     """
     h, w = free.shape
+    check_windows(h, w, sides)
     block = _common_block(h, w, tuple(sides))
     # All windows consist of the same small blocks, so each token is summed once.
     blocks = np.where(free.ravel()[:, None], tokens, 0)
@@ -100,13 +101,17 @@ def average_windows(tokens: np.ndarray, free: np.ndarray, sides: tuple[int, ...]
     return weights @ blocks.reshape(-1, tokens.shape[-1])
 
 
-def _common_block(h: int, w: int, sides: tuple[int, ...]) -> int:
+def check_windows(h: int, w: int, sides: tuple[int, ...]) -> None:
+    """Refuse window sides that do not fit a grid of h x w tokens; see average_windows."""
     for side in sides:
         if not 1 <= side <= min(h, w):
             raise ValueError(
                 f"clip_zss.regions.seed_windows: {side} tokens do not fit the teacher's grid of "
                 f"{h} x {w}; use smaller windows or a larger clip_zss.regions.teacher_px."
             )
+
+
+def _common_block(h: int, w: int, sides: tuple[int, ...]) -> int:
     # The stride of an odd side is rounded down, which needs blocks of one token.
     return math.gcd(h, w, *sides, *(max(side // 2, 1) for side in sides))
 

@@ -24,7 +24,7 @@ from zeroseg_jax.data.playground.scenes import SCENE_PX
 from zeroseg_jax.data.progress import ProgressLog
 from zeroseg_jax.data.records import encode_regions
 from zeroseg_jax.data.seen_labels import SeenLabels, SeenLabelSource, build_label_source
-from zeroseg_jax.teacher.clustering import find_regions, free_tokens, fuse_labels
+from zeroseg_jax.teacher.clustering import check_windows, find_regions, free_tokens, fuse_labels
 from zeroseg_jax.teacher.load import Teacher, load_teacher
 from zeroseg_jax.teacher.region_report import report_regions
 from zeroseg_jax.teacher.views import build_encoder
@@ -124,6 +124,28 @@ def prepare_regions(
     return report_regions(directory, split, log)
 
 
+def count_tokens(config: Config, patch_px: int) -> int:
+    """Return the tokens along a side of the teacher's image, if regions can be made of them.
+
+    Args:
+      config: sizes of the teacher's image, the training square, the label map and seed windows.
+      patch_px: side of a patch of the teacher, or of the affinity tower.
+
+    Raises:
+      ValueError: the tokens do not divide the label map, or a seed window has more.
+    """
+    regions, labels = config.clip_zss.regions, config.clip_zss.labels
+    side = regions.teacher_px or config.model.image_px
+    grid, map_px = side // patch_px, config.model.image_px // labels.stride_px
+    if side % patch_px or not grid or map_px % grid:
+        raise ValueError(
+            f"clip_zss.regions.teacher_px: {side} px are {side / patch_px:g} tokens a side, which "
+            f"does not divide the label map's {map_px} px; change it or clip_zss.labels.stride_px."
+        )
+    check_windows(grid, grid, regions.seed_windows)
+    return grid
+
+
 @contextlib.contextmanager
 def region_threads() -> Iterator[concurrent.futures.ThreadPoolExecutor]:
     """Yield a pool with a thread for each core, each working on one image.
@@ -157,16 +179,8 @@ class _Worker:
     ):  # fmt: skip
         self.config, self.split, self.clip, self.affinity = config, split, clip, affinity
         self.images, self.labels = images, labels
+        self.grid = count_tokens(config, (affinity or clip).patch_px)
         self.side = config.clip_zss.regions.teacher_px or config.model.image_px
-        patch = (affinity or clip).patch_px
-        self.grid = self.side // patch
-        map_px = config.model.image_px // config.clip_zss.labels.stride_px
-        if self.side % patch or map_px % self.grid:
-            raise ValueError(
-                f"clip_zss.regions.teacher_px: {self.side} px are {self.side / patch:g} "
-                f"tokens a side, which does not divide the label map's {map_px} px; change it or "
-                "clip_zss.labels.stride_px."
-            )
         self.settings = config.clip_zss.regions
         self._encode_views = build_encoder(clip) if config.clip_zss.loss.local_weight else None
 
