@@ -86,7 +86,12 @@ def _on_photos(config: ConfigDict, variant: str) -> ConfigDict:
     config.data.update(
         source="folder", directory=paths["directory"], names=paths["names"], images=0, workers=8
     )
-    config.clip_zss.labels.update(directory=paths["labels"], zero_is_void=variant != "coco_stuff")
+    prompts = "zegclip_single" if variant == "voc" else "zegclip"
+    config.clip_zss.labels.update(
+        directory=paths["labels"], zero_is_void=variant != "coco_stuff", prompts=prompts
+    )
+    # Seen logits are products in the paper; its alpha is not given.
+    config.clip_zss.loss.update(seen_form="product", seen_scale=1.0)
     config.clip_zss.student.update(
         encoder="mit_b5", encoder_weights="checkpoints/mit-b5", head_width=768
     )

@@ -42,13 +42,18 @@ def refine_by_kernels(scores, image, dilations, iterations):
 
 @pytest.mark.parametrize("dilations", [(1,), (1, 3), (1, 2, 4, 8)])
 def test_equals_the_public_definition(dilations):
+    """Of an image of 7 x 9 px, padded at the bottom and at the right."""
     rng = np.random.default_rng(0)
     image, scores = rng.random((7, 9, 3)), rng.random((7, 9, 4))
-    weights = refine.weigh_neighbours(image.astype(np.float32), dilations)
-    found = refine.refine_scores(
-        scores.astype(np.float32), weights, dilations=dilations, iterations=2
+    padding = ((0, 5), (0, 3), (0, 0))
+    weights = refine.weigh_neighbours(
+        np.pad(image, padding, mode="edge").astype(np.float32), dilations
     )
-    expected = refine_by_kernels(scores, image, dilations, 2)
+    found = refine.refine_scores(
+        np.pad(scores, padding).astype(np.float32), weights, np.array([7, 9]),
+        dilations=dilations, iterations=3,
+    )[:7, :9]  # fmt: skip
+    expected = refine_by_kernels(scores, image, dilations, 3)
     # Weights are exponentials of float32 differences over a tenth of a deviation.
     np.testing.assert_allclose(found, expected, atol=2e-5)
 
@@ -83,6 +88,21 @@ def test_portrait_and_landscape_agree():
     upright = label(Scored(table, ids[None]), image, pamr_dilations="1;2")
     wide = label(Scored(table, ids.T[None]), image.swapaxes(0, 1), pamr_dilations="1;2")
     np.testing.assert_allclose(upright.scores, wide.scores.T, atol=1e-6)
+
+
+def test_the_guide_of_a_protocol_may_be_the_models_input():
+    """NACLIP refines along the resized image, enlarged again by torch's bilinear rule."""
+    torch = pytest.importorskip("torch", reason="parity needs torch: pip install .[parity]")
+    resized = np.random.default_rng(0).uniform(0, 255, (30, 41, 3)).astype(np.float32)
+    image = np.zeros((61, 83, 3), np.uint8)
+    preset = get_preset("naclip", "voc20")
+    guide = labelling.build_guide(image, preset, resized)
+    wanted = torch.nn.functional.interpolate(
+        torch.from_numpy(resized).permute(2, 0, 1)[None], size=(61, 83), mode="bilinear"
+    )[0].permute(1, 2, 0)
+    np.testing.assert_allclose(guide, wanted.numpy(), atol=1e-3)
+    with pytest.raises(ValueError, match="as the model gets it"):
+        labelling.build_guide(image, preset)
 
 
 def test_large_images_are_refined_at_the_presets_size():

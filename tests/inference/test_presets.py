@@ -60,7 +60,7 @@ def test_every_protocol_fits_every_benchmark(name, space):
     preset = presets.get_preset(name, space)
     # Zero-shot splits have no background: their pixels are ignored.
     with_background = name != "zss" and space in ("voc21", "context60", "coco_object")
-    if name == "tips":  # published for benchmarks without background alone
+    if name in ("tips", "maskclip_plain"):  # published for benchmarks without background alone
         return
     if name not in ("sclip", "naclip", "clearclip", "proxyclip", "scclip"):
         assert preset.names_background == with_background
@@ -74,12 +74,20 @@ def test_every_protocol_fits_every_benchmark(name, space):
                                "threshold": 0.95, "topk": 5, "prompts": "simple"}),
         ("groupvit", "context60", {"threshold": 0.35}),
         ("segclip", "coco_object", {"window_px": 224, "stride_px": 224, "threshold": 0.65}),
-        ("tcl", "voc21", {"threshold": 0.5, "prompts": "tcl", "threshold_rule": "constant"}),
+        ("tcl_windows", "voc21", {"threshold": 0.5, "prompts": "tcl",
+                                  "threshold_rule": "constant"}),
         ("sclip", "voc21", {"short_side_px": 336, "window_px": 224, "stride_px": 112,
                             "logit_scale": 65.0, "threshold": 0.1, "area_threshold": 0.1}),
         ("sclip", "cityscapes19", {"short_side_px": 560, "logit_scale": 40.0, "threshold": 0.0}),
         ("sclip", "coco_object", {"logit_scale": 50.0, "threshold": 0.1, "names": "best"}),
         ("clearclip", "context60", {"logit_scale": 50.0, "threshold": 0.15, "window_px": 448}),
+        ("clearclip", "cityscapes19", {"window_px": 224, "stride_px": 224}),
+        ("maskclip_plain", "voc20", {"window": "whole", "prompts": "maskclip",
+                                     "short_side_px": 512}),
+        ("zss", "voc20", {"prompts": "zegclip_single"}),
+        ("zss", "coco_stuff171", {"prompts": "zegclip"}),
+        ("sclip", "voc20", {"positions": "scale", "guide": "image"}),
+        ("naclip", "voc20", {"guide": "resized", "positions": "scale"}),
         ("naclip", "voc20", {"window": "whole", "pamr_dilations": (8, 16), "threshold": 0.0}),
         ("scclip", "voc21", {"short_side_px": 336, "window_px": 224, "stride_px": 112,
                              "logit_scale": 50.0, "threshold": 0.15, "area_threshold": 0.1}),

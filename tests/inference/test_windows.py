@@ -24,7 +24,7 @@ def lay_out(height, width, *, detail=1, **changes):
 )
 def test_same_area_is_one_window_of_as_many_patches(size, laid):
     layout = lay_out(*size)
-    assert layout == (*laid, laid, [0], [0])
+    assert layout == (*laid, laid, [0], [0], None)
     assert 0.85 < np.prod(laid) / 96**2 < 1.15
 
 
@@ -35,15 +35,15 @@ def test_long_images_and_detail_get_square_windows():
     assert lay_out(100, 100, detail=2, stride_px="96").tops == [0, 96]
 
 
-def test_whole_keeps_the_short_side_and_rounds_down():
+def test_whole_keeps_the_image_and_sees_full_patches():
     layout = lay_out(300, 400, window="whole", short_side_px="100")
-    assert layout == (96, 128, (96, 128), [0], [0])
+    assert layout == (100, 133, (96, 128), [0], [0], (100, 133))
 
 
 def test_sliding_windows_are_mmsegmentations():
     layout = lay_out(375, 500, window="sliding", short_side_px="448", window_px="448",
                      stride_px="224")  # fmt: skip
-    assert layout == (448, 597, (448, 448), [0], [0, 149])
+    assert layout == (448, 597, (448, 448), [0], [0, 149], None)
     assert layout.areas() == [np.s_[0:448, 0:448], np.s_[0:448, 149:597]]
 
 

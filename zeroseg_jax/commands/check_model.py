@@ -86,7 +86,9 @@ def score(model: Model, located: Located) -> tuple[bool | None, str]:
     benchmark = get_benchmark(FLAGS.benchmark, data_dir=FLAGS.data_dir, images=FLAGS.images)
     preset = get_preset(name, FLAGS.benchmark, parse_overrides(FLAGS.set))
     class_names, preset = choose_class_names(preset, benchmark)
-    segmenter = ModelSegmenter(model, preset.normalisation, devices=choose_devices(0))
+    segmenter = ModelSegmenter(
+        model, preset.normalisation, positions=preset.positions, devices=choose_devices(0)
+    )
     result = runner.evaluate(
         segmenter, benchmark, preset, checkpoint=model.checkpoint, output=FLAGS.output,
         classes=embed_class_names(model.teacher, class_names, preset), class_names=class_names,

@@ -165,7 +165,8 @@ class ClipZssLossConfig:
     local_form: Literal["infonce", "cosine"] = "infonce"  # cosine is own
     temperature: float = number(0.07, least=1e-4, most=100)  # tau of both InfoNCE losses
     memory_size: int = number(24, least=1, most=65536)  # M, past class tokens (CLIP-to-Seg)
-    seen_scale: float = number(14.3, least=1e-3, most=1e3)  # alpha, multiplies cosines
+    seen_scale: float = number(14.3, least=1e-3, most=1e3)  # alpha, factor of seen logits
+    seen_form: Literal["product", "cosine"] = "cosine"  # of seen logits; cosine is own
     latent_scale: float = number(14.3, least=1e-3, most=1e3)  # beta, multiplies cosines
     latent: bool = True  # PLM: latent regions take part
     latent_importance: float = number(0.5, least=0, most=100)  # of latent classes; seen have 1

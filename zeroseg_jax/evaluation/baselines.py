@@ -10,6 +10,7 @@ import numpy as np
 
 from zeroseg_jax.inference.labelling import build_rule
 from zeroseg_jax.inference.model import embed_class_names, load, load_readout, load_towers
+from zeroseg_jax.inference.preset_differences import check_read_out
 from zeroseg_jax.inference.presets import Preset
 from zeroseg_jax.inference.scoring import ClassVectors, Encoded, Scored
 from zeroseg_jax.inference.segmenters import ModelSegmenter, Segmenter
@@ -53,7 +54,10 @@ def build_segmenter(
     else:
         model = load(name, teacher=teacher)
         clip, title = model.teacher, model.checkpoint
-        segmenter = ModelSegmenter(model, preset.normalisation, devices=devices)
+        segmenter = ModelSegmenter(
+            model, preset.normalisation, positions=preset.positions, devices=devices
+        )
+    check_read_out(preset, segmenter.describe(preset)["read_out"])
     return segmenter, embed_class_names(clip, class_names, preset), title
 
 
@@ -81,7 +85,7 @@ def build_baseline(
     if name == CHANCE:
         return ChanceSegmenter(load_readout(teacher, "raw").image_px)
     model = load_readout(teacher, name.removeprefix(_DENSE), affinity=affinity)
-    return ModelSegmenter(model, preset.normalisation, devices=devices)
+    return ModelSegmenter(model, preset.normalisation, positions=preset.positions, devices=devices)
 
 
 def check_baseline(name: str) -> None:
@@ -121,5 +125,5 @@ class ChanceSegmenter:
         return Scored(table, drawn[None])
 
     def describe(self, preset: Preset) -> dict[str, Any]:
-        """Return nothing: chance has no settings."""
-        return {}
+        """See Segmenter."""
+        return {"read_out": CHANCE}

@@ -154,7 +154,7 @@ def name_segments(
     scored = score_image(segmenter, image, classes, preset)
     stacked = scored.stack(Scored)
     merged, rule = batches.merge_windows(segmenter, scored.layout, stacked, classes, preset)
-    guide = labelling.build_guide(image, preset)
+    guide = labelling.build_guide(image, preset, scored.resized)
     labels = labelling.label_image(merged, image.shape[:2], rule, preset, guide).labels
     shown = ["background", *names] if preset.names_background else names
     # A segment's score is the mean over its pixels at the resized size.

@@ -128,7 +128,7 @@ def build_sections(result: dict[str, Any], panels: list[tuple[str, Image.Image]]
         sections.append(
             Section(
                 "Protocol",
-                paragraphs=[f"Class names: {names}"],
+                paragraphs=[f"Class names: {names}", *_render_differences(result)],
                 head=("field", "value"),
                 rows=[(name, str(value)) for name, value in settings.items()],
             )
@@ -159,6 +159,12 @@ def _list_measures(result: dict[str, Any]) -> list[tuple[str, Cell]]:
         **{name.replace("_", " "): value for name, value in result["affected"].items()},
     }
     return list(measures.items())
+
+
+def _render_differences(result: dict[str, Any]) -> list[str]:
+    # A report of an earlier version has no `differences`.
+    found = result.get("differences") or []
+    return [f"Known differences from the published protocol: {'; '.join(found)}."] if found else []
 
 
 def _render_split(result: dict[str, Any]) -> list[str]:

@@ -24,6 +24,7 @@ from zeroseg_jax.evaluation.report import build_sections, render_score_line
 from zeroseg_jax.inference import batches, labelling, windows
 from zeroseg_jax.inference.batches import WindowedImage, run_ahead
 from zeroseg_jax.inference.labelling import LabelledImage
+from zeroseg_jax.inference.preset_differences import find_differences
 from zeroseg_jax.inference.presets import Preset
 from zeroseg_jax.inference.scoring import ClassVectors, Scored
 from zeroseg_jax.inference.segmenters import Segmenter
@@ -66,7 +67,7 @@ def label_windows(
     """Label an image, uint8 (H, W, 3) at its own size, whose windows are scored."""
     stacked = scored.stack(Scored)
     merged, rule = batches.merge_windows(segmenter, scored.layout, stacked, classes, preset)
-    guide = labelling.build_guide(image, preset)
+    guide = labelling.build_guide(image, preset, scored.resized)
     return labelling.label_image(merged, image.shape[:2], rule, preset, guide)
 
 
@@ -140,6 +141,8 @@ def evaluate(
     files.write_text(output / "report.html", render_html(benchmark.name, sections))
     for line in measured.notes:
         log(f"evaluate: {line}")
+    for line in result["differences"]:
+        log(f"evaluate: differs from the published protocol: {line}")
     log(render_score_line(result))
     return result
 
@@ -219,11 +222,15 @@ class _Run:
         if isinstance(self.model, PredictionFolder):
             # The protocol of the other tool is unknown.
             return {"preset": None, "checkpoint": checkpoint, "model": {}, "words": [],
-                    "prompts": None, "threshold": None}  # fmt: skip
+                    "differences": [], "prompts": None, "threshold": None}  # fmt: skip
+        described = self.model.describe(self.preset)
         return {
             "preset": dataclasses.asdict(self.preset),
             "checkpoint": checkpoint,
-            "model": self.model.describe(self.preset),
+            "model": described,
+            "differences": find_differences(
+                self.preset, self.benchmark.name, described.get("read_out", "")
+            ),
             "words": class_names or [list(names) for names in self.benchmark.words],
             "prompts": self.preset.prompts,
             "threshold": self.preset.threshold,

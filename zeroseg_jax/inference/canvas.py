@@ -31,7 +31,12 @@ def merge(layout: Layout, scored: Scored, patch_px: int, rows: int) -> SegmentCa
     table = np.asarray(scored.table)[..., :rows]
     if scored.segment_ids is None:
         return PatchCanvas(layout, table, patch_px)
-    return SegmentCanvas(layout, table, np.asarray(scored.segment_ids))
+    segment_ids = np.asarray(scored.segment_ids)
+    if layout.span:
+        down, across = map(windows.nearest_places, layout.window, layout.span)
+        segment_ids = segment_ids[:, down][:, :, across]
+        layout = layout._replace(window=layout.span, span=None)
+    return SegmentCanvas(layout, table, segment_ids)
 
 
 class SegmentCanvas:
@@ -140,10 +145,10 @@ class PatchCanvas:
 
     def __init__(self, layout: Layout, table: np.ndarray, patch_px: int):
         self.size = (layout.height, layout.width)
-        self._window, self._patch_px = layout.window, patch_px
+        self._span, self._patch_px = layout.span or layout.window, patch_px
         h, w = (side // patch_px for side in layout.window)
-        self._down = _place_windows(layout.height, layout.tops, layout.window[0], h)
-        self._across = _place_windows(layout.width, layout.lefts, layout.window[1], w)
+        self._down = _place_windows(layout.height, layout.tops, self._span[0], h)
+        self._across = _place_windows(layout.width, layout.lefts, self._span[1], w)
         down, across, k = len(layout.tops), len(layout.lefts), table.shape[-1]
         patches = table.reshape(down, across, h, w, k).transpose(0, 2, 4, 1, 3)
         # (P, K, Q): then both products below are of plain matrices, without a transpose.
@@ -169,7 +174,7 @@ class PatchCanvas:
     def patches(self) -> np.ndarray:
         """See labelling.Canvas; exact for one window, interpolated between several."""
         height, width = self.size
-        if (height, width) == self._window:
+        if (height, width) == self._span:
             return self._patches.transpose(0, 2, 1)
         down = windows.bilinear_matrix(height, max(1, round(height / self._patch_px))) @ self._down
         across = windows.bilinear_matrix(width, max(1, round(width / self._patch_px)))

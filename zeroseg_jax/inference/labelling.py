@@ -1,7 +1,8 @@
 """Labels of an image from its merged scores: refine (PAMR, guided filter), upsample, decide.
 
 How a pixel gets its class is decided here alone, for Predictor, page and evaluation. PAMR
-refines at a guide size rounded to 32 px, so that it compiles for few sizes. Letters: H, W image;
+compiles for few sizes: a guide at the image's size is padded to multiples of 32 px without effect,
+one at a limited short side is resized to such multiples. Letters: H, W image;
 K rows that are scored (classes, or their names); n places.
 """
 
@@ -107,10 +108,23 @@ def build_rule(preset: Preset, classes: ClassVectors, logit_scale: float) -> Lab
     return LabelRule(ids, logit_scale, constant, has_background)
 
 
-def build_guide(image: np.ndarray, preset: Preset) -> np.ndarray | None:
-    """Resize uint8 (H, W, 3) to the size of the guide; None without refinement.
+def build_guide(
+    image: np.ndarray, preset: Preset, resized: np.ndarray | None = None
+) -> np.ndarray | None:
+    """Build the image whose edges a refinement follows.
 
-    The guided filter takes the image's own size, up to a long side of 2048 px.
+    Args:
+      image: uint8 (H, W, 3).
+      preset: refinement, its size, and `guide`.
+      resized: float32 (h, w, 3), the image as the model gets it; for guide "resized" alone.
+
+    Returns:
+      uint8 or float32 (gh, gw, 3) in [0, 255]; None without refinement. The guided filter takes
+      the image's own size. PAMR takes it too, or a short side of preset.pamr_short_px in multiples
+      of 32 px. No guide has a long side over 2048 px.
+
+    Raises:
+      ValueError: guide "resized" without that image.
     """
     sides = image.shape[:2]
     if preset.refine == "guided":
@@ -120,8 +134,15 @@ def build_guide(image: np.ndarray, preset: Preset) -> np.ndarray | None:
         return None
     short = preset.pamr_short_px or min(sides)
     scale = min(1.0, short / min(sides), _MAX_GUIDE_PX / max(sides))
-    steps = (max(1, round(side * scale / _GUIDE_STEP_PX)) for side in sides)
-    height, width = (step * _GUIDE_STEP_PX for step in steps)
+    if preset.pamr_short_px:
+        steps = (max(1, round(side * scale / _GUIDE_STEP_PX)) for side in sides)
+        height, width = (step * _GUIDE_STEP_PX for step in steps)
+    else:
+        height, width = (max(1, round(side * scale)) for side in sides)
+    if preset.guide == "resized":
+        if resized is None:
+            raise ValueError("resized: guide=resized needs the image as the model gets it.")
+        return windows.resize_floats(resized, height, width)
     return _resize_guide(image, height, width)
 
 
@@ -176,8 +197,9 @@ class _Refiner:
         self._size = guide.shape[:2]
         self._portrait = guide.shape[0] > guide.shape[1]
         pixels = guide.swapaxes(0, 1) if self._portrait else guide
+        self._padding = [(0, -side % _GUIDE_STEP_PX) for side in pixels.shape[:2]]
         self._weights = pamr.weigh_neighbours(
-            jnp.asarray(pixels, jnp.float32), preset.pamr_dilations
+            jnp.asarray(self._pad(pixels), jnp.float32), preset.pamr_dilations
         )
 
     def label(self, size: tuple[int, int], rule: LabelRule) -> tuple[np.ndarray, np.ndarray]:
@@ -193,13 +215,19 @@ class _Refiner:
 
     def _refine(self, scores: np.ndarray) -> np.ndarray:
         scores = windows.resize_floats(scores, *self._size)
+        scores = scores.swapaxes(0, 1) if self._portrait else scores
+        height, width = scores.shape[:2]
         refined = pamr.refine_part(
-            scores.swapaxes(0, 1) if self._portrait else scores,
+            self._pad(scores),
             self._weights,
+            (height, width),
             dilations=self._preset.pamr_dilations,
             iterations=self._preset.pamr_iterations,
-        )
+        )[:height, :width]
         return refined.swapaxes(0, 1) if self._portrait else refined
+
+    def _pad(self, values: np.ndarray) -> np.ndarray:
+        return np.pad(values, (*self._padding, (0, 0)), mode="edge")
 
 
 class _GuidedRefiner:

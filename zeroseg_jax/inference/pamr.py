@@ -20,7 +20,12 @@ _STD_EPS = 1e-8
 
 
 def refine_part(
-    scores: np.ndarray, weights: Array, *, dilations: tuple[int, ...], iterations: int
+    scores: np.ndarray,
+    weights: Array,
+    size: tuple[int, int],
+    *,
+    dilations: tuple[int, ...],
+    iterations: int,
 ) -> np.ndarray:
     """Refine up to CHANNELS_AT_ONCE channels: float32 (H, W, C) as refine_scores does.
 
@@ -29,13 +34,15 @@ def refine_part(
     """
     count = scores.shape[-1]
     padded = np.pad(scores, ((0, 0), (0, 0), (0, CHANNELS_AT_ONCE - count)))
-    refined = refine_scores(padded, weights, dilations=dilations, iterations=iterations)
+    refined = refine_scores(
+        padded, weights, np.array(size, np.int32), dilations=dilations, iterations=iterations
+    )
     return np.asarray(refined)[..., :count]
 
 
 @functools.partial(jax.jit, static_argnames=("dilations", "iterations"))
 def refine_scores(
-    scores: Array, weights: Array, *, dilations: tuple[int, ...], iterations: int
+    scores: Array, weights: Array, size: Array, *, dilations: tuple[int, ...], iterations: int
 ) -> Array:
     """Replace each pixel's scores by a weighted mean over its neighbours, iteratively.
 
@@ -44,6 +51,8 @@ def refine_scores(
     Args:
       scores: float32 (H, W, C).
       weights: weights of the image, from weigh_neighbours with the same dilations.
+      size: int32 (2,), rows and columns of the image itself; those after them are padding. Other
+        values do not compile again.
       dilations: distances in pixels of the rings of 8 neighbours; the border is repeated.
       iterations: number of iterations.
 
@@ -51,8 +60,13 @@ def refine_scores(
       float32 (H, W, C).
     """
 
+    height, width = scores.shape[:2]
+    rows = jnp.minimum(jnp.arange(height), size[0] - 1)
+    columns = jnp.minimum(jnp.arange(width), size[1] - 1)
+
     def average(_, current):
-        shifted = _neighbours(current, dilations)
+        # The image's own border is repeated into the padding.
+        shifted = _neighbours(current[rows][:, columns], dilations)
         return sum(weights[i] * other for i, other in enumerate(shifted))
 
     return jax.lax.fori_loop(0, iterations, average, scores)

@@ -56,7 +56,9 @@ class Predictor:
         self, model: models.Model, preset: Preset | None = None, *, cache_names: bool = True
     ):
         self.model, self.preset = model, preset or model.get_preset()
-        self.segmenter = ModelSegmenter(model, self.preset.normalisation)
+        self.segmenter = ModelSegmenter(
+            model, self.preset.normalisation, positions=self.preset.positions
+        )
         self._window_px = windows.check_window(
             self.preset, image_px=model.image_px, patch_px=model.patch_px
         )
@@ -314,7 +316,7 @@ class Predictor:
         for one in batches.run_windows(
             self.segmenter.encode, laid_out, windows_per_call=per_call, batch=2 * per_call
         ):
-            guide = labelling.build_guide(one.item, self.preset)
+            guide = labelling.build_guide(one.item, self.preset, one.resized)
             yield EncodedImage(one.item.shape[:2], one.layout, one.stack(Encoded), guide)
 
     def _embed(self, classes: list[list[str]], background: list[list[str]]) -> ClassVectors:

@@ -3,7 +3,7 @@
 An entry "*" holds for every benchmark without an entry of its own. Published protocols resize by
 mmcv's rule (one factor, long side at most 2048, cv2's bilinear on bytes), use mmsegmentation's
 grid of windows, average overlaps, upsample to the image's size and then decide. None of them
-flips images or uses several scales.
+flips images or uses several scales. What still differs from each is in preset_differences.py.
 
 Published code normalises pixels as its weights were trained: GroupViT, SegCLIP and TCL with
 ImageNet's numbers, SCLIP and its successors with CLIP's. So `normalisation` is "model" in all.
@@ -32,7 +32,7 @@ _GROUPVIT: dict[str, Any] = {
 _ZEROSEG = {**_GROUPVIT, "prompts": "imagenet"}
 
 # SCLIP, released configs: cosines averaged and enlarged, softmax at each pixel over all names,
-# a class by its best name, the 80 prompts, logit scale 40.
+# a class by its best name, the 80 prompts, logit scale 40, positions by DINO's rule.
 _SCLIP: dict[str, Any] = {
     "short_side_px": 336,
     "window_px": 224,
@@ -43,6 +43,7 @@ _SCLIP: dict[str, Any] = {
     "logit_scale": 40.0,
     "image_filter": "none",
     "threshold_rule": "constant",
+    "positions": "scale",
 }
 # A words file may have a line for background (26 kinds of stuff in SCLIP's for VOC21 and
 # COCO-Object). ClearCLIP names the background with one word on all three data sets.
@@ -52,9 +53,15 @@ _SCLIP_WORDS: dict[str, dict[str, Any]] = {
     name: {"words_file": "sclip"}
     for name in ("voc20", "context59", "coco_stuff171", "ade150", "cityscapes19")
 }
-# NACLIP's repository refines by default: 10 iterations at distances 8 and 16, at full size (here
-# rounded to multiples of 32 px).
-_NACLIP = {**_SCLIP, "pamr_dilations": (8, 16), "pamr_iterations": 10, "pamr_short_px": 0}
+# NACLIP's repository refines by default: 10 iterations at distances 8 and 16, at full size, along
+# the edges of the resized input.
+_NACLIP = {
+    **_SCLIP,
+    "pamr_dilations": (8, 16),
+    "pamr_iterations": 10,
+    "pamr_short_px": 0,
+    "guide": "resized",
+}
 
 # The Playground's settings are the project's own, chosen on scenes of TUNE_SEED. No student trains
 # on those scenes and no score is reported on them. "same_area" gains 6 to 13 points of mIoU over
@@ -73,14 +80,14 @@ _PLAYGROUND: dict[str, Any] = {
 }
 _THINGS = {**_PLAYGROUND, "background_words": STUFF}
 
-# Generalised zero-shot segmentation with the windows of ZegCLIP's released configs; background is
-# no class. CLIP-ZSS only says that classes are chosen by argmax: prompts, naming and scale (the
-# student's own) are the project's.
+# Generalised zero-shot segmentation with the windows and prompts of ZegCLIP's released configs (one
+# template on VOC, fifteen elsewhere); background is no class. CLIP-ZSS only says that classes are
+# chosen by argmax: naming and scale (the student's own) are the project's.
 _ZSS: dict[str, Any] = {
     "short_side_px": 512,
     "window_px": 512,
     "stride_px": 426,
-    "prompts": "simple",
+    "prompts": "zegclip",
     "naming": "pixels",
     "threshold_rule": "constant",
     "logit_scale": 0.0,
@@ -106,6 +113,7 @@ _FROZEN: dict[str, Any] = {
     "resize": "antialiased",
     "prompts": "subset",
     "refine": "guided",
+    "positions": "size",
     # For --refine=pamr alone.
     "pamr_dilations": (8, 16, 32),
     "pamr_short_px": 224,
@@ -120,6 +128,8 @@ PROTOCOLS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "zss": {
         "*": _ZSS,
+        "voc20": {"prompts": "zegclip_single"},
+        "coco_stuff171": {},
         "playground/zss": _ZSS_PLAYGROUND,
         "playground/full": _ZSS_PLAYGROUND,
     },
@@ -148,10 +158,10 @@ PROTOCOLS: dict[str, dict[str, dict[str, Any]]] = {
         "context60": {"threshold": 0.25, "words_file": "groupvit"},
         "coco_object": {"threshold": 0.65},
     },
-    "tcl": {
-        # TCL's unified evaluation: nine prompts, a constant for background, 0.5 without PAMR and
-        # 0.4 with it (--set="threshold=0.4,pamr_dilations=1;2;4;8;12;24"). What its trained
-        # decoder adds (a learned scale, kp_w 0.3) belongs to its weights and is not here.
+    "tcl_windows": {
+        # Windows, class names and prompts of TCL's unified evaluation. Its rule (a sigmoid for each
+        # class with a learned scale and bias, a constant plane for background, kp_w 0.3) belongs to
+        # its trained decoder; here it is a softmax over classes.
         "*": {
             "short_side_px": 448,
             "window_px": 448,
@@ -168,6 +178,8 @@ PROTOCOLS: dict[str, dict[str, dict[str, Any]]] = {
         "context59": {"words_file": "sclip"},
         "coco_object": {"threshold": 0.5},
         "coco_stuff171": {"words_file": "tcl"},
+        "cityscapes19": {},
+        "ade150": {},
     },
     "sclip": {
         "*": _SCLIP,
@@ -197,7 +209,8 @@ PROTOCOLS: dict[str, dict[str, dict[str, Any]]] = {
         "voc20": {"words_file": "clearclip"},
         "context60": {"threshold": 0.15, "words_file": "sclip"},
         "coco_object": {"threshold": 0.4, "background_words": _ONE_NAME},
-        "cityscapes19": {"window_px": 224, "stride_px": 112, "words_file": "sclip"},
+        # The config sets the window alone; the stride is the class's default of 224.
+        "cityscapes19": {"window_px": 224, "stride_px": 224, "words_file": "sclip"},
     },
     "naclip": {
         "*": _NACLIP,
@@ -224,6 +237,7 @@ PROTOCOLS: dict[str, dict[str, dict[str, Any]]] = {
         "cityscapes19": {"short_side_px": 560, "words_file": "sclip"},
     },
     "tips": {
+        "ade150": {},
         # TIPSv2, notebook of zero-shot segmentation in its repository (read-out maskclip): pixels
         # in [0, 1], TCL's nine prompts, softmax of raw cosines (scale 1) averaged over windows. The
         # notebook enlarges cosines before the softmax, and has no rule for background.
@@ -237,9 +251,25 @@ PROTOCOLS: dict[str, dict[str, dict[str, Any]]] = {
             "image_filter": "none",
         },
     },
+    "maskclip_plain": {
+        # MaskCLIP, released configs of ViT-B/16: one window over the image, 85 prompts, ImageNet's
+        # normalisation. Key smoothing and prompt denoising are switched off there.
+        **{name: {} for name in ("voc20", "context59", "coco_stuff171", "cityscapes19")},
+        "*": {
+            **_WHOLE,
+            "short_side_px": 512,
+            "normalisation": "imagenet",
+            "prompts": "maskclip",
+            "naming": "pixels",
+            "logit_scale": 100.0,
+            "image_filter": "none",
+            "threshold_rule": "constant",
+        },
+    },
     "proxyclip": {
         # ProxyCLIP, released configs; on VOC20 it has one name a class, as ClearCLIP.
-        "*": {**_SCLIP, "window_px": 336},
+        # The model names the second tower: dino-b8+clip-b16 (published) or dinov2+clip-b16.
+        "*": {**_SCLIP, "window_px": 336, "readout": "proxy"},
         **_SCLIP_WORDS,
         "voc21": {"threshold": 0.2, "words_file": "proxyclip"},
         "voc20": {"words_file": "clearclip"},

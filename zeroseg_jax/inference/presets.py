@@ -24,6 +24,8 @@ CHOICES = {
     "image_filter": ("topk_product", "none"),
     "threshold_rule": ("window", "constant"),
     "refine": ("pamr", "guided", "none"),
+    "guide": ("image", "resized"),
+    "positions": ("size", "scale"),
 }
 _TUPLES = {"background_words": str, "pamr_dilations": int}
 
@@ -36,7 +38,8 @@ class Preset:
       name: name of the protocol.
       short_side_px: short side that images are resized to, aspect kept; 0: the model's own side.
       window: layout of an image. "sliding": square windows of window_px. "whole": one window
-        over the image at short_side_px, aspect kept, sides rounded down to patches. "same_area":
+        over the image at short_side_px, aspect kept; last pixels that do not fill a patch are not
+        seen, and scores are spread over them. "same_area":
         one window with as many patches as a square of short_side_px, at the image's aspect; an
         image more than twice as long as wide gets square windows.
       window_px: side of a square window; 0: the short side. Only with window "sliding".
@@ -68,6 +71,11 @@ class Preset:
       pamr_dilations: dilations of PAMR, see pamr.py; none: no PAMR.
       pamr_iterations: number of PAMR iterations.
       pamr_short_px: largest short side at which scores are refined; 0: that of the image.
+      guide: image whose edges PAMR follows. "image": the image itself. "resized": the model's
+        input, enlarged bilinearly again (NACLIP).
+      positions: rule for positions of a frozen CLIP off its own grid. "size": Hugging Face's.
+        "scale": DINO's factor (side + 0.1) / old side, as in SCLIP and its successors.
+      readout: read-out without which the protocol has no meaning; "": any model.
     """
 
     name: str
@@ -92,6 +100,9 @@ class Preset:
     pamr_dilations: tuple[int, ...] = ()
     pamr_iterations: int = 10
     pamr_short_px: int = 0
+    guide: str = "image"
+    positions: str = "size"
+    readout: str = ""
 
     @property
     def names_background(self) -> bool:

@@ -29,7 +29,7 @@ from zeroseg_jax.inference.scoring import (
 from zeroseg_jax.models.clip_zss.student import apply_dense, build_dense_student
 from zeroseg_jax.models.zeroseg.student import apply_segment, build_student
 from zeroseg_jax.teacher.readouts import check_readout, read_out
-from zeroseg_jax.teacher.towers import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD
+from zeroseg_jax.teacher.towers import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD, VisionTower
 
 _ACCELERATOR_WINDOWS = 8  # a call and device; a CPU's cores are busy with one
 
@@ -68,6 +68,7 @@ class ModelSegmenter:
     Args:
       model: from model.load.
       normalisation: "model", "clip" or "imagenet"; see Preset.
+      positions: "size" or "scale"; see Preset.
       devices: devices that share the windows; None for one.
     """
 
@@ -76,12 +77,14 @@ class ModelSegmenter:
         model: Model,
         normalisation: str = "model",
         *,
+        positions: str = "size",
         devices: list[jax.Device] | None = None,
     ):
         self.image_px, self.patch_px = model.image_px, model.patch_px
         self.logit_scale = model.logit_scale
         self.mean, self.std = _normalisation(model, normalisation)
-        forward, weights = build_forward(model, self.mean, self.std)
+        self.read_out = model.readout or f"{model.kind} student"
+        forward, weights = build_forward(model, self.mean, self.std, positions)
         devices = devices or jax.local_devices()[:1]
         per_device = 1 if devices[0].platform == "cpu" else _ACCELERATOR_WINDOWS
         self.windows_per_call = per_device * len(devices)
@@ -122,25 +125,34 @@ class ModelSegmenter:
     def describe(self, preset: Preset) -> dict[str, Any]:
         """See Segmenter."""
         scale = choose_scale(preset, self.logit_scale)
-        return {"mean": self.mean, "std": self.std, "logit_scale": round(scale, 4)}
+        return {
+            "read_out": self.read_out,
+            "mean": self.mean,
+            "std": self.std,
+            "logit_scale": round(scale, 4),
+        }
 
 
 def build_forward(
-    model: Model, mean: tuple[float, ...], std: tuple[float, ...]
+    model: Model, mean: tuple[float, ...], std: tuple[float, ...], positions: str = "size"
 ) -> tuple[Forward, Any]:
     """Return encode(weights, windows), pure, and the weights it needs.
 
     Args:
       model: from model.load.
       mean, std: normalisation of RGB in [0, 1].
+      positions: "size" or "scale"; see Preset.
     """
 
     def normalise(windows: Array) -> Array:
         return (windows / 255 - jnp.array(mean)) / jnp.array(std)
 
     if model.config is None:
-        tower = model.teacher.tower
-        affinity = model.affinity and model.affinity.lend_affinity(mean, std)
+        tower = _place(model.teacher.tower, positions)
+        affinity = None
+        if model.affinity is not None:
+            lent = model.affinity.lend_affinity(mean, std)
+            affinity = lent.replace(tower=_place(lent.tower, positions))
         check_readout(model.readout, affinity is not None)
 
         def encode_readout(weights: Any, windows: Array) -> Encoded:
@@ -187,6 +199,12 @@ def choose_devices(count: int) -> list[jax.Device]:
             f"--devices: {count} is more than the {len(devices)} devices here; use 0 for all."
         )
     return devices[:count]
+
+
+def _place(tower: VisionTower, positions: str) -> VisionTower:
+    """Return a tower with DINO's rule of positions, where its family's is bicubic too."""
+    by_scale = positions == "scale" and tower.family.positions == "cubic"
+    return tower.clone(position_rule="cubic_scale") if by_scale else tower
 
 
 def _as_rows(features: Array) -> Encoded:

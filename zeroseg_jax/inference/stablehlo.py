@@ -74,7 +74,7 @@ def build_function(model: Model, preset: Preset) -> Program:
       For a dense model it returns scores float32 (B, h, w, C) and features float32 (B, h, w, E),
       unit vectors; features @ text.T times the scale, softmaxed, are the scores.
     """
-    segmenter = ModelSegmenter(model, preset.normalisation)
+    segmenter = ModelSegmenter(model, preset.normalisation, positions=preset.positions)
     forward, weights = build_forward(model, segmenter.mean, segmenter.std)
     scale = choose_scale(preset, model.logit_scale)
     grid = (model.image_px // model.patch_px,) * 2
@@ -156,7 +156,7 @@ def _measure(
 ) -> dict[str, float]:
     """Compare the program read back with the Predictor's own steps on random images; time it."""
     call = export.deserialize(bytearray(content)).call
-    segmenter = ModelSegmenter(model, preset.normalisation)
+    segmenter = ModelSegmenter(model, preset.normalisation, positions=preset.positions)
     # Blocks, so that there is something to segment.
     blocks = np.random.default_rng(0).uniform(0, 255, (3, 6, 6, 3)).astype(np.float32)
     side, per_call = model.image_px, segmenter.windows_per_call

@@ -21,6 +21,8 @@ class Layout(NamedTuple):
       height, width: size of the resized image.
       window: (height, width) of each window.
       tops, lefts: rows and columns of the windows' upper left corners.
+      span: (height, width) that the scores of a window are spread over; None for the window. It is
+        larger where the last pixels do not fill a patch and the model does not see them.
     """
 
     height: int
@@ -28,6 +30,7 @@ class Layout(NamedTuple):
     window: tuple[int, int]
     tops: list[int]
     lefts: list[int]
+    span: tuple[int, int] | None = None
 
     def areas(self) -> list[tuple[slice, slice]]:
         """List the area of every window, row by row."""
@@ -60,8 +63,8 @@ def lay_out(
         return Layout(*size, size, [0], [0])
     size = resized_size(height, width, short * detail)
     if detail == 1 and preset.window == "whole":
-        size = (size[0] // patch_px * patch_px, size[1] // patch_px * patch_px)
-        return Layout(*size, size, [0], [0])
+        seen = (size[0] // patch_px * patch_px, size[1] // patch_px * patch_px)
+        return Layout(*size, seen, [0], [0], size)
     stride = preset.stride_px or max(side // 2, 1)
     tops, lefts = (window_starts(length, side, stride) for length in size)
     return Layout(*size, (side, side), tops, lefts)

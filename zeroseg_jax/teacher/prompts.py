@@ -1,4 +1,4 @@
-"""Prompt templates by set: `imagenet`, `subset`, `simple`, `tcl` and `playground`.
+"""Prompt templates by set, in the field's usual names.
 
 | set | templates | source |
 |---|---|---|
@@ -6,6 +6,8 @@
 | subset | 7 | the seven of them that CLIP's authors found best together |
 | simple | 1 | GroupViT |
 | tcl | 9 | `subset` and two plurals, TCL |
+| maskclip | 85 | `imagenet` and five of scenes, MaskCLIP |
+| zegclip, zegclip_single | 15, 1 | ZegCLIP on COCO-Stuff and Context; on VOC |
 | playground | 4 | forms of the Playground's captions (own) |
 """
 
@@ -50,3 +52,15 @@ PROMPTS: dict[str, tuple[str, ...]] = {
     "playground": ("{}", "a {}", "a photo of a {}", "a picture of a {}"),
 }  # fmt: skip
 PROMPTS["tcl"] = (*PROMPTS["subset"], "a photo of many {}.", "a photo of {}s.")
+PROMPTS["maskclip"] = (
+    *PROMPTS["imagenet"], "there is a {} in the scene.", "there is the {} in the scene.",
+    "this is a {} in the scene.", "this is the {} in the scene.", "this is one {} in the scene.",
+)  # fmt: skip
+PROMPTS["zegclip_single"] = ("a photo of a {}",)
+PROMPTS["zegclip"] = (
+    "a photo of a {}.", "a photo of a small {}.", "a photo of a medium {}.",
+    "a photo of a large {}.", "This is a photo of a {}.", "This is a photo of a small {}.",
+    "This is a photo of a medium {}.", "This is a photo of a large {}.", "a {} in the scene.",
+    "a photo of a {} in the scene.", "There is a {} in the scene.", "There is the {} in the scene.",
+    "This is a {} in the scene.", "This is the {} in the scene.", "This is one {} in the scene.",
+)  # fmt: skip

@@ -144,11 +144,19 @@ class PoolingHead(nn.Module):
 
 
 class VisionTower(nn.Module):
-    """The image encoder."""
+    """The image encoder.
+
+    Attributes:
+      config: settings of both towers.
+      dtype: type of activations.
+      core: implementation of attention, see layers.Attention.
+      position_rule: rule of resize_positions; "" for the family's.
+    """
 
     config: ClipConfig
     dtype: Any = jnp.float32
-    core: str = "xla"  # see layers.Attention
+    core: str = "xla"
+    position_rule: str = ""
 
     def setup(self) -> None:
         tower = self.config.vision
@@ -200,7 +208,8 @@ class VisionTower(nn.Module):
         h, w = height // side, width // side
         x = self.patch_embedding(pixels[:, : h * side, : w * side])
         grid = self.positions[int(self.family.class_token) :]
-        x = x + resize_positions(grid, h, w, self.family.positions).astype(x.dtype)
+        rule = self.position_rule or self.family.positions
+        x = x + resize_positions(grid, h, w, rule).astype(x.dtype)
         if self.family.class_token:
             first = (self.class_token + self.positions[0])[None]
             if self.config.registers:

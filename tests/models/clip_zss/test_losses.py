@@ -222,3 +222,13 @@ def test_a_term_of_weight_0_is_left_out():
     config = dataclasses.replace(FULL, focal_weight=0.0, local_weight=0.0)
     _, metrics, _ = whole(config, np.zeros((2, 4, 4), int))
     assert "loss_focal" not in metrics and "loss_local" not in metrics
+
+
+def test_seen_logits_are_products_and_latent_ones_cosines():
+    """Method (b)4 of the paper: only the latent part is bounded."""
+    dense, text, prototypes = 3 * draw(1, 2, 4), unit(draw(3, 4)), draw(1, 2, 4)
+    found = zss.concat_logits(
+        dense, jnp.asarray(text), prototypes, alpha=2.0, beta=5.0, seen_form="product"
+    )
+    wanted = [2.0 * dense[0] @ text.T, 5.0 * unit(dense[0]) @ unit(prototypes[0]).T]
+    np.testing.assert_allclose(found[0], np.concatenate(wanted, axis=1), rtol=1e-4, atol=1e-5)

@@ -151,21 +151,31 @@ def prototype_loss(prototypes: Array, text: Array, present: Array) -> Array:
 
 
 def concat_logits(
-    dense: Array, text: Array, prototypes: Array, *, alpha: float, beta: float
+    dense: Array,
+    text: Array,
+    prototypes: Array,
+    *,
+    alpha: float,
+    beta: float,
+    seen_form: str = "cosine",
 ) -> Array:
-    """Score cells: concat(alpha cos(R, T_seen), beta cos(R, P_latent)).
+    """Score cells: concat(alpha R T_seen, beta cos(R, P_latent)).
+
+    In the paper only latent logits are cosines, which bounds noisy labels.
 
     Args:
       dense: (B, P, E).
       text: float32 (N, E), unit rows.
       prototypes: (B, K, E), of the latent regions.
-      alpha, beta: factors of the cosines.
+      alpha, beta: factors of seen and of latent logits.
+      seen_form: "product" of features and text (the paper), or "cosine" (own).
 
     Returns:
       float32 (B, P, N + K).
     """
     features = unit(dense)
-    seen = alpha * jnp.einsum("bpe,ne->bpn", features, text)
+    rows = dense.astype(jnp.float32) if seen_form == "product" else features
+    seen = alpha * jnp.einsum("bpe,ne->bpn", rows, text)
     latent = beta * jnp.einsum("bpe,bke->bpk", features, unit(prototypes))
     return jnp.concatenate([seen, latent], axis=-1)
 
@@ -308,8 +318,9 @@ def total_loss(
         fused = jnp.where(fused < seen, fused, -1)
         prototypes, present = prototypes[:, :seen], present[:, :seen]
     logits = concat_logits(
-        cells, teacher.text, prototypes[:, seen:], alpha=config.seen_scale, beta=config.latent_scale
-    )
+        cells, teacher.text, prototypes[:, seen:], alpha=config.seen_scale,
+        beta=config.latent_scale, seen_form=config.seen_form,
+    )  # fmt: skip
     logits = upsample(logits, (h, w), size)
     is_seen = jnp.arange(logits.shape[-1]) < seen
     importance = jnp.where(is_seen, 1.0, config.latent_importance)
