@@ -110,7 +110,7 @@ def test_likely_rows_hold_every_winner(kind):
 
 MEMORY = """
 import numpy as np
-from zeroseg_jax.inference import canvas, labelling
+from zeroseg_jax.inference import canvas, guide_image, labelling
 from zeroseg_jax.inference.presets import get_preset
 from zeroseg_jax.inference.scoring import Scored
 from zeroseg_jax.inference.windows import lay_out
@@ -131,7 +131,7 @@ else:
     )
 merged = canvas.merge(layout, scored, 16, 171)
 rule = labelling.LabelRule(np.arange(171), 40.0)
-guide = labelling.build_guide(image, preset)
+guide = guide_image.build_guide(image, preset)
 labels = labelling.label_image(merged, image.shape[:2], rule, preset, guide).labels
 assert labels.shape == (1024, 2048) and len(np.unique(labels)) > 100
 # Not ru_maxrss: a new process takes over that of the one that started it.

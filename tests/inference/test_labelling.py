@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from zeroseg_jax.inference import canvas, labelling
+from zeroseg_jax.inference import canvas, guide_image, labelling
 from zeroseg_jax.inference.labelling import LabelRule, RunningArgmax
 from zeroseg_jax.inference.presets import get_preset
 from zeroseg_jax.inference.scoring import Scored, pack_classes
@@ -95,7 +95,7 @@ def test_refined_and_unrefined_images_have_the_same_rule(dilations):
     table = np.array([[[0.9, 0.2, 0.1], [0.1, 0.12, 0.11]]], np.float32)
     merged = canvas.merge(Layout(16, 16, (16, 16), [0], [0]), Scored(table, right), 8, 3)
     rule = LabelRule(np.array([1, 2, 0]), 20.0, 0.5, has_background=True)
-    guide = labelling.build_guide(image, preset)
+    guide = guide_image.build_guide(image, preset)
     assert (guide is None) == (not dilations)
     found = labelling.label_image(merged, (20, 20), rule, preset, guide)
     # To the right no row reaches 0.5.
@@ -117,7 +117,7 @@ def test_refined_and_unrefined_images_have_the_same_rule(dilations):
 def test_guides_have_few_sizes(size, short, guide):
     numbers = {"pamr_dilations": "1;2", "pamr_short_px": short}
     preset = get_preset("zeroseg", "playground/full", numbers)
-    found = labelling.build_guide(np.zeros((*size, 3), np.uint8), preset)
+    found = guide_image.build_guide(np.zeros((*size, 3), np.uint8), preset)
     assert found.shape == (*guide, 3) and found.dtype == np.uint8
 
 
@@ -134,7 +134,7 @@ def test_many_rows_do_not_change_the_refined_winner():
     image = np.zeros((32, 32, 3), np.uint8)
     image[:, 16:] = 255
     merged = canvas.merge(Layout(32, 32, (32, 32), [0], [0]), Scored(table, halves), 8, 90)
-    guide = labelling.build_guide(image, preset)
+    guide = guide_image.build_guide(image, preset)
     labels = labelling.label_image(merged, (32, 32), LabelRule(np.arange(90)), preset, guide).labels
     assert (labels[:, :14] == 70).all() and (labels[:, 18:] == 3).all()
 
@@ -143,11 +143,11 @@ def test_the_guided_filter_takes_the_image_and_leaves_no_small_component():
     rng = np.random.default_rng(5)
     preset = get_preset("frozen", "*")
     image = rng.integers(0, 256, (150, 200, 3)).astype(np.uint8)
-    guide = labelling.build_guide(image, preset)
+    guide = guide_image.build_guide(image, preset)
     assert guide is image
     huge = np.broadcast_to(np.uint8(9), (300, 4096, 3))
-    assert labelling.build_guide(huge, preset).shape == (150, 2048, 3)
-    assert labelling.build_guide(image, dataclasses.replace(preset, refine="none")) is None
+    assert guide_image.build_guide(huge, preset).shape == (150, 2048, 3)
+    assert guide_image.build_guide(image, dataclasses.replace(preset, refine="none")) is None
     table = rng.random((1, 48, 3)).astype(np.float32)
     merged = canvas.merge(Layout(48, 64, (48, 64), [0], [0]), Scored(table, None), 8, 3)
     np.testing.assert_array_equal(merged.patches(), table.reshape(6, 8, 3))

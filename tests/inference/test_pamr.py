@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from zeroseg_jax.inference import canvas, labelling
+from zeroseg_jax.inference import canvas, guide_image, labelling
 from zeroseg_jax.inference import pamr as refine
 from zeroseg_jax.inference.labelling import LabelRule
 from zeroseg_jax.inference.presets import get_preset
@@ -62,7 +62,7 @@ def label(scored, image, **changes):
     preset = get_preset("zeroseg", "playground/full", changes)
     side = scored.segment_ids.shape[1]
     merged = canvas.merge(Layout(side, side, (side, side), [0], [0]), scored, 8, 2)
-    guide = labelling.build_guide(image, preset)
+    guide = guide_image.build_guide(image, preset)
     return labelling.label_image(merged, image.shape[:2], LabelRule(np.arange(2)), preset, guide)
 
 
@@ -96,13 +96,13 @@ def test_the_guide_of_a_protocol_may_be_the_models_input():
     resized = np.random.default_rng(0).uniform(0, 255, (30, 41, 3)).astype(np.float32)
     image = np.zeros((61, 83, 3), np.uint8)
     preset = get_preset("naclip", "voc20")
-    guide = labelling.build_guide(image, preset, resized)
+    guide = guide_image.build_guide(image, preset, resized)
     wanted = torch.nn.functional.interpolate(
         torch.from_numpy(resized).permute(2, 0, 1)[None], size=(61, 83), mode="bilinear"
     )[0].permute(1, 2, 0)
     np.testing.assert_allclose(guide, wanted.numpy(), atol=1e-3)
     with pytest.raises(ValueError, match="as the model gets it"):
-        labelling.build_guide(image, preset)
+        guide_image.build_guide(image, preset)
 
 
 def test_large_images_are_refined_at_the_presets_size():

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from zeroseg_jax.models import layers
 from zeroseg_jax.models.layers import Block
 from zeroseg_jax.teacher import towers
 from zeroseg_jax.teacher.checkpoints.config import CheckpointError, read_config
@@ -270,20 +269,3 @@ def test_vision_only_exports_serve_images(checkpoint, tmp_path):
     np.testing.assert_array_equal(clip.encode_images(x), whole.encode_images(x))
     with pytest.raises(CheckpointError, match="no text tower"):
         clip.encode_texts(["a dog"])
-
-
-@pytest.mark.parametrize("grid", [(28, 28), (21, 30), (5, 4)])
-def test_positions_by_scale_are_torchs_with_a_scale_factor(grid):
-    """DINO's rule, which SCLIP, ClearCLIP, NACLIP and ProxyCLIP took over."""
-    torch = pytest.importorskip("torch", reason="parity needs torch: pip install .[parity]")
-    table = np.random.default_rng(0).normal(size=(14 * 14, 6)).astype(np.float32)
-    wanted = torch.nn.functional.interpolate(
-        torch.from_numpy(table).reshape(1, 14, 14, 6).permute(0, 3, 1, 2), mode="bicubic",
-        scale_factor=tuple((side + 0.1) / 14 for side in grid),
-    )[0].permute(1, 2, 0)  # fmt: skip
-    assert wanted.shape[:2] == grid
-    found = layers.resize_positions(jnp.asarray(table), *grid, "cubic_scale")
-    np.testing.assert_allclose(found, wanted.reshape(-1, 6).numpy(), atol=1e-5)
-    assert np.abs(found - layers.resize_positions(jnp.asarray(table), *grid)).max() > 1e-2
-    native = layers.resize_positions(jnp.asarray(table), 14, 14, "cubic_scale")
-    np.testing.assert_array_equal(native, table)

@@ -21,7 +21,7 @@ from zeroseg_jax.data.transforms import SUFFIXES, ImageError, read_image
 from zeroseg_jax.evaluation.render import encode_data_url
 from zeroseg_jax.evaluation.runner import score_image
 from zeroseg_jax.evaluation.vote_page import render_vote_page
-from zeroseg_jax.inference import batches, canvas, labelling, windows
+from zeroseg_jax.inference import batches, canvas, guide_image, labelling, windows
 from zeroseg_jax.inference.labelling import LabelRule
 from zeroseg_jax.inference.presets import Preset
 from zeroseg_jax.inference.scoring import ClassVectors, Scored
@@ -154,7 +154,7 @@ def name_segments(
     scored = score_image(segmenter, image, classes, preset)
     stacked = scored.stack(Scored)
     merged, rule = batches.merge_windows(segmenter, scored.layout, stacked, classes, preset)
-    guide = labelling.build_guide(image, preset, scored.resized)
+    guide = guide_image.build_guide(image, preset, scored.resized)
     labels = labelling.label_image(merged, image.shape[:2], rule, preset, guide).labels
     shown = ["background", *names] if preset.names_background else names
     # A segment's score is the mean over its pixels at the resized size.

@@ -21,7 +21,7 @@ from zeroseg_jax.evaluation.label_maps import PredictionFolder
 from zeroseg_jax.evaluation.measure import ImageCounts, Measurements, measure_image
 from zeroseg_jax.evaluation.render import render_html, render_markdown
 from zeroseg_jax.evaluation.report import build_sections, render_score_line
-from zeroseg_jax.inference import batches, labelling, windows
+from zeroseg_jax.inference import batches, guide_image, labelling, windows
 from zeroseg_jax.inference.batches import WindowedImage, run_ahead
 from zeroseg_jax.inference.labelling import LabelledImage
 from zeroseg_jax.inference.preset_differences import find_differences
@@ -67,7 +67,7 @@ def label_windows(
     """Label an image, uint8 (H, W, 3) at its own size, whose windows are scored."""
     stacked = scored.stack(Scored)
     merged, rule = batches.merge_windows(segmenter, scored.layout, stacked, classes, preset)
-    guide = labelling.build_guide(image, preset, scored.resized)
+    guide = guide_image.build_guide(image, preset, scored.resized)
     return labelling.label_image(merged, image.shape[:2], rule, preset, guide)
 
 

@@ -58,7 +58,7 @@ class EncodedImage:
       size: (H, W) of the image, and of its labels.
       layout: layout of its windows.
       encoded: all windows, NumPy arrays.
-      guide: uint8 (gh, gw, 3), the image at the size of labelling.build_guide; None without
+      guide: uint8 (gh, gw, 3), the image at the size of guide_image.build_guide; None without
         refinement.
     """
 

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from zeroseg_jax.inference import guided, pamr, windows
+from zeroseg_jax.inference.guide_image import STEP_PX, resize_guide
 from zeroseg_jax.inference.presets import Preset
 from zeroseg_jax.inference.scoring import ClassVectors
 
-_GUIDE_STEP_PX, _MAX_GUIDE_PX = 32, 2048
 _REFINED_ROWS = 32  # rows that PAMR refines: more cost time and hardly ever win a pixel
 _STRIPE_PIXELS = 60_000  # upsampled at once, so that a stripe stays in the processor's cache
 
@@ -108,49 +108,6 @@ def build_rule(preset: Preset, classes: ClassVectors, logit_scale: float) -> Lab
     return LabelRule(ids, logit_scale, constant, has_background)
 
 
-def build_guide(
-    image: np.ndarray, preset: Preset, resized: np.ndarray | None = None
-) -> np.ndarray | None:
-    """Build the image whose edges a refinement follows.
-
-    Args:
-      image: uint8 (H, W, 3).
-      preset: refinement, its size, and `guide`.
-      resized: float32 (h, w, 3), the image as the model gets it; for guide "resized" alone.
-
-    Returns:
-      uint8 or float32 (gh, gw, 3) in [0, 255]; None without refinement. The guided filter takes
-      the image's own size. PAMR takes it too, or a short side of preset.pamr_short_px in multiples
-      of 32 px. No guide has a long side over 2048 px.
-
-    Raises:
-      ValueError: guide "resized" without that image.
-    """
-    sides = image.shape[:2]
-    if preset.refine == "guided":
-        scale = _MAX_GUIDE_PX / max(sides)
-        return image if scale >= 1 else _resize_guide(image, *(round(s * scale) for s in sides))
-    if preset.refine == "none" or not preset.pamr_dilations:
-        return None
-    short = preset.pamr_short_px or min(sides)
-    scale = min(1.0, short / min(sides), _MAX_GUIDE_PX / max(sides))
-    if preset.pamr_short_px:
-        steps = (max(1, round(side * scale / _GUIDE_STEP_PX)) for side in sides)
-        height, width = (step * _GUIDE_STEP_PX for step in steps)
-    else:
-        height, width = (max(1, round(side * scale)) for side in sides)
-    if preset.guide == "resized":
-        if resized is None:
-            raise ValueError("resized: guide=resized needs the image as the model gets it.")
-        return windows.resize_floats(resized, height, width)
-    return _resize_guide(image, height, width)
-
-
-def _resize_guide(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    guide = windows.resize_image(image, max(1, height), max(1, width), "antialiased")
-    return np.clip(np.rint(guide), 0, 255).astype(np.uint8)
-
-
 def label_image(
     canvas: Canvas,
     size: tuple[int, int],
@@ -165,8 +122,8 @@ def label_image(
       size: (H, W) of the labels.
       rule: rule from build_rule.
       preset: refinement and area threshold.
-      guide: image from build_guide; None labels without refinement. For the guided filter, any
-        size of the image.
+      guide: image from guide_image.build_guide; None labels without refinement. For the
+        guided filter, any size of the image.
     """
     refiner: _Refiner | _GuidedRefiner | None = None
     if guide is not None:
@@ -197,7 +154,7 @@ class _Refiner:
         self._size = guide.shape[:2]
         self._portrait = guide.shape[0] > guide.shape[1]
         pixels = guide.swapaxes(0, 1) if self._portrait else guide
-        self._padding = [(0, -side % _GUIDE_STEP_PX) for side in pixels.shape[:2]]
+        self._padding = [(0, -side % STEP_PX) for side in pixels.shape[:2]]
         self._weights = pamr.weigh_neighbours(
             jnp.asarray(self._pad(pixels), jnp.float32), preset.pamr_dilations
         )
@@ -239,7 +196,7 @@ class _GuidedRefiner:
     def label(self, size: tuple[int, int], rule: LabelRule) -> tuple[np.ndarray, np.ndarray]:
         """Filter and decide: int32 labels and float32 scores (H, W)."""
         if self._guide.shape[:2] != size:
-            self._guide = _resize_guide(self._guide, *size)
+            self._guide = resize_guide(self._guide, *size)
         return guided.label_patches(
             self._patches, self._guide, rule.class_ids, softmax_scale=rule.softmax_scale,
             allowed=rule.allowed, threshold=rule.threshold,

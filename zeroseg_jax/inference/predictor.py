@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from zeroseg_jax.data.transforms import to_image
-from zeroseg_jax.inference import batches, labelling, model_files, windows
+from zeroseg_jax.inference import batches, guide_image, labelling, model_files, windows
 from zeroseg_jax.inference import model as models
 from zeroseg_jax.inference.background import BACKGROUND, choose_background
 from zeroseg_jax.inference.batches import EncodedImage
@@ -316,7 +316,7 @@ class Predictor:
         for one in batches.run_windows(
             self.segmenter.encode, laid_out, windows_per_call=per_call, batch=2 * per_call
         ):
-            guide = labelling.build_guide(one.item, self.preset, one.resized)
+            guide = guide_image.build_guide(one.item, self.preset, one.resized)
             yield EncodedImage(one.item.shape[:2], one.layout, one.stack(Encoded), guide)
 
     def _embed(self, classes: list[list[str]], background: list[list[str]]) -> ClassVectors:

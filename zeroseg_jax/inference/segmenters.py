@@ -204,7 +204,7 @@ def choose_devices(count: int) -> list[jax.Device]:
 def _place(tower: VisionTower, positions: str) -> VisionTower:
     """Return a tower with DINO's rule of positions, where its family's is bicubic too."""
     by_scale = positions == "scale" and tower.family.positions == "cubic"
-    return tower.clone(position_rule="cubic_scale") if by_scale else tower
+    return tower.clone(by_scale=True) if by_scale else tower
 
 
 def _as_rows(features: Array) -> Encoded:

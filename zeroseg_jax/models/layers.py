@@ -290,38 +290,18 @@ def sincos_positions(h: int, w: int, width: int) -> np.ndarray:
 # Rule -> method and antialiasing: cubic with a = -0.75 (torch's default) or -0.5 (with antialias).
 _RESIZES = {"cubic": ("cubic-pytorch", False), "cubic_antialias": ("cubic", True)}
 _RESIZES["linear_antialias"] = ("linear", True)
-_SCALE_OFFSET = 0.1
-
-
-def _scaled_cubic(old: int, new: int) -> np.ndarray:
-    """Return float32 (new, old): torch's bicubic with scale_factor (new + 0.1) / old."""
-    a, step = -0.75, old / (new + _SCALE_OFFSET)
-    matrix = np.zeros((new, old), np.float32)
-    for i, place in enumerate((np.arange(new) + 0.5) * step - 0.5):
-        low = int(np.floor(place))
-        for tap in range(low - 1, low + 3):
-            x = abs(place - tap)
-            near = ((a + 2) * x - (a + 3)) * x * x + 1
-            far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
-            matrix[i, min(max(tap, 0), old - 1)] += near if x <= 1 else far
-    return matrix
 
 
 def resize_positions(positions: Array, h: int, w: int, rule: str = "cubic") -> Array:
     """Resize positions of a square grid (side * side, D) to (h * w, D).
 
     "cubic" is Hugging Face's rule for CLIP, "cubic_antialias" that of DINOv2 with registers and
-    "linear_antialias" that of TIPSv2. "cubic_scale" is DINO's own, which SCLIP and its successors
-    took over for CLIP: the factor is (h + 0.1) / side, so that samples are slightly closer than
-    the grid asks for. Positions of an unchanged grid are returned as given.
+    "linear_antialias" that of TIPSv2. Positions of an unchanged grid are returned as given.
     """
     side = int(round(positions.shape[0] ** 0.5))
     if (h, w) == (side, side):
         return positions
     grid = positions.reshape(side, side, -1)
-    if rule == "cubic_scale":
-        down, across = (_scaled_cubic(side, new) for new in (h, w))
-        return jnp.einsum("hs,wt,std->hwd", down, across, grid).reshape(h * w, -1)
     method, antialias = _RESIZES[rule]
     resized = jax.image.resize(grid, (h, w, grid.shape[-1]), method=method, antialias=antialias)
     return resized.reshape(h * w, -1)

@@ -27,6 +27,7 @@ from zeroseg_jax.models.layers import (
     PatchEmbedding,
     resize_positions,
 )
+from zeroseg_jax.teacher.position_scale import resize_by_scale
 
 Array = jax.Array
 
@@ -150,13 +151,13 @@ class VisionTower(nn.Module):
       config: settings of both towers.
       dtype: type of activations.
       core: implementation of attention, see layers.Attention.
-      position_rule: rule of resize_positions; "" for the family's.
+      by_scale: True resizes positions by DINO's scale factor and not by the family's rule.
     """
 
     config: ClipConfig
     dtype: Any = jnp.float32
     core: str = "xla"
-    position_rule: str = ""
+    by_scale: bool = False
 
     def setup(self) -> None:
         tower = self.config.vision
@@ -208,8 +209,11 @@ class VisionTower(nn.Module):
         h, w = height // side, width // side
         x = self.patch_embedding(pixels[:, : h * side, : w * side])
         grid = self.positions[int(self.family.class_token) :]
-        rule = self.position_rule or self.family.positions
-        x = x + resize_positions(grid, h, w, rule).astype(x.dtype)
+        if self.by_scale:
+            resized = resize_by_scale(grid, h, w)
+        else:
+            resized = resize_positions(grid, h, w, self.family.positions)
+        x = x + resized.astype(x.dtype)
         if self.family.class_token:
             first = (self.class_token + self.positions[0])[None]
             if self.config.registers:

@@ -92,7 +92,9 @@ def test_prototype_loss():
 
 def test_concatenated_logits():
     dense, text, prototypes = draw(1, 2, 4), unit(draw(3, 4)), draw(1, 2, 4)
-    found = zss.concat_logits(dense, jnp.asarray(text), prototypes, alpha=14.3, beta=5.0)
+    found = zss.concat_logits(
+        dense, jnp.asarray(text), prototypes, alpha=14.3, beta=5.0, seen_form="cosine"
+    )
     wanted = [14.3 * unit(dense[0]) @ text.T, 5.0 * unit(dense[0]) @ unit(prototypes[0]).T]
     np.testing.assert_allclose(found[0], np.concatenate(wanted, axis=1), rtol=1e-4, atol=1e-5)
 

@@ -151,30 +151,21 @@ def prototype_loss(prototypes: Array, text: Array, present: Array) -> Array:
 
 
 def concat_logits(
-    dense: Array,
-    text: Array,
-    prototypes: Array,
-    *,
-    alpha: float,
-    beta: float,
-    seen_form: str = "cosine",
+    dense: Array, text: Array, prototypes: Array, *, alpha: float, beta: float, seen_form: str
 ) -> Array:
     """Score cells: concat(alpha R T_seen, beta cos(R, P_latent)).
-
-    In the paper only latent logits are cosines, which bounds noisy labels.
 
     Args:
       dense: (B, P, E).
       text: float32 (N, E), unit rows.
       prototypes: (B, K, E), of the latent regions.
-      alpha, beta: factors of seen and of latent logits.
-      seen_form: "product" of features and text (the paper), or "cosine" (own).
+      alpha, beta, seen_form: settings seen_scale, latent_scale, seen_form.
 
     Returns:
       float32 (B, P, N + K).
     """
     features = unit(dense)
-    rows = dense.astype(jnp.float32) if seen_form == "product" else features
+    rows = features if seen_form == "cosine" else dense.astype(jnp.float32)
     seen = alpha * jnp.einsum("bpe,ne->bpn", rows, text)
     latent = beta * jnp.einsum("bpe,bke->bpk", features, unit(prototypes))
     return jnp.concatenate([seen, latent], axis=-1)
