@@ -166,7 +166,7 @@ def read_arguments(arguments: list[str]) -> tuple[Verdict, Config | None]:
         if error.code == 2 and said and len(lines[0]) < 500 and "Traceback" not in lines[0]:
             return Verdict("refused", lines[0]), None
         return Verdict("fault", f"exit {error.code}: {errors.getvalue()[-600:]}"), None
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:  # any other kind is the finding
         return Verdict("fault", f"{type(error).__name__}: {error}"[:600]), None
     finally:
         sys.argv = argv
@@ -203,10 +203,10 @@ def check_training(config: Config, traced: set[Any]) -> Verdict:
     except ValueError as error:
         lines = str(error).splitlines()
         named = any(str(error).startswith(f"{group.name}") for group in dataclasses.fields(Config))
-        if len(lines) == 1 and named and lines[0].endswith("."):
+        if len(lines) == 1 and named and lines[0][-1:] in ".?":
             return Verdict("refused", f"error: {lines[0]}")
         return Verdict("fault", f"ValueError: {error}"[:600])
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:  # any other kind is the finding
         return Verdict("fault", f"{type(error).__name__}: {error}"[:600])
     return Verdict("trainable")
 

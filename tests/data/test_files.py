@@ -18,6 +18,7 @@ from fsspec import register_implementation
 from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
+from bench.endurance import state_files
 from zeroseg_jax.data import files
 
 ROOT = Path(__file__).parent.parent.parent
@@ -190,3 +191,14 @@ def test_a_bucket_is_written_through_epath(tmp_path, monkeypatch):
 def test_a_store_without_its_package_is_one_sentence():
     with pytest.raises(OSError, match=r"^s3://b/a.txt: cannot write to .*s3fs.*mount the bucket"):
         files.write_text("s3://b/a.txt", "")
+
+
+@pytest.mark.parametrize("state_file", state_files.STATE_FILES, ids=lambda file: file.name)
+def test_damaged_state_files_are_named(tmp_path, state_file):
+    """Empty, cut, foreign and mistyped content, folders in place of files: no other exception."""
+    kinds = []
+    for damage, kind, message in state_files.check(state_file, tmp_path):
+        assert kind != "fault", f"{damage}: {message}"
+        kinds.append(kind)
+    # The summary of a shard that cannot be read is made again, with its shard.
+    assert len(kinds) >= 16 and ("named" in kinds or state_file.name == "summary of a shard")

@@ -66,20 +66,26 @@ class ConfigError(ValueError):
     """Impossible setting; the message is one sentence that names the field."""
 
 
-def from_mapping(mapping: Mapping[str, Any]) -> Config:
+def from_mapping(mapping: Mapping[str, Any], origin: str = "") -> Config:
     """Build a Config from nested plain mappings.
 
     Args:
       mapping: field -> value, group -> mapping. Fields left out keep their defaults. Names of
         OLD_NAMES are read as their names today.
+      origin: file of the mapping, the beginning of every error message; "" for none.
 
     Raises:
       ConfigError: an unknown field (with the nearest known one), a value of another type, a value
         out of range, or two fields that do not fit each other.
     """
-    config = _read_group("config", rename_old(mapping), Config)
-    for misfit in list_misfits(config):
-        raise ConfigError(misfit)
+    try:
+        config = _read_group("config", rename_old(mapping), Config)
+        for misfit in list_misfits(config):
+            raise ConfigError(misfit)
+    except ConfigError as error:
+        if not origin:
+            raise
+        raise ConfigError(f"{origin}: {error}") from error
     return config
 
 

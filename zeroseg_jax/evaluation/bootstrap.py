@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from zeroseg_jax.data.files import read_json
 
 LEVEL = 95  # of the interval, in percent
 
@@ -46,8 +47,8 @@ def read_run(directory: str | Path) -> Run:
             raise ValueError(
                 f"{directory}: holds no {name}; give a directory that zeroseg evaluate wrote."
             )
+    result = read_json(directory / "report.json", remedy="evaluate again")
     try:
-        result = json.loads((directory / "report.json").read_text(encoding="utf-8"))
         with np.load(directory / "counts.npz", allow_pickle=False) as file:
             content = {name: file[name] for name in file.files}
         images = content["images"].tolist()

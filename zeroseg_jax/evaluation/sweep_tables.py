@@ -68,7 +68,9 @@ def _read_metrics(directory: Path) -> dict[str, Any]:
     for report in sorted(directory.rglob("report.json")):
         prefix = report.parent.relative_to(directory).as_posix()
         content = read_json(report, remedy="evaluate again")
-        content |= {f"diagnostics/{k}": v for k, v in dict(content.get("diagnostics", {})).items()}
+        if not isinstance(diagnostics := content.get("diagnostics", {}), dict):
+            raise ValueError(f"{report}: diagnostics is no object; evaluate again.")
+        content |= {f"diagnostics/{k}": v for k, v in diagnostics.items()}
         metrics |= {f"{prefix}/{k}": v for k, v in content.items() if isinstance(v, int | float)}
     return metrics
 
@@ -80,7 +82,7 @@ def _read_last(path: Path) -> dict[str, Any]:
     """
     lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
     for line in reversed(lines[-2:]):
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             record = json.loads(line)
             if isinstance(record, dict):
                 return record

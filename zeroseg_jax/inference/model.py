@@ -15,7 +15,6 @@ from typing import Any, Literal
 import numpy as np
 
 from zeroseg_jax.config import Config
-from zeroseg_jax.data.files import read_json
 from zeroseg_jax.inference.model_files import (
     AFFINITY_FOLDER,
     TEACHER_FOLDER,
@@ -23,6 +22,7 @@ from zeroseg_jax.inference.model_files import (
     is_clip,
     is_readout_export,
     read_facts,
+    read_readout,
 )
 from zeroseg_jax.inference.presets import Preset, get_preset
 from zeroseg_jax.inference.scoring import ClassVectors, pack_classes
@@ -259,7 +259,7 @@ def _load_towers(located: Located) -> tuple[Teacher, Teacher | None]:
 
 def _load_readout_export(directory: Path, teacher: str) -> Model:
     """Load what model_files.write_readout wrote: the CLIP inside it, or fetched by its name."""
-    record = read_json(directory / "config.json", remedy="export the model again")
+    record = read_readout(directory)
     towers: dict[str, Located] = {}
     for role, folder in (("teacher", TEACHER_FOLDER), ("affinity", AFFINITY_FOLDER)):
         part = record.get(role)

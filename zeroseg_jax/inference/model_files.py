@@ -82,6 +82,27 @@ def is_readout_export(directory: str | Path) -> bool:
     return path.is_file() and read_json(path).get("format") == READOUT_FORMAT
 
 
+def read_readout(directory: str | Path) -> dict[str, Any]:
+    """Read config.json of an export that write_readout wrote.
+
+    Returns:
+      {"readout", "teacher", and "affinity" with one}; each tower has "name", "shown", "digest".
+
+    Raises:
+      ValueError: the file is damaged; names it.
+    """
+    path, remedy = Path(directory) / _RECORDS[0], "export the model again"
+    record = read_json(path, remedy=remedy, fields={"readout": str, "teacher": dict})
+    for role in ("teacher", "affinity"):
+        part = record.get(role)
+        if part is not None and not (
+            isinstance(part, dict)
+            and all(isinstance(part.get(name), str) for name in ("name", "shown", "digest"))
+        ):
+            raise ValueError(f"{path}: {role} has no name, shown name and digest; {remedy}.")
+    return record
+
+
 def write_pretrained(
     params: Any,
     config: Config,
@@ -265,6 +286,11 @@ def _read_score(path: Path) -> dict[str, Any] | None:
     if not {"benchmark", "miou", "images", "preset", "checkpoint"} <= set(content):
         return None
     preset = content["preset"]
+    if preset is None:  # of masks that another program drew
+        return None
+    wanted = {"name", "prompts", "threshold"}
+    if not isinstance(preset, dict) or not wanted <= set(preset):
+        raise ValueError(f"{path}: preset has no {', '.join(sorted(wanted))}; evaluate again.")
     pamr = preset.get("refine", "pamr") == "pamr" and preset.get("pamr_dilations")
     return {
         "benchmark": content["benchmark"],

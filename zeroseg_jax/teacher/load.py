@@ -78,7 +78,7 @@ class Teacher:
         self.image_px = config.image_px
         self.patch_px = config.patch_px
         self.embed_dim = config.embed_dim
-        self.mean, self.std = _read_normalisation(directory, config.family)
+        self.mean, self.std = read_normalisation(directory, config.family)
         self.vision_params, self.text_params = params["vision"], params.get("text")
         self.logit_scale = _read_scale(directory, config, params)
         self.logit_bias = _scalar(params.get("logit_bias", 0.0))
@@ -272,9 +272,16 @@ def _at_full_precision(function: Callable[..., Any]) -> Callable[..., Any]:
     return precise
 
 
-def _read_normalisation(
-    directory: Path, family: str
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def read_normalisation(directory: Path, family: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Read the mean and deviation of the pixels, (R, G, B) each.
+
+    Args:
+      directory: directory of a checkpoint; without a record of them, those of the family.
+      family: key of FAMILIES.
+
+    Raises:
+      CheckpointError: a record that is damaged; names it.
+    """
     mean, std = FAMILIES[family].mean, FAMILIES[family].std
     names = {
         "preprocessor_config.json": ("image_mean", "image_std"),

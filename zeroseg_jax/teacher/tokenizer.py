@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +67,14 @@ def _clip(directory: Path, config: ClipConfig) -> tuple[Encode, int]:
     path = directory / "tokenizer.json"
     if path.is_file():
         _check_tokenizer(path)
-        tokenizer = Tokenizer.from_file(str(path))
+        with _naming(path):
+            tokenizer = Tokenizer.from_file(str(path))
     elif (directory / "vocab.json").is_file() and (directory / "merges.txt").is_file():
         from transformers import CLIPTokenizerFast
 
         _check_merges(directory)
-        fast = CLIPTokenizerFast.from_pretrained(str(directory), local_files_only=True)
+        with _naming(directory):
+            fast = CLIPTokenizerFast.from_pretrained(str(directory), local_files_only=True)
         tokenizer = fast.backend_tokenizer
     else:
         raise CheckpointError(
@@ -162,7 +165,8 @@ def _read_tokenizer_json(directory: Path, owner: str) -> Any:
             f"{directory}: tokenizer.json is missing; add the tokenizer files of this {owner}."
         )
     _check_tokenizer(path)
-    return Tokenizer.from_file(str(path))
+    with _naming(path):
+        return Tokenizer.from_file(str(path))
 
 
 def _pad(tokenizer: Any, length: int, padding: int, token: str) -> Encode:
@@ -186,17 +190,14 @@ def _siglip(directory: Path, config: ClipConfig) -> tuple[Encode, int]:
         )
     if (directory / "tokenizer.json").is_file():
         _check_tokenizer(directory / "tokenizer.json")
+    _check_settings(directory)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
+        with _naming(directory):
+            tokenizer = AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
     except ImportError as error:
         raise CheckpointError(
             f"{directory}: the tokenizer of SigLIP needs sentencepiece; "
             'pip install "zeroseg_jax[siglip]".'
-        ) from error
-    except (OSError, ValueError, RuntimeError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(
-            f"{directory}: the tokenizer files cannot be read ({reason}); fetch them again."
         ) from error
     if tokenizer.pad_token_id is None:
         raise CheckpointError(
@@ -222,15 +223,37 @@ def _siglip(directory: Path, config: ClipConfig) -> tuple[Encode, int]:
 _LOADERS = {"clip": _clip, "metaclip_2": _metaclip, "siglip": _siglip, "tipsv2": _tips}
 
 
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Turn what tokenizers and transformers raise for damaged files into a CheckpointError."""
+    try:
+        yield
+    except (CheckpointError, ImportError):
+        raise
+    except Exception as error:
+        # tokenizers raises Exception itself; a subclass of another kind is a fault of the program.
+        kinds = (OSError, ValueError, RuntimeError, TypeError, AttributeError, KeyError)
+        if type(error) is not Exception and not isinstance(error, kinds):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(
+            f"{path}: the tokenizer cannot be read ({reason}); fetch its files again."
+        ) from error
+
+
+def _check_settings(directory: Path) -> None:
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        if (directory / name).is_file():
+            read_object(directory / name)
+
+
 def _check_merges(directory: Path) -> None:
     """Refuse vocab.json, merges.txt and settings on which tokenizers raises a bare Exception."""
     path = directory / "vocab.json"
     vocab = read_object(path)
     if not all(type(token) is int and token >= 0 for token in vocab.values()):
         raise CheckpointError(f"{path}: a token has no number of 0 or more; fetch the file again.")
-    for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        if (directory / name).is_file():
-            read_object(directory / name)
+    _check_settings(directory)
     path = directory / "merges.txt"
     try:
         lines = path.read_text(encoding="utf-8").split("\n")

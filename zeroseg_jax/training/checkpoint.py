@@ -199,10 +199,7 @@ def load_params(directory: str | Path) -> tuple[Any, Config, int]:
     checkpoints = root.absolute() / "checkpoints"
     names = [entry.name for entry in checkpoints.iterdir()] if checkpoints.is_dir() else []
     steps = sorted((int(name) for name in names if name.isdigit()), reverse=True)
-    try:
-        config = from_mapping(read_manifest(root)["config"])
-    except (TypeError, AttributeError) as error:
-        raise ValueError(f"{manifest}: config is damaged ({error}); restore the file.") from error
+    config = from_mapping(read_manifest(root)["config"], str(manifest))
     reasons = []
     for step in steps:
         try:

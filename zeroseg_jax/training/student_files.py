@@ -87,7 +87,9 @@ def read_export(directory: str | Path) -> tuple[dict[str, Any], Config, int]:
     root = Path(directory)
     path = root / EXPORT_CONFIG
     record = files.read_json(
-        path, remedy="export the student again", fields={"format": str, "config": dict, "step": int}
+        path,
+        remedy="export the student again",
+        fields={"format": str, "config": dict, "step": int, "sha256": str},
     )
     if record.get("format") != FORMAT:
         raise ValueError(
@@ -109,4 +111,4 @@ def read_export(directory: str | Path) -> tuple[dict[str, Any], Config, int]:
     except SafetensorError as error:
         raise ValueError(f"{weights}: not readable ({error}); export it again.") from error
     params = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
-    return trees.unflatten(params), from_mapping(record["config"]), int(record["step"])
+    return trees.unflatten(params), from_mapping(record["config"], str(path)), int(record["step"])

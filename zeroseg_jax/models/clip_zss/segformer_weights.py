@@ -20,6 +20,8 @@ from zeroseg_jax.config import DenseStudentConfig
 from zeroseg_jax.models.clip_zss.segformer import MIT_SIZES, MitConfig
 
 _BATCH_NORM_EPS = 1e-5  # torch's default, which SegFormer keeps
+_SIZES = ("hidden_sizes", "depths", "num_attention_heads", "sr_ratios")
+_STAGES = 4
 _UNUSED = ("classifier", "num_batches_tracked")
 
 
@@ -33,9 +35,11 @@ def read_mit_config(directory: str | Path) -> MitConfig:
     if not path.is_file():
         raise ValueError(f"{path}: missing; give a directory with config.json and weights.")
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raw = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not valid JSON ({error}); fetch the file again.") from error
+    if not isinstance(raw, dict):
+        raise ValueError(f"{path}: holds no JSON object; fetch the file again.")
     if raw.get("model_type") != "segformer":
         raise ValueError(f"{path}: model_type is {raw.get('model_type')!r}, not 'segformer'.")
     fixed = {
@@ -48,17 +52,21 @@ def read_mit_config(directory: str | Path) -> MitConfig:
         if raw.get(field, value) != value:
             raise ValueError(f"{path}: {field} is {raw[field]}, but only {value} is supported.")
     ratios = raw.get("mlp_ratios", [4, 4, 4, 4])
+    sizes = [raw.get(field) for field in _SIZES]
+    for field, values in (("mlp_ratios", ratios), *zip(_SIZES, sizes, strict=True)):
+        if (
+            not isinstance(values, list)
+            or len(values) != _STAGES
+            or not all(type(value) is int and value > 0 for value in values)
+        ):
+            raise ValueError(
+                f"{path}: {field} is {values!r}, not {_STAGES} positive integers; fetch it again."
+            )
     if len(set(ratios)) != 1:
         raise ValueError(
             f"{path}: mlp_ratios {ratios} differ, but one ratio for all stages is supported."
         )
-    return MitConfig(
-        tuple(raw["hidden_sizes"]),
-        tuple(raw["depths"]),
-        tuple(raw["num_attention_heads"]),
-        tuple(raw["sr_ratios"]),
-        ratios[0],
-    )
+    return MitConfig(*map(tuple, sizes), ratios[0])
 
 
 def read_segformer(directory: str | Path) -> dict[str, dict[str, Any]]:
