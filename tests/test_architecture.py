@@ -86,6 +86,7 @@ TESTS_OF_THE_WHOLE = {
     "test_photographs.py": "models by name through every command",
     "test_guards.py": "recorded values of the whole package",
     "test_readme.py": "commands of the documents",
+    "test_properties.py": "generated input for parsers and readers",
     "test_record.py": "bench/record.py",
 }
 MOST_LINES, MOST_COMMAND_LINES, MOST_METHOD_LINES, MOST_ROOT_ENTRIES = 350, 180, 1260, 9
