@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 STAMP := .setup-done
 DEV_STAMP := .setup-dev-done
 
-.PHONY: setup setup-dev demo test lint test-slow clean playground-clip playground-student playground-table zss-table
+.PHONY: setup setup-dev demo test lint lock test-slow clean playground-clip playground-student playground-table zss-table
 
 setup: $(STAMP)
 
@@ -44,6 +44,14 @@ lint: setup-dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+# Hashes of every file of the pinned versions, for all platforms, and the table of licences.
+lock: setup-dev
+	@$(PIP) uv
+	@{ echo "# All packages of requirements-dev.txt with the hashes of their files; written by make lock."; \
+	  $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-deps \
+	  --python-version 3.11 requirements-dev.txt; } > .ci/requirements-hashed.txt
+	@$(BIN)/python -m bench.licences > docs/licences.md
 
 # Everything that takes minutes: tests marked slow, the site, a wheel in a clean environment,
 # notebooks.

@@ -86,6 +86,7 @@ TESTS_OF_THE_WHOLE = {
     "test_photographs.py": "models by name through every command",
     "test_guards.py": "recorded values of the whole package",
     "test_readme.py": "commands of the documents",
+    "test_licences.py": "licences and hashes of the pinned packages",
     "test_properties.py": "generated input for parsers and readers",
     "test_record.py": "bench/record.py",
 }
