@@ -7,6 +7,7 @@ libtpu compiles the real training step for the topology, on a machine without TP
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import subprocess
 import sys
@@ -35,9 +36,6 @@ def define_flags() -> None:
     absl_flags.DEFINE_string("json", "", "JSON file of the plan; empty: none")
     absl_flags.DEFINE_integer(
         "images", 1281167, "number of training images, used where optim.steps is 0"
-    )
-    absl_flags.DEFINE_float(
-        "efficiency", 0.5, "fraction of the roofline that the step reaches", 0.01, 1.0
     )
     absl_flags.DEFINE_float(
         "price", 0.0, "price per chip and hour, for the cost of the run; 0: no cost", 0.0
@@ -73,7 +71,7 @@ def _plan() -> int:
     from zeroseg_jax.training.workdir import describe_machine
 
     config, overrides = flags.read_config()
-    given = planner.Assumptions(FLAGS.images, FLAGS.efficiency, FLAGS.price)
+    given = planner.Assumptions(FLAGS.images, FLAGS.price)
     if FLAGS.search:
         plans = _search(config, given)
         print(_render_candidates(plans[:_SHOWN]))
@@ -102,7 +100,9 @@ def _search(config: Any, given: Any) -> list[dict[str, Any]]:
     for number, candidate in enumerate(candidates, 1):
         plans.append(planner.plan_step(candidate, FLAGS.topology, given))
         print(f"plan: {number} of {len(candidates)} compiled", file=sys.stderr, flush=True)
-    return sorted(plans, key=lambda plan: (not plan["fits"], plan["estimated_step_seconds"]))
+    return sorted(
+        plans, key=lambda plan: (not plan["fits"], plan.get("estimated_step_seconds", 0.0))
+    )
 
 
 def _render_candidates(plans: list[dict[str, Any]]) -> str:
@@ -112,30 +112,44 @@ def _render_candidates(plans: list[dict[str, Any]]) -> str:
         lines.append(
             f"{mesh:14s}  {plan['accumulate_steps']:6d}  {plan['remat']:5s}  "
             f"{plan['peak_bytes_per_chip'] / 1e9:9.2f}  {'yes' if plan['fits'] else 'no':4s}  "
-            f"{plan['estimated_step_seconds']:.4f}"
+            f"{plan.get('estimated_step_seconds', math.nan):.4f}"
         )
     return "\n".join(lines)
 
 
 def _render_plan(plan: dict[str, Any]) -> str:
+    if not plan["fits"]:
+        return _render_misfit(plan)
     mesh = ", ".join(f"{axis} {size}" for axis, size in plan["mesh"].items())
-    parts = ", ".join(f"{name} {1e3 * s:.1f} ms" for name, s in plan["roofline_seconds"].items())
+    names = {"compiled": "compiler's cycles", "kernels": "attention kernels by formula",
+             "network": "collectives over the links"}  # fmt: skip
+    parts = ", ".join(f"{names[k]} {1e3 * s:.1f} ms" for k, s in plan["seconds_by_part"].items())
     kinds = "".join(
         f"\n  {kind:19s} {one['count']:5d}, {one['bytes'] / 1e6:10.1f} MB sent a chip"
         for kind, one in plan["collectives"].items()
     )
     cost = "" if plan["cost"] is None else f", {plan['cost']:,.0f} at the price given"
-    return f"""{plan["topology"]}: {plan["chips"]} chips of {plan["devices_per_chip"]} device(s), {mesh}
-memory a chip, GB of {plan["hbm_bytes_per_chip"] / 1e9:.1f} ({"fits" if plan["fits"] else "DOES NOT FIT"})
+    return f"""{plan["topology"]}: {plan["chips"]} chips of {plan["devices_per_chip"]} device(s), {mesh}, attention {plan["attention"]}
+memory a chip, GB of {plan["hbm_bytes_per_chip"] / 1e9:.1f} (fits)
   parameters          {plan["parameter_bytes_per_chip"] / 1e9:7.3f}
   optimizer           {plan["optimizer_bytes_per_chip"] / 1e9:7.3f}
   batch               {plan["batch_bytes_per_chip"] / 1e9:7.3f}
   activations, grads  {plan["activation_bytes_per_chip"] / 1e9:7.3f}
   total               {plan["peak_bytes_per_chip"] / 1e9:7.3f}   (a device: {plan["peak_bytes_per_chip"] / 1e9 / plan["devices_per_chip"]:.3f})
 operations            {plan["flops_per_step"] / 1e12:.1f} TFLOP a step, {plan["flops_per_image"] / 1e9:.1f} GFLOP an image
-moved a chip          {plan["moved_bytes_per_step"] / 1e9:.2f} GB a step
+moved a chip          {plan["moved_bytes_per_step"] / 1e9:.2f} GB a step, {1e3 * plan["moved_seconds"]:.1f} ms at the memory's full rate
 collectives           {plan["collective_bytes_per_step"] / 1e6:.1f} MB sent a chip and step{kinds}
-roofline              {parts}; {plan["bound"]} bounds it
-step                  {1e3 * plan["estimated_step_seconds"]:.1f} ms at {100 * plan["efficiency"]:.0f} % of that
-throughput            {plan["images_per_second"]:,.0f} images/s
+step                  {1e3 * plan["estimated_step_seconds"]:.1f} ms: {parts}
+throughput            {plan["images_per_second"]:,.0f} images/s, {100 * plan["mfu"]:.0f} % MFU
 recipe                {plan["steps"]:,} steps, {plan["hours"]:.1f} hours, {plan["chip_hours"]:,.0f} chip-hours{cost}"""  # noqa: E501
+
+
+def _render_misfit(plan: dict[str, Any]) -> str:
+    from zeroseg_jax.training.plan.planner import suggest_fits
+
+    return (
+        f"{plan['topology']}: the step DOES NOT FIT: it needs "
+        f"{plan['peak_bytes_per_chip'] / 1e9:.1f} GB a chip of "
+        f"{plan['hbm_bytes_per_chip'] / 1e9:.1f} GB. Nearest by arithmetic: "
+        f"{'; '.join(suggest_fits(plan))}. --search compiles such settings."
+    )

@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import PartitionSpec
 
 Array = jax.Array
-CORES = ("xla", "fused", "cudnn")
+Core = Literal["xla", "fused", "cudnn"]
 # Names of mesh axes that split the images, and of the one that splits the heads.
 BATCH_AXES, WIDTH_AXIS = ("data", "fsdp"), "tensor"
 
@@ -38,11 +38,11 @@ _VMEM_BYTES = 64 * 2**20
 _IMAGES_PER_PROGRAM = 4
 
 
-def choose_core(wanted: str, platform: str, dtype: Any) -> str:
+def choose_core(wanted: str, platform: str, dtype: Any) -> Core:
     """Return the attention core of a platform.
 
     Args:
-      wanted: one of CORES, or "auto".
+      wanted: value of run.attention, "auto" or a core.
       platform: "cpu", "gpu" or "tpu".
       dtype: dtype of the matrix products; cuDNN has no float32 form.
 
@@ -54,7 +54,7 @@ def choose_core(wanted: str, platform: str, dtype: Any) -> str:
     """
     half = jnp.dtype(dtype) in (jnp.dtype(jnp.bfloat16), jnp.dtype(jnp.float16))
     if wanted == "auto":
-        return {"tpu": "fused", "gpu": "cudnn" if half else "xla"}.get(platform, "xla")
+        return "fused" if platform == "tpu" else "cudnn" if platform == "gpu" and half else "xla"
     if wanted == "fused" and platform == "gpu":
         raise ValueError("run.attention: fused runs on TPUs alone; use cudnn or auto on GPUs.")
     if wanted == "cudnn" and (platform != "gpu" or not half):
@@ -62,7 +62,7 @@ def choose_core(wanted: str, platform: str, dtype: Any) -> str:
             f"run.attention: cudnn needs a GPU and run.dtype=bfloat16, not {platform} and "
             f"{jnp.dtype(dtype)}; use auto."
         )
-    return wanted
+    return cast(Core, wanted)
 
 
 def fits_core(core: str, tokens: int, width: int, heads: int) -> bool:
@@ -86,7 +86,9 @@ def attend_fused(q: Array, k: Array, v: Array, heads: int) -> Array:
       (B, L, D). Scores and softmax are float32; weights are rounded to the dtype of `v`.
     """
     head = q.shape[-1] // heads
-    return _shard(functools.partial(_call, _forward_kernel, 1, 2, head), head, (q, k, v))[0]
+    return _shard(
+        functools.partial(_call, "forward", _forward_kernel, 1, 2, head), head, (q, k, v)
+    )[0]
 
 
 def _attend_fwd(q: Array, k: Array, v: Array, heads: int) -> tuple[Array, tuple[Array, ...]]:
@@ -98,7 +100,9 @@ def _attend_bwd(
 ) -> tuple[Array, Array, Array]:
     head = gradient.shape[-1] // heads
     arrays = (*residuals, gradient)
-    return tuple(_shard(functools.partial(_call, _backward_kernel, 3, 5, head), head, arrays))
+    return tuple(
+        _shard(functools.partial(_call, "backward", _backward_kernel, 3, 5, head), head, arrays)
+    )
 
 
 attend_fused.defvjp(_attend_fwd, _attend_bwd)
@@ -176,7 +180,7 @@ def _split_lanes(width: int, head: int) -> list[Array]:
 
 
 def _call(
-    kernel: Callable[..., None], outputs: int, products: int, head: int, *arrays: Array
+    name: str, kernel: Callable[..., None], outputs: int, products: int, head: int, *arrays: Array
 ) -> Any:
     """Run a kernel over images and groups of lanes; `products` of L x L x d belong to a head."""
     images, length, width = arrays[0].shape
@@ -200,7 +204,7 @@ def _call(
             transcendentals=images * (width // head) * length**2,
             bytes_accessed=(len(arrays) + outputs) * arrays[0].size * arrays[0].dtype.itemsize,
         ),
-        name=kernel.__name__.strip("_"),
+        name=f"attention_{name}_d{head}",
     )
     # Interpreted on a CPU, for tests. The platform is that of the lowering, not of this machine:
     # a plan compiles for TPUs on a CPU.

@@ -63,7 +63,7 @@ class Mlp(nn.Module):
 class Attention(nn.Module):
     """Multi-head attention of queries (B, L, D) to keys and values (B, M, D).
 
-    `core` is one of fused_attention.CORES. Rows that it does not take (other keys than the queries,
+    `core` is a fused_attention.Core. Rows that it does not take (other keys than the queries,
     a mask, a bias, a length or width that does not fit) use XLA's.
     """
 

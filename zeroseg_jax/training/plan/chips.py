@@ -2,7 +2,9 @@
 
 Source: docs.cloud.google.com/tpu/docs/{v4,v5e,v5p,v6e,tpu7x}, "System architecture", read in 2026.
 These pages give the interconnect of a chip over all links in both directions; this table has half
-of it, one direction. For v6e they have given 3200 and 3584 Gbit/s; this table has the smaller. None
+of it, one direction. For v6e they have given 3200 and 3584 Gbit/s; this table has the smaller.
+They give no clock: it is the one at which the matrix units (4 of 128 x 128 on v5e, 8 on v4 and v5p,
+4 of 256 x 256 on v6e and on each device of tpu7x) reach the published operations per second. None
 of the numbers was measured by this project.
 """
 
@@ -24,6 +26,7 @@ class Chip:
       hbm_bytes: memory in bytes.
       hbm_rate: bytes per second to and from memory.
       link_rate: bytes per second to neighbours, one direction, over all links.
+      clock: cycles per second.
       devices: number of JAX devices per chip in a topology.
       dimensions: dimensions of the torus.
     """
@@ -32,16 +35,17 @@ class Chip:
     hbm_bytes: float
     hbm_rate: float
     link_rate: float
+    clock: float
     devices: int
     dimensions: int
 
 
 CHIPS = {
-    "v4": Chip(275e12, 32 * _GIB, 1228 * _GB, 300 * _GB, 2, 3),
-    "v5e": Chip(197e12, 16 * _GIB, 819 * _GB, 200 * _GB, 1, 2),
-    "v5p": Chip(459e12, 95 * _GIB, 2765 * _GB, 600 * _GB, 1, 3),
-    "v6e": Chip(918e12, 32 * _GIB, 1640 * _GB, 400 * _GB, 1, 2),
-    "tpu7x": Chip(2307e12, 192 * _GIB, 7380 * _GB, 600 * _GB, 2, 3),
+    "v4": Chip(275e12, 32 * _GIB, 1228 * _GB, 300 * _GB, 1.05e9, 2, 3),
+    "v5e": Chip(197e12, 16 * _GIB, 819 * _GB, 200 * _GB, 1.5e9, 1, 2),
+    "v5p": Chip(459e12, 95 * _GIB, 2765 * _GB, 600 * _GB, 1.75e9, 1, 3),
+    "v6e": Chip(918e12, 32 * _GIB, 1640 * _GB, 400 * _GB, 1.75e9, 1, 2),
+    "tpu7x": Chip(2307e12, 192 * _GIB, 7380 * _GB, 600 * _GB, 2.2e9, 2, 3),
 }
 
 

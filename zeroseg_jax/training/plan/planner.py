@@ -5,18 +5,21 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import re
 from typing import Any, Literal
 
 import jax
 from jax.experimental import topologies
 
 from zeroseg_jax.config import Config
+from zeroseg_jax.models.fused_attention import choose_core
 from zeroseg_jax.training import sharding, trees
 from zeroseg_jax.training.inputs import describe_batch
 from zeroseg_jax.training.methods import METHODS
 from zeroseg_jax.training.optimizer import build_optimizer, count_steps
 from zeroseg_jax.training.plan import costs
 from zeroseg_jax.training.plan.chips import Chip, parse_topology
+from zeroseg_jax.training.plan.program import Kernel, Program
 from zeroseg_jax.training.state import TrainState, init_state
 from zeroseg_jax.training.step import build_step
 
@@ -30,12 +33,10 @@ class Assumptions:
 
     Attributes:
       images: number of training images, used where optim.steps is 0.
-      efficiency: fraction of the roofline that the step reaches, in (0, 1].
       price: price per chip and hour; 0 for no cost.
     """
 
     images: int
-    efficiency: float
     price: float = 0.0
 
 
@@ -66,61 +67,129 @@ def plan_step(config: Config, topology: str, given: Assumptions) -> dict[str, An
       given: assumptions of the estimate.
 
     Returns:
-      JSON values by name. Sizes and rates are per chip unless the name says otherwise.
+      JSON values by name. Sizes and rates are per chip unless the name says otherwise. A step that
+      does not fit into the memory has no times.
 
     Raises:
       ValueError: an unknown topology, or a mesh or batch that does not fit it.
     """
     chip, chips, devices = describe_devices(topology)
+    core = choose_core(config.run.attention, "tpu", config.run.dtype)
+    config = dataclasses.replace(config, run=dataclasses.replace(config.run, attention=core))
     mesh = sharding.build_mesh(config, devices)
     if mesh.size != len(devices):
         raise ValueError(f"mesh: uses {mesh.size} of the {len(devices)} devices; set mesh.data=-1.")
     steps = count_steps(config, given.images)
     step, state, batch = trace_step(config, mesh, steps)
-    flops = costs.count_flops(step, state, batch)
-    compiled = step.lower(state, batch).compile()
-    collectives = costs.count_collectives(compiled.as_text(), len(devices))
     per_chip = len(devices) // chips
-    memory = _add_up_memory(compiled.memory_analysis(), state, batch, per_chip)
-    moved = _count_moved(compiled.cost_analysis(), config) * per_chip
-    sent = sum(collective.bytes for collective in collectives.values()) * per_chip
-    parts = {
-        "compute": flops / chips / chip.flops,
-        "memory": moved / chip.hbm_rate,
-        "network": sent / chip.link_rate,
-    }
-    bound = max(parts, key=parts.__getitem__)
-    seconds = parts[bound] / given.efficiency
-    batch_global, hours = config.optim.batch_global, steps * seconds / 3600
-    return {
+    plan = {
         "topology": topology,
         "chips": chips,
         "devices_per_chip": per_chip,
         "mesh": dict(mesh.shape),
-        "batch_per_chip": batch_global / chips,
+        "batch_global": config.optim.batch_global,
+        "batch_per_chip": config.optim.batch_global / chips,
         "accumulate_steps": config.optim.accumulate_steps,
         "remat": config.run.remat,
+        "attention": core,
         "hbm_bytes_per_chip": chip.hbm_bytes,
+        **_add_up_arguments(state, batch, per_chip),
+    }
+    try:
+        compiled = step.lower(state, batch).compile()
+    except jax.errors.JaxRuntimeError as error:
+        needed = read_needed_bytes(str(error))
+        if not needed:
+            raise
+        return {**plan, "fits": False, "peak_bytes_per_chip": needed * per_chip}
+    return plan | _cost(compiled, costs.count_flops(step, state, batch), plan, chip, steps, given)
+
+
+def _cost(
+    compiled: Any, flops: int, plan: dict[str, Any], chip: Chip, steps: int, given: Assumptions
+) -> dict[str, Any]:
+    """Return the memory, the traffic and the times of a compiled step."""
+    per_chip, chips = plan["devices_per_chip"], plan["chips"]
+    memory = _add_up_memory(compiled.memory_analysis(), per_chip)
+    program = Program(compiled.as_text(), chips * per_chip)
+    collectives = program.count_collectives()
+    sent = sum(collective.bytes for collective in collectives.values()) * per_chip
+    moved = program.count_traffic() * per_chip
+    parts = {
+        "compiled": program.count_cycles() / chip.clock,
+        "kernels": sum(estimate_kernel(kernel, chip) for kernel in program.list_kernels()),
+        "network": sent / chip.link_rate,
+    }
+    seconds = sum(parts.values())
+    hours = steps * seconds / 3600
+    return {
         **memory,
         "fits": memory["peak_bytes_per_chip"] <= chip.hbm_bytes,
         "flops_per_step": flops,
-        "flops_per_image": flops / batch_global,
+        "flops_per_image": flops / plan["batch_global"],
         "moved_bytes_per_step": moved,
+        "moved_seconds": moved / chip.hbm_rate,
         "collectives": {
             kind: {"count": one.count, "bytes": one.bytes * per_chip}
             for kind, one in collectives.items()
         },
         "collective_bytes_per_step": sent,
-        "roofline_seconds": parts,
-        "bound": bound,
-        "efficiency": given.efficiency,
+        "seconds_by_part": parts,
         "estimated_step_seconds": seconds,
-        "images_per_second": batch_global / seconds,
+        "mfu": flops / chips / chip.flops / seconds,
+        "images_per_second": plan["batch_global"] / seconds,
         "steps": steps,
         "hours": hours,
         "chip_hours": hours * chips,
         "cost": hours * chips * given.price if given.price else None,
     }
+
+
+def estimate_kernel(kernel: Kernel, chip: Chip) -> float:
+    """Return the seconds of all calls of an attention kernel in a step, by formula.
+
+    The compiler gives a kernel no cycles. Matrix unit: 2 products of a head forward and 5 backward,
+    rows and lanes padded to 128, at the published rate. Vector unit: about 10 operations a score
+    forward and 20 backward, 4 registers of 1,024 values a cycle. The two are added up, as if they
+    never overlapped.
+    """
+    images, length, width = kernel.shape
+    keys, lanes = -(-length // 128) * 128, max(kernel.head, 128)
+    scores = images * (width // kernel.head) * length * keys
+    products, operations = (5, 20) if kernel.backward else (2, 10)
+    matrix = 2 * products * scores * lanes / (chip.flops / chip.devices)
+    return kernel.count * (matrix + operations * scores / (4 * 1024 * chip.clock))
+
+
+def read_needed_bytes(message: str) -> float:
+    """Return the bytes that a program needs, of the compiler's message that it does not fit; or 0.
+
+    Args:
+      message: text with, for example, "Used 30.11G of 15.75G hbm".
+    """
+    found = re.search(r"Used ([\d.]+)([KMGT]) of [\d.]+[KMGT] hbm", message)
+    return float(found[1]) * 1024 ** ("KMGT".index(found[2]) + 1) if found else 0.0
+
+
+def suggest_fits(plan: dict[str, Any]) -> list[str]:
+    """Return the nearest settings that should fit a plan that does not, by arithmetic.
+
+    Args:
+      plan: result of plan_step with fits False.
+    """
+    state = plan["parameter_bytes_per_chip"] + plan["optimizer_bytes_per_chip"]
+    room, rest = 0.9 * plan["hbm_bytes_per_chip"] - state, plan["peak_bytes_per_chip"] - state
+    if room <= 0:
+        shards = 2 ** math.ceil(math.log2(state / (0.5 * plan["hbm_bytes_per_chip"])))
+        return [f"mesh.fsdp={shards}, which shards the state of {state / 1e9:.1f} GB"]
+    factor = 2 ** math.ceil(math.log2(max(rest / room, 1.01)))
+    pieces = plan["accumulate_steps"] * factor
+    found = [f"{plan['chips'] * factor} chips"]
+    if plan["batch_global"] % (pieces * math.prod(plan["mesh"].values())) == 0:
+        found.insert(0, f"optim.accumulate_steps={pieces}")
+    if plan["remat"] == "none":
+        found.append("run.remat=dots or full")
+    return found
 
 
 def trace_step(
@@ -146,11 +215,19 @@ def trace_step(
     return step, state, batch
 
 
-def _add_up_memory(analysis: Any, state: TrainState, batch: Any, per_chip: int) -> dict[str, int]:
+def _add_up_arguments(state: TrainState, batch: Any, per_chip: int) -> dict[str, int]:
     parts = {"parameter": 0, "optimizer": 0}
     for name, leaf in trees.flatten(state).items():
         part = "parameter" if name.startswith("params/") else "optimizer"
         parts[part] += _count_local_bytes(leaf)
+    return {
+        "parameter_bytes_per_chip": parts["parameter"] * per_chip,
+        "optimizer_bytes_per_chip": parts["optimizer"] * per_chip,
+        "batch_bytes_per_chip": sum(map(_count_local_bytes, batch.values())) * per_chip,
+    }
+
+
+def _add_up_memory(analysis: Any, per_chip: int) -> dict[str, int]:
     # Arguments are batch and state; outputs reuse the buffers of the state (alias).
     total = (
         analysis.argument_size_in_bytes
@@ -160,9 +237,6 @@ def _add_up_memory(analysis: Any, state: TrainState, batch: Any, per_chip: int) 
         + analysis.generated_code_size_in_bytes
     )
     return {
-        "parameter_bytes_per_chip": parts["parameter"] * per_chip,
-        "optimizer_bytes_per_chip": parts["optimizer"] * per_chip,
-        "batch_bytes_per_chip": sum(map(_count_local_bytes, batch.values())) * per_chip,
         "activation_bytes_per_chip": analysis.temp_size_in_bytes * per_chip,
         "peak_bytes_per_chip": total * per_chip,
     }
@@ -170,11 +244,6 @@ def _add_up_memory(analysis: Any, state: TrainState, batch: Any, per_chip: int) 
 
 def _count_local_bytes(leaf: jax.ShapeDtypeStruct) -> int:
     return math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
-
-
-def _count_moved(analysis: dict[str, float], config: Config) -> float:
-    """Return bytes to and from a device's memory; the compiler counts a loop's body once."""
-    return float(analysis.get("bytes accessed", 0.0)) * config.optim.accumulate_steps
 
 
 def list_candidates(config: Config, devices: int, limit: int) -> list[Config]:
