@@ -11,7 +11,14 @@ import pytest
 
 from tests.training.tiny import TINY
 from zeroseg_jax.config import from_mapping
-from zeroseg_jax.training.plan.planner import list_candidates
+from zeroseg_jax.training.plan.chips import CHIPS
+from zeroseg_jax.training.plan.planner import (
+    estimate_kernel,
+    list_candidates,
+    read_needed_bytes,
+    suggest_fits,
+)
+from zeroseg_jax.training.plan.program import Kernel
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -26,6 +33,32 @@ def test_candidates_fit_and_begin_with_the_plainest():
         inner = candidate.mesh.fsdp * candidate.mesh.tensor
         assert 8 % inner == 0
         assert 8 % (8 // candidate.mesh.tensor * candidate.optim.accumulate_steps) == 0
+
+
+def test_the_need_of_a_step_that_does_not_fit_is_read_and_answered():
+    message = (
+        "the total memory required for HLO temporaries (23.84G) exceeds available HBM (15.75G)"
+    )
+    assert read_needed_bytes(message) == pytest.approx(23.84 * 2**30)
+    assert read_needed_bytes("Used 512.00M of 15.75G hbm") == pytest.approx(2**29)
+    assert read_needed_bytes("INTERNAL: something else") == 0
+    plan = {
+        "parameter_bytes_per_chip": 1e9, "optimizer_bytes_per_chip": 2e9, "chips": 4,
+        "hbm_bytes_per_chip": 17e9, "peak_bytes_per_chip": 28e9, "accumulate_steps": 1,
+        "batch_global": 4096, "mesh": {"data": 4, "fsdp": 1, "tensor": 1}, "remat": "none",
+    }  # fmt: skip
+    # 25 GB of activations into 12.3 GB: a quarter fits, a half does not.
+    found = suggest_fits(plan)
+    assert found == ["optim.accumulate_steps=4", "16 chips", "run.remat=dots or full"]
+    assert suggest_fits(plan | {"optimizer_bytes_per_chip": 20e9})[0].startswith("mesh.fsdp=4")
+
+
+def test_kernel_seconds_by_hand():
+    # 64 images, 12 heads of 64 (128 lanes), 197 rows of 256 keys, on the chip's 197 TFLOP/s.
+    scores = 64 * 12 * 197 * 256
+    forward = 2 * 2 * scores * 128 / 197e12 + 10 * scores / (4 * 1024 * 1.5e9)
+    kernel = Kernel(False, (64, 197, 768), 64, 12)
+    assert estimate_kernel(kernel, CHIPS["v5e"]) == pytest.approx(12 * forward)
 
 
 def plan(tmp_path, *arguments):

@@ -118,7 +118,9 @@ class LabelsConfig:
     zero_is_void: bool = False  # masks hold class k as k + 1, and 0 is unlabelled
     stride_px: int = number(4, least=1, most=256)  # training pixels per pixel of the label map
     # prompt set of the seen classes, see teacher/prompts.py
-    prompts: Literal["simple", "subset", "imagenet", "playground", "tcl"] = "simple"
+    prompts: Literal[
+        "simple", "subset", "imagenet", "playground", "tcl", "maskclip", "zegclip", "zegclip_single"
+    ] = "simple"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -250,6 +252,7 @@ class RunConfig:
     # recomputed in the backward pass: nothing, all but matrix products, everything
     remat: Literal["none", "dots", "full"] = "none"
     scan_blocks: bool = False  # ZeroSeg: blocks as one compiled loop, see models/layers.py
+    watchdog_seconds: int = number(1800, least=0, most=_INT32)  # without a step: stacks; 0: none
     log_every_steps: int = number(50, least=1, most=_INT32)
     checkpoint_every_steps: int = number(500, least=1, most=_INT32)
     keep_checkpoints: int = number(2, least=1, most=10**6)

@@ -31,6 +31,7 @@ from zeroseg_jax.training.previews import build_previews
 from zeroseg_jax.training.state import TrainState, init_state
 from zeroseg_jax.training.step import build_step
 from zeroseg_jax.training.timing import Goodput, Stopwatch
+from zeroseg_jax.training.watchdog import Watchdog
 from zeroseg_jax.training.workdir import check_room, open_workdir
 
 # Maximum number of dispatched steps. More would only queue batches on the devices.
@@ -149,7 +150,8 @@ def fit(
                 options.log(f"train: resuming from step {int(state.step)} of {steps}")
         run = _Run(config, workdir, steps, int(state.step), mesh, clock, options, previews)
         step_fn = build_step(config, objective, optimizer, mesh, abstract_state)
-        with contextlib.closing(run.sinks), contextlib.closing(run.profile), _catch_signal(run):
+        with contextlib.closing(run.sinks), contextlib.closing(run.profile), run.watchdog, \
+                _catch_signal(run):  # fmt: skip
             state = run.loop(state, step_fn, inputs, checkpoints)
     done = int(state.step)
     return {
@@ -191,6 +193,7 @@ class _Run:
         self.rate = build_schedule(config, steps)
         self.finite = FiniteCheck(workdir)
         self.profile = _Profile(workdir / "profile", start, options.profile_steps)
+        self.watchdog = Watchdog(config.run.watchdog_seconds)
         self.stop_signal = 0
         self.record: dict[str, Any] = {}
 
@@ -215,6 +218,7 @@ class _Run:
                 in_flight.append(metrics["finite"])
                 if len(in_flight) > _IN_FLIGHT:
                     in_flight.popleft().block_until_ready()
+            self.watchdog.beat()
             self.finite.add(step, metrics, indices)
             self.profile.after(step, metrics)
             stop = self._is_stop_asked(step)
@@ -261,7 +265,7 @@ class _Run:
 
     def _log_step(self, step: int, metrics: dict[str, float]) -> None:
         record = {"step": step, **metrics, "learning_rate": float(self.rate(step - 1))}
-        record |= self.watch.lap(step)
+        record |= self.watch.lap(step) | memory.read_peak(self.mesh)
         record |= {f"share_{kind}": share for kind, share in self.clock.shares().items()}
         self.sinks.write(record)
         self.log(self.watch.render_line(step, record))

@@ -43,6 +43,17 @@ def device_bytes(mesh: Mesh) -> int:
     return int((local[0].memory_stats() or {}).get("bytes_limit", 2**63))
 
 
+def read_peak(mesh: Mesh) -> dict[str, float]:
+    """Return the largest memory in use so far of one device of this process, in GB.
+
+    Returns:
+      {"device_gb": GB}; nothing on platforms that do not count it, such as CPUs.
+    """
+    local = [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
+    peak = (local[0].memory_stats() or {}).get("peak_bytes_in_use", 0) if local else 0
+    return {"device_gb": round(peak / 1e9, 2)} if peak else {}
+
+
 def check_state(abstract_state: Any, mesh: Mesh) -> None:
     """Refuse a state that does not fit on a device, before it is made.
 

@@ -109,8 +109,9 @@ class Stopwatch:
         counts = "".join(
             f" {label} {record[name]:.1f}" for name, label in _COUNTS.items() if name in record
         )
+        used = f", {record['device_gb']:.1f} GB a device" if "device_gb" in record else ""
         return (
             f"train: step {step}/{self._steps} {terms}{counts} "
             f"{record['images_per_second']:.0f} images/s, data wait "
-            f"{100 * record['data_wait_share']:.0f} %, ETA {self._eta:.0f} s"
+            f"{100 * record['data_wait_share']:.0f} %{used}, ETA {self._eta:.0f} s"
         )

@@ -23,6 +23,7 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "num
 # Fields that may change on resume, because they do not change the numbers.
 FREE_FIELDS = frozenset(
     {
+        "run.watchdog_seconds",
         "run.log_every_steps",
         "run.checkpoint_every_steps",
         "run.keep_checkpoints",

@@ -66,7 +66,8 @@ def read_mit_config(directory: str | Path) -> MitConfig:
         raise ValueError(
             f"{path}: mlp_ratios {ratios} differ, but one ratio for all stages is supported."
         )
-    return MitConfig(*map(tuple, sizes), ratios[0])
+    widths, depths, heads, reductions = (tuple(values) for values in sizes if values)
+    return MitConfig(widths, depths, heads, reductions, ratios[0])
 
 
 def read_segformer(directory: str | Path) -> dict[str, dict[str, Any]]:

@@ -23,6 +23,7 @@ from zeroseg_jax.training.plan.program import Kernel, Program
 from zeroseg_jax.training.state import TrainState, init_state
 from zeroseg_jax.training.step import build_step
 
+_ARGUMENTS = ("parameter_bytes_per_chip", "optimizer_bytes_per_chip", "batch_bytes_per_chip")
 # Recomputation policies, the cheapest first.
 _REMAT: tuple[Literal["none", "dots", "full"], ...] = ("none", "dots", "full")
 
@@ -82,7 +83,7 @@ def plan_step(config: Config, topology: str, given: Assumptions) -> dict[str, An
     steps = count_steps(config, given.images)
     step, state, batch = trace_step(config, mesh, steps)
     per_chip = len(devices) // chips
-    plan = {
+    plan: dict[str, Any] = {
         "topology": topology,
         "chips": chips,
         "devices_per_chip": per_chip,
@@ -101,7 +102,9 @@ def plan_step(config: Config, topology: str, given: Assumptions) -> dict[str, An
         needed = read_needed_bytes(str(error))
         if not needed:
             raise
-        return {**plan, "fits": False, "peak_bytes_per_chip": needed * per_chip}
+        arguments = sum(size for name, size in plan.items() if name in _ARGUMENTS)
+        needed = needed * per_chip + arguments
+        return {**plan, "fits": False, "peak_bytes_per_chip": needed}
     return plan | _cost(compiled, costs.count_flops(step, state, batch), plan, chip, steps, given)
 
 
@@ -162,12 +165,13 @@ def estimate_kernel(kernel: Kernel, chip: Chip) -> float:
 
 
 def read_needed_bytes(message: str) -> float:
-    """Return the bytes that a program needs, of the compiler's message that it does not fit; or 0.
+    """Return the bytes of intermediates that do not fit, of the compiler's message; 0 for others.
 
     Args:
-      message: text with, for example, "Used 30.11G of 15.75G hbm".
+      message: text with "memory required for HLO temporaries (23.84G) exceeds" (libtpu 0.0.52) or
+        "Used 30.11G of 15.75G hbm" (before).
     """
-    found = re.search(r"Used ([\d.]+)([KMGT]) of [\d.]+[KMGT] hbm", message)
+    found = re.search(r"(?:HLO temporaries \(|Used )([\d.]+)([KMGT])", message)
     return float(found[1]) * 1024 ** ("KMGT".index(found[2]) + 1) if found else 0.0
 
 
