@@ -16,7 +16,7 @@ class Watchdog:
 
     A collective waits for ever for a host that has stopped; the report names the host that writes
     it and shows where each of its threads waits. It is written once for each silence after the
-    first step. The run goes on.
+    first step. The run continues.
 
     Args:
       seconds: longest silence without a report; 0 for no watchdog.

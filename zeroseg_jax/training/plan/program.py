@@ -32,7 +32,7 @@ _FREE = {
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """An array in memory: bytes with the padding of its tiles, and whether it lies in HBM."""
+    """An array in memory: bytes with the padding of its tiles, and whether it is in HBM."""
 
     dims: tuple[int, ...]
     bytes: int
