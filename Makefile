@@ -44,6 +44,7 @@ lint: setup-dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/shellcheck launch/*.sh $$(grep -lI "^#!.*bash" .ci/*)
 
 # Hashes of every file of the pinned versions, for all platforms, and the table of licences.
 lock: setup-dev

@@ -169,3 +169,30 @@ def test_a_damaged_manifest_or_summary_is_one_sentence(tmp_path):
 def test_no_bank_says_what_to_run(tmp_path):
     with pytest.raises(BankError, match="zeroseg prepare"):
         bank.BankSource(tmp_path)
+
+
+def test_damaged_shards_of_an_unfinished_bank_are_found_by_their_content(tmp_path):
+    write(tmp_path, 3)
+    (tmp_path / "manifest.json").unlink()
+    assert bank.verify_shards(tmp_path, [0, 1, 2]) == []
+    flip(shard(tmp_path, 1))
+    assert bank.has_shard(tmp_path, 1)  # of the right size
+    for _ in range(2):
+        assert bank.verify_shards(tmp_path, [0, 1, 2]) == [1]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_feature_that_is_not_finite_is_named(tmp_path, value):
+    features = np.zeros((5, 2), np.float16)
+    good = encode_record(0, "a.jpg", np.zeros((4, 4, 3), np.uint8), features)
+    features[3, 1] = value
+    with pytest.raises(BankError, match=r"b.jpg \(image 1\): a feature .* NaN or infinite"):
+        encode_record(1, "b.jpg", np.zeros((4, 4, 3), np.uint8), features)
+    # A record that another program wrote.
+    bank.begin_bank(tmp_path, {})
+    bank.write_shard(tmp_path, 0, [good, good[: -features.nbytes] + features.tobytes()], [])
+    bank.finish_bank(tmp_path, 1, {})
+    source = bank.BankSource(tmp_path)
+    assert source[0]["name"] == "a.jpg"
+    with pytest.raises(BankError, match=r"shard-00000.arrayrecord: damaged \(record 1, a.jpg: "):
+        source[1]

@@ -16,7 +16,7 @@ maps and the teacher's features of their regions. Layout of the records: data/re
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,10 @@ from zeroseg_jax.data.bank_checks import (
     check_digests,
     count_records,
     digest_file,
+    find_wrong,
     render_remedy,
 )
-from zeroseg_jax.data.records import BankError, decode_record, decode_regions
+from zeroseg_jax.data.records import BankError, check_finite, decode_record, decode_regions
 
 FORMAT = 1
 SHARD_IMAGES = 512
@@ -78,6 +79,22 @@ def has_shard(directory: Path, shard: int) -> bool:
     except (OSError, ValueError):
         return False
     return wanted == path.stat().st_size
+
+
+def verify_shards(directory: Path, shards: Sequence[int]) -> list[int]:
+    """Return the numbers of complete shards whose content is not what was written.
+
+    Every shard is read, once: a good one of the size and time of an earlier comparison is not
+    read again. Shards of older banks have no sum and count as good.
+
+    Args:
+      directory: directory of the bank.
+      shards: numbers of complete shards.
+    """
+    sums = {_shard_path(directory, i): read_summary(directory, i).get("sha256") for i in shards}
+    known = {path: digest for path, digest in sums.items() if digest}
+    wrong = find_wrong(directory, known)
+    return [i for i in shards if _shard_path(directory, i) in wrong]
 
 
 def remove_shard(directory: Path, shard: int) -> None:
@@ -262,7 +279,10 @@ class BankSource:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         try:
-            return self._decode(self._records[index])
+            record = self._decode(self._records[index])
+            for field in {"features", "local"} & record.keys():
+                check_finite(record[field], f"record {index}, {record.get('name', 'regions')}")
+            return record
         except (RuntimeError, ValueError) as error:  # of array_record, of the decoder
             path = self._paths[int(np.searchsorted(self._ends, index, side="right"))]
             reason = str(error).partition(";")[0].partition("\n")[0]

@@ -55,29 +55,40 @@ def check_digests(directory: Path, paths: list[Path], manifest: dict[str, Any]) 
     wanted = manifest["sha256"]
     if not isinstance(wanted, list) or len(wanted) != len(paths):
         raise BankError(f"{directory}/manifest.json: sha256 is damaged; prepare it again.")
+    wrong = find_wrong(directory, dict(zip(paths, wanted, strict=True)))
+    for path, digest in wrong.items():
+        raise BankError(
+            f"{path}: not the shard that was written (sha256 {digest[:12]}, not "
+            f"{str(wanted[paths.index(path)])[:12]}); {render_remedy(path)}."
+        )
+
+
+def find_wrong(directory: Path, wanted: dict[Path, str]) -> dict[Path, str]:
+    """Return the sha256 of each shard that differs from the wanted one.
+
+    DIRECTORY/.checked.json remembers size and time of good shards, which are not read again.
+
+    Args:
+      directory: directory of the bank.
+      wanted: sha256 hex digest of each shard.
+    """
     try:
         checked = files.read_json(directory / _CHECKED)
     except (OSError, ValueError):  # none yet, or damaged: every shard is read
         checked = {}
     found = {
         path.name: [path.stat().st_size, path.stat().st_mtime_ns, digest]
-        for path, digest in zip(paths, wanted, strict=True)
+        for path, digest in wanted.items()
     }
-    new = [
-        (path, found[path.name][2]) for path in paths if checked.get(path.name) != found[path.name]
-    ]
-    if not new:
-        return
+    new = [path for path in wanted if checked.get(path.name) != found[path.name]]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        digests = pool.map(digest_file, [path for path, _ in new])
-        for (path, digest), actual in zip(new, digests, strict=True):
-            if actual != digest:
-                raise BankError(
-                    f"{path}: not the shard that was written (sha256 {actual[:12]}, not "
-                    f"{str(digest)[:12]}); {render_remedy(path)}."
-                )
-    with contextlib.suppress(OSError):  # a bank may be mounted read-only
-        files.write_json(directory / _CHECKED, found)
+        digests = dict(zip(new, pool.map(digest_file, new), strict=True))
+    wrong = {path: digest for path, digest in digests.items() if digest != wanted[path]}
+    if new:
+        good = {name: stamp for name, stamp in found.items() if directory / name not in wrong}
+        with contextlib.suppress(OSError):  # a bank may be mounted read-only
+            files.write_json(directory / _CHECKED, {**checked, **good})
+    return wrong
 
 
 def digest_file(path: Path) -> str:

@@ -33,12 +33,30 @@ def encode_record(index: int, name: str, image: np.ndarray, features: np.ndarray
         UTF-8 are kept.
       image: uint8 (H, W, 3).
       features: float16 or float32 (V, E), the teacher's global features of V views.
+
+    Raises:
+      BankError: a feature is not finite; names the image.
     """
+    check_finite(features, f"{name} (image {index})")
     raw = name.encode(errors="surrogateescape")
     header = _BANK_HEADER.pack(
         _BANK_MAGIC, index, len(raw), *image.shape[:2], *features.shape, features.dtype.itemsize
     )
     return b"".join((header, raw, image.tobytes(), features.tobytes()))
+
+
+def check_finite(features: np.ndarray, name: str) -> None:
+    """Refuse features with NaN or infinity.
+
+    Args:
+      features: floats of any shape.
+      name: owner of the features, the beginning of the message.
+
+    Raises:
+      BankError: a value is not finite.
+    """
+    if not np.isfinite(features).all():
+        raise BankError(f"{name}: a feature of the teacher is NaN or infinite; see the teacher.")
 
 
 def decode_record(record: bytes) -> dict[str, Any]:

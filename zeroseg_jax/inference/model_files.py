@@ -53,8 +53,10 @@ def read_facts(directory: str | Path) -> dict[str, Any]:
             break
     # Local paths are meaningless on another machine and may be private.
     private = ("data.bank", "data.directory")
-    overrides = {k: v for k, v in record.get("overrides", {}).items() if k not in private}
-    scores = record.get("scores", [])
+    overrides, scores = record.get("overrides", {}), record.get("scores", [])
+    if not isinstance(overrides, dict) or not isinstance(scores, list):
+        raise ValueError(f"{root / name}: overrides or scores are damaged; restore the file.")
+    overrides = {k: v for k, v in overrides.items() if k not in private}
     if not scores:
         scores = [_read_score(path) for path in sorted(root.glob("**/report.json"))]
     return {

@@ -83,9 +83,13 @@ def _prepare(
 ) -> dict[str, Any] | None:
     bank.begin_bank(directory, settings)
     shards = -(-len(source) // bank.SHARD_IMAGES)
-    for shard in range(host_index, shards, host_count):
-        if bank.has_shard(directory, shard) and _has_mended(directory, shard, source):
-            log(f"prepare: shard {shard} is encoded again, because skipped images were replaced")
+    there = [i for i in range(host_index, shards, host_count) if bank.has_shard(directory, i)]
+    damaged = set(bank.verify_shards(directory, there))
+    for shard in there:
+        mended = shard not in damaged and _has_mended(directory, shard, source)
+        if mended or shard in damaged:
+            reason = "skipped images were replaced" if mended else "it is damaged"
+            log(f"prepare: shard {shard} is encoded again, because {reason}")
             # Their records shift the places of the others, so that their regions do not fit.
             bank.remove_shard(directory / bank.REGIONS_FOLDER, shard)
             bank.remove_shard(directory, shard)

@@ -17,7 +17,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from zeroseg_jax.config import Config
-from zeroseg_jax.data import bank, transforms
+from zeroseg_jax.data import bank, locks, transforms
 from zeroseg_jax.data.bank import REGIONS_FOLDER
 from zeroseg_jax.data.benchmarks.splits import Split, get_split
 from zeroseg_jax.data.playground.scenes import SCENE_PX
@@ -102,11 +102,32 @@ def prepare_regions(
     affinity = load_teacher(config.teacher.affinity) if config.teacher.affinity else None
     settings = region_settings(config, split, clip, affinity)
     folder = directory / REGIONS_FOLDER
-    bank.begin_bank(folder, settings)
     labels = build_label_source(config, split.classes, split.seen, split.unseen, SCENE_PX)
     work = _Worker(config, split, clip, affinity, images, labels)
     bounds = _shard_bounds(directory, images.manifest["shards"])
-    mine = [i for i in range(host_index, len(bounds), host_count) if not bank.has_shard(folder, i)]
+    with locks.lock_directory(folder, "prepares regions", name=f".lock-{host_index}"):
+        bank.begin_bank(folder, settings)
+        _write_shards(folder, bounds, work, range(host_index, len(bounds), host_count), log)
+        if not all(bank.has_shard(folder, i) for i in range(len(bounds))):
+            log("regions: shards are left to other hosts")
+            return None
+        bank.finish_bank(folder, len(bounds), settings)
+        return report_regions(directory, split, log)
+
+
+def _write_shards(
+    folder: Path,
+    bounds: list[tuple[int, int]],
+    work: _Worker,
+    shards: range,
+    log: Callable[[str], None],
+) -> None:
+    """Write the shards of this host that are missing or damaged."""
+    there = [i for i in shards if bank.has_shard(folder, i)]
+    for shard in bank.verify_shards(folder, there):
+        log(f"regions: shard {shard} is made again, because it is damaged")
+        bank.remove_shard(folder, shard)
+    mine = [i for i in shards if not bank.has_shard(folder, i)]
     images_left = sum(bounds[i][1] - bounds[i][0] for i in mine)
     progress = ProgressLog("regions", images_left, "images", log)
     with region_threads() as pool:
@@ -117,11 +138,6 @@ def prepare_regions(
                 records += work.encode(rows, pool)
                 progress.add(len(rows))
             bank.write_shard(folder, shard, records, [])
-    if not all(bank.has_shard(folder, i) for i in range(len(bounds))):
-        log("regions: shards are left to other hosts")
-        return None
-    bank.finish_bank(folder, len(bounds), settings)
-    return report_regions(directory, split, log)
 
 
 def count_tokens(config: Config, patch_px: int) -> int:

@@ -36,7 +36,8 @@ class Sinks:
             return
         path = workdir / "metrics.jsonl"
         if path.is_file():
-            kept = [line for line in path.read_text().splitlines() if _is_kept(line, start_step)]
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+            kept = [line for line in lines if _is_kept(line, start_step)]
             files.write_text(path, "".join(line + "\n" for line in kept))
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 closed by close()
         if importlib.util.find_spec("tensorboardX"):
@@ -89,5 +90,5 @@ def _open_wandb(project: str, workdir: Path, config: Config) -> Any:
 def _is_kept(line: str, start_step: int) -> bool:
     try:
         return json.loads(line)["step"] <= start_step
-    except json.JSONDecodeError:
-        return False  # the incomplete last line of a killed run
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return False  # the incomplete last line of a killed run, or a damaged one
