@@ -336,26 +336,5 @@ class FusedSource:
         return self._regions[index]["stats"]
 
 
-class BankPart:
-    """The first records of a bank, with some of the views.
-
-    Args:
-      source: the bank.
-      images: number of records, at most len(source).
-      rows: rows of the features to keep, in order.
-    """
-
-    def __init__(self, source: BankSource | FusedSource, images: int, rows: list[int]):
-        self.manifest = source.manifest
-        self._source, self._images, self._rows = source, images, np.array(rows, int)
-
-    def __len__(self) -> int:
-        return self._images
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        record = self._source[index]
-        return {**record, "features": record["features"][self._rows]}
-
-
 def _shard_path(directory: Path, shard: int) -> Path:
     return directory / f"shard-{shard:05d}.arrayrecord"

@@ -42,6 +42,27 @@ def describe_batch(config: Config) -> dict[str, jax.ShapeDtypeStruct]:
     return shapes
 
 
+class BankPart:
+    """The first records of a bank, with some of the views.
+
+    Args:
+      source: the bank.
+      images: number of records, at most len(source).
+      rows: rows of the features to keep, in order.
+    """
+
+    def __init__(self, source: bank.BankSource | bank.FusedSource, images: int, rows: list[int]):
+        self.manifest = source.manifest
+        self._source, self._images, self._rows = source, images, np.array(rows, int)
+
+    def __len__(self) -> int:
+        return self._images
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        record = self._source[index]
+        return {**record, "features": record["features"][self._rows]}
+
+
 @dataclasses.dataclass(frozen=True)
 class Inputs:
     """Training set of a run.
@@ -182,7 +203,7 @@ def _open_bank(
 
 def _take_part(
     source: bank.BankSource | bank.FusedSource, config: Config, log: Callable[[str], None]
-) -> bank.BankSource | bank.FusedSource | bank.BankPart:
+) -> bank.BankSource | bank.FusedSource | BankPart:
     """Select the grids and images of the config from a bank that may have more."""
     start, rows = 0, {}
     for grid in source.manifest["grids"]:
@@ -195,7 +216,7 @@ def _take_part(
         images = config.data.images
     if (images, len(wanted)) == (len(source), start):
         return source
-    return bank.BankPart(source, images, wanted)
+    return BankPart(source, images, wanted)
 
 
 def _check_regions(config: Config, manifest: dict[str, Any]) -> list[list[str]]:
