@@ -1,7 +1,7 @@
 """Serve a local web page for images and class names: zeroseg serve --model=NAME --port=8000.
 
-Nothing is written to disk. The page listens on this machine only unless --host is given, and it
-has no passwords.
+Nothing is written to disk. The page listens on this machine only unless --host is given. Where
+others can reach it, requests need a bearer token. The HTTP interface is at /openapi.json.
 """
 
 from __future__ import annotations
@@ -22,6 +22,14 @@ def define_flags() -> None:
         "models", [], "names to choose from on the page, in place of --model; the first is loaded"
     )
     absl_flags.DEFINE_string("host", "127.0.0.1", "address to listen on")
+    absl_flags.DEFINE_string(
+        "public_url", "", "address under which a proxy (JupyterHub, VS Code, nginx) shows the "
+        "page, for example https://host.example/user/me/proxy/8000/"
+    )  # fmt: skip
+    absl_flags.DEFINE_string(
+        "token", "", "bearer token of requests; empty: a random one with --host or --public_url, "
+        "else none; 'none': none"
+    )  # fmt: skip
     absl_flags.DEFINE_integer("port", 8000, "port to listen on; 0: any free one", 0, 65535)
 
 
@@ -59,14 +67,19 @@ def main(arguments: list[str]) -> None:
             cache_names=False,
         )  # fmt: skip
 
+    access = server.build_access(FLAGS.host, FLAGS.public_url, FLAGS.token)
     models = Models(names, load)
     with server.open_socket(FLAGS.host, FLAGS.port) as listener:
-        running = server.build_server(models, host=FLAGS.host, warm_up=True)
-        if FLAGS.host not in server.LOCAL_HOSTS:
-            print(f"serve: {FLAGS.host} is reachable by others, and the page has no passwords")
+        running = server.build_server(models, access=access, warm_up=True)
+        if FLAGS.host not in server.LOCAL_HOSTS and not access.token:
+            print(f"serve: {FLAGS.host} is reachable by others, and no token protects it")
         print(f"serve: {models.get(0)}")
         if note := models.describe(0)["note"]:
             print(f"serve: {note}", file=sys.stderr)
-        address = f"http://{FLAGS.host}:{listener.getsockname()[1]}/"
-        print(f"serve: {address}  (Ctrl-C ends)", flush=True)
+        port = listener.getsockname()[1]
+        # The part behind "#" stays in the browser: no log and no proxy sees it.
+        secret = f"#token={access.token}" if access.token else ""
+        host = f"[{FLAGS.host}]" if ":" in FLAGS.host else FLAGS.host
+        address = access.public_url or f"http://{host}:{port}/"
+        print(f"serve: {address}{secret}  (Ctrl-C ends)", flush=True)
         running.run(sockets=[listener])

@@ -82,9 +82,13 @@ def cut_out(image: np.ndarray, inside: np.ndarray) -> Image.Image:
     (area,) = ndimage.find_objects(inside.astype(np.uint8))
     margin = int(np.ceil(2 * _SOFT_PX))
     near = tuple(slice(max(s.start - margin, 0), s.stop + margin) for s in area)
-    soft = ndimage.gaussian_filter(inside[near].astype(np.float32), _SOFT_PX, mode="nearest")
-    alpha = np.rint(255 * np.clip(2 * soft - 0.5, 0, 1)).astype(np.uint8)
-    return Image.fromarray(np.dstack([image[near], alpha]))
+    return Image.fromarray(np.dstack([image[near], build_alpha(inside[near])]))
+
+
+def build_alpha(inside: np.ndarray) -> np.ndarray:
+    """Return the opacity of a region with a soft edge: bool (H, W) to uint8 (H, W)."""
+    soft = ndimage.gaussian_filter(inside.astype(np.float32), _SOFT_PX, mode="nearest")
+    return np.rint(255 * np.clip(2 * soft - 0.5, 0, 1)).astype(np.uint8)
 
 
 def build_geojson(mask: np.ndarray, records: list[dict[str, Any]]) -> dict[str, Any]:

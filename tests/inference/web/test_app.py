@@ -40,7 +40,7 @@ def picture(port, scene):
 
 
 def test_answers_are_the_predictors(port, picture, scene, predictor):
-    ask = {"picture": picture, "words": "star; heart", "behind": "grass", "refine": False}
+    ask = {"picture": picture, "words": "star; heart", "background": "grass", "refine": False}
     want = predictor.segment(scene, ["star", "heart"], background="grass", refine=False)
     status, answer = post(port, "/segment", ask)
     shown = json.loads(answer)
@@ -52,6 +52,8 @@ def test_answers_are_the_predictors(port, picture, scene, predictor):
     np.testing.assert_array_equal(
         np.asarray(Image.open(io.BytesIO(mask))), want.with_background(0.6).mask
     )
+    status, small = post(port, "/mask", {**ask, "width": 60, "height": 60})
+    assert Image.open(io.BytesIO(small)).size == (60, 60)
     status, record = post(port, "/record", {**ask, "name": "<b>.png"})
     assert json.loads(record)["classes"] == want.to_record()["classes"]
     assert json.loads(record)["image"] == "<b>.png"
@@ -78,11 +80,20 @@ def test_polygons_are_those_of_the_result(port, picture, scene, predictor, kind)
         ("words", "; ".join(f"w{i}" for i in range(65)), 422, "65 classes are more than 64"),
         ("words", "x" * 61, 422, "61 letters is longer than 60"),
         ("words", ["a"], 422, "wrong type"),
-        ("behind", "star", 422, "is given twice"),
+        ("background", "star", 422, "is given twice"),
         ("threshold", 1.5, 422, "outside"),
         ("threshold", True, 422, "outside"),
         ("refine", 1, 422, "wrong type"),
         ("picture", "nobody", 410, "no longer cached"),
+        ("width", 0, 422, "outside"),
+        ("width", 10**9, 422, "outside"),
+        ("width", 1.5, 422, "wrong type"),
+        ("height", 240, 422, "aspect"),
+        ("edits", [{"x": 1.0, "y": 0.5, "word": ""}], 422, "below 1"),
+        ("edits", [{"x": float("nan"), "y": 0.5, "word": ""}], 422, "below 1"),
+        ("edits", [{"x": 0.5, "y": 0.5, "word": "x" * 61}], 422, "longer than 60"),
+        ("edits", [{"x": 0.5, "y": 0.5}], 422, "needs x, y and word"),
+        ("edits", [{}] * 33, 422, "more than 32"),
         ("directory", "/etc", 422, "unknown or of a wrong type"),
     ],
 )
@@ -113,10 +124,45 @@ def test_pictures_that_are_refused(port, content, status, sentence):
 
 def test_other_sites_and_names_are_refused(port):
     status, answer = post(port, "/segment", {}, Origin="http://evil.example")
-    assert status == 403 and "another site" in json.loads(answer)["error"]
+    assert status == 403 and "is another site" in json.loads(answer)["error"]
     assert post(port, "/segment", {}, Origin="null")[0] == 403
-    assert hostile.send(port, ("GET", "/", b"", {"Host": "evil.example"}))[0] == 400
+    status, answer = hostile.send(port, ("GET", "/", b"", {"Host": "evil.example"}))
+    assert status == 400 and "--public_url" in json.loads(answer)["error"]
     assert hostile.send(port, ("GET", "/../../pyproject.toml", b"", {}))[0] == 404
+
+
+@pytest.mark.parametrize("number", ["3", "9" * 5000, "-1", "x", "0.png/.."])
+def test_an_example_that_is_not_there(port, number):
+    assert hostile.send(port, ("GET", f"/examples/{number}.png", b"", {}))[0] == 404
+    assert hostile.send(port, ("GET", "/examples/2.png", b"", {}))[0] == 200
+
+
+def test_an_alpha_is_opaque_inside_and_soft_at_the_edge(port, picture, scene, predictor):
+    ask = {"picture": picture, "words": "star; heart", "background": "grass", "refine": False}
+    want = predictor.segment(scene, ["star", "heart"], background="grass", refine=False)
+    word = max(("star", "heart"), key=lambda name: want.areas[name])
+    answer = post(port, "/alpha", {**ask, "word": word})[1]
+    alpha = np.asarray(Image.open(io.BytesIO(answer)))[..., 1]
+    inside = want.mask == want.class_names.index(word)
+    assert ((alpha > 127) == inside).mean() > 0.98
+    assert 0 < ((alpha > 0) & (alpha < 255)).mean() < 0.2
+    status, answer = post(port, "/alpha", {**ask, "word": "moon"})
+    assert status == 422 and "none of the words" in json.loads(answer)["error"]
+
+
+def test_corrections_are_in_every_answer(port, picture, scene, predictor):
+    want = predictor.segment(scene, "star; heart; grass", refine=False)
+    height, width = want.mask.shape
+    ask = {"picture": picture, "words": "star; heart; grass", "refine": False}
+    edits = [{"x": 0.01, "y": 0.01, "word": "pond"}]
+    before = json.loads(post(port, "/record", ask)[1])["classes"]
+    after = json.loads(post(port, "/record", {**ask, "edits": edits})[1])["classes"]
+    assert [c["word"] for c in after] == ["star", "heart", "grass", "pond"]
+    assert sum(c["area_px"] for c in after) == height * width
+    changed = [a["area_px"] - b["area_px"] for a, b in zip(after, before, strict=False)]
+    assert after[3]["area_px"] == -sum(changed) > 0 and sum(1 for c in changed if c) == 1
+    mask = np.asarray(Image.open(io.BytesIO(post(port, "/mask", {**ask, "edits": edits})[1])))
+    assert (mask == 3).sum() == after[3]["area_px"] and mask[1, 1] == 3
 
 
 def test_slow_senders_are_cut_off(port):

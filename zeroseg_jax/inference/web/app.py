@@ -1,4 +1,4 @@
-"""Starlette app of the web page: routes, request limits and security headers."""
+"""Starlette app of the web page: routes, bodies of requests, errors as one sentence."""
 
 from __future__ import annotations
 
@@ -13,36 +13,27 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from starlette.applications import Starlette
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from zeroseg_jax.inference.web.access import Access, Guard
+from zeroseg_jax.inference.web.openapi import build_document
 from zeroseg_jax.inference.web.sessions import RequestError, Sessions
 
 _PAGE = Path(__file__).parent / "page"
-_FILES = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/style.css": ("style.css", "text/css; charset=utf-8"),
-    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
-}
-_HEADERS = {
-    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cache-control": "no-store",
+_KINDS = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
 }
 
 
 def build_app(
     sessions: Sessions,
     *,
-    hosts: Sequence[str],
+    access: Access,
     examples: Sequence[tuple[np.ndarray, str]],
     drawn_words: str,
     photo_words: str,
@@ -51,16 +42,22 @@ def build_app(
 
     Args:
       sessions: the models behind the page.
-      hosts: host names that are served; others are refused, against DNS rebinding.
+      access: who may use the page, and under which address.
       examples: images uint8 (H, W, 3) for models of drawn shapes, each with class names for it.
       drawn_words, photo_words: class names that the page begins with, by kind of model.
     """
-    files = {path: ((_PAGE / name).read_bytes(), kind) for path, (name, kind) in _FILES.items()}
-    pictures = [_to_png(image) for image, _ in examples]
+    files = {
+        f"/{path.name}": Response(path.read_bytes(), media_type=_KINDS[path.suffix])
+        for path in sorted(_PAGE.iterdir())
+    }
+    files["/"] = files.pop("/index.html")
+    for number, (image, _) in enumerate(examples):
+        files[f"/examples/{number}.png"] = _as_png(_to_png(image))
+    document = JSONResponse(build_document(sessions.limits, access.public_url))
+    files["/openapi.json"] = document
 
     async def file(request: Request) -> Response:
-        content, kind = files[request.url.path]
-        return Response(content, media_type=kind)
+        return files[request.scope["path"]]
 
     async def about(request: Request) -> Response:
         number = sessions.check_model(request.query_params.get("model", "0"))
@@ -75,25 +72,17 @@ def build_app(
             }
         )
 
-    async def example(request: Request) -> Response:
-        number = request.path_params["number"]
-        if number >= len(pictures):
-            raise RequestError(404, f"example {number}: there are {len(pictures)}.")
-        return Response(pictures[number], media_type="image/png")
-
-    uploads = asyncio.Semaphore(sessions.limits.queue)
-
     async def upload(request: Request) -> Response:
-        if uploads.locked():
-            raise RequestError(503, "busy: too many uploads at once; try again soon.")
         model = sessions.check_model(request.query_params.get("model", "0"))
-        async with uploads:
-            content = await _read_body(
-                request, sessions.limits.upload_bytes, sessions.limits.upload_seconds
-            )
-            if not content:
-                raise RequestError(422, "picture: the file is empty.")
-            return JSONResponse(await sessions.run(lambda: sessions.upload(content, model)))
+        content = await _read_body(
+            request, sessions.limits.upload_bytes, sessions.limits.upload_seconds
+        )
+        if not content:
+            raise RequestError(422, "picture: the file is empty.")
+        return JSONResponse(await run(request, lambda: sessions.upload(content, model)))
+
+    async def run(request: Request, job: Callable[[], Any]) -> Any:
+        return await sessions.run(job, request.is_disconnected)
 
     def ask(job: Callable[..., Any], wrap: Callable[[Any], Response]) -> Callable:
         async def endpoint(request: Request) -> Response:
@@ -105,14 +94,13 @@ def build_app(
             except (ValueError, RecursionError) as error:
                 raise RequestError(422, "request: not valid JSON.") from error
             picture, options = sessions.read(content)
-            return wrap(await sessions.run(lambda: job(picture, options)))
+            return wrap(await run(request, lambda: job(picture, options)))
 
         return endpoint
 
     routes = [
         *[Route(path, file) for path in files],
         Route("/about", about),
-        Route("/examples/{number:int}.png", example),
         Route("/pictures", upload, methods=["POST"]),
         Route("/segment", ask(sessions.maps, JSONResponse), methods=["POST"]),
         Route("/mask", ask(sessions.mask, _as_png), methods=["POST"]),
@@ -123,37 +111,10 @@ def build_app(
     return Starlette(
         routes=routes,
         middleware=[
-            Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False),
-            Middleware(Guard),
+            Middleware(Guard, access=access, open_paths=frozenset(files)),
         ],
         exception_handlers={RequestError: _refuse, 500: _fail, ClientDisconnect: _gone},
     )
-
-
-class Guard:
-    """Middleware that refuses cross-site requests and adds security headers."""
-
-    def __init__(self, app: ASGIApp):
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        headers = Headers(scope=scope)
-        origin, host = headers.get("origin"), headers.get("host", "")
-
-        async def send_guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(_HEADERS)
-            await send(message)
-
-        if origin is not None and origin.partition("://")[2] != host:
-            sentence = {"error": "another site's page may not use this one."}
-            await JSONResponse(sentence, 403)(scope, receive, send_guarded)
-            return
-        await self.app(scope, receive, send_guarded)
 
 
 async def _read_body(request: Request, limit: int, seconds: float) -> bytes:

@@ -12,21 +12,28 @@ import concurrent.futures
 import dataclasses
 import io
 import secrets
-from collections.abc import Callable
+import types
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
 
 from zeroseg_jax.data.transforms import decode_image
+from zeroseg_jax.inference import outputs
 from zeroseg_jax.inference.batches import EncodedImage
 from zeroseg_jax.inference.cache import LruCache
 from zeroseg_jax.inference.class_names import check_classes, parse_classes
-from zeroseg_jax.inference.outputs import check_polygons
 from zeroseg_jax.inference.segmentation import Segmentation
+from zeroseg_jax.inference.web.edits import apply_edits, read_edits
 from zeroseg_jax.inference.web.models import Models
 
 T = TypeVar("T")
+_FIELDS: dict[str, type | types.UnionType] = {
+    "picture": str, "words": str, "background": str, "threshold": float | int, "refine": bool,
+    "name": str, "word": str, "polygons": str, "edits": list, "width": int, "height": int,
+}  # fmt: skip
+_WATCH_SECONDS = 0.2
 _WARM_UP_SHAPE = (480, 640, 3)  # the commonest aspect of photographs
 
 
@@ -38,7 +45,7 @@ class Limits:
       upload_bytes, pixels: size of an uploaded file and of its image.
       words, letters: number of class names and of letters in each.
       request_bytes: size of a request with class names and options.
-      queue: number of jobs and of uploads that wait or run.
+      queue: number of jobs that wait or run.
       seconds, upload_seconds: time of a job, waiting included, and of an upload.
       pictures, cached_bytes: number and memory of cached encodings.
       shown_px: long side of the maps that the page draws; downloads have full size.
@@ -116,14 +123,20 @@ class Sessions:
         def segment() -> None:
             (encoded,) = self.models.get(0).encode([np.zeros(_WARM_UP_SHAPE, np.uint8)])
             self._segment(Upload(0, encoded), {
-                "classes": parse_classes(words), "behind": "none", "refine": True, "source": "",
-                "threshold": 0.0,
+                "classes": parse_classes(words), "background": "none", "refine": True,
+                "source": "", "threshold": 0.0, "edits": [], "size": encoded.size,
             })  # fmt: skip
 
         self._pool.submit(segment)
 
-    async def run(self, job: Callable[[], T]) -> T:
+    async def run(
+        self, job: Callable[[], T], is_disconnected: Callable[[], Awaitable[bool]] | None = None
+    ) -> T:
         """Run a job in the worker thread, off the event loop.
+
+        Args:
+          job: function to run.
+          is_disconnected: returns whether the client has gone; a job that waits is dropped then.
 
         Raises:
           RequestError: 503 if the queue is full; 504 if the job takes too long (it still runs to
@@ -132,16 +145,24 @@ class Sessions:
         if self._pending >= self.limits.queue:
             raise RequestError(503, f"busy: {self._pending} requests are waiting; try again soon.")
         self._pending += 1
-        future = asyncio.get_running_loop().run_in_executor(self._pool, job)
+        waiting = self._pool.submit(job)
+        future = asyncio.wrap_future(waiting)
         future.add_done_callback(self._leave)
+        watch = asyncio.ensure_future(_drop_if_gone(waiting, is_disconnected))
         try:
             return await asyncio.wait_for(asyncio.shield(future), self.limits.seconds)
+        except asyncio.CancelledError as error:
+            if not waiting.cancelled():
+                raise
+            raise RequestError(499, "the client disconnected.") from error
         except TimeoutError as error:
             raise RequestError(
                 504, f"no answer within {self.limits.seconds:g} s; try a smaller picture."
             ) from error
         except ValueError as error:
             raise RequestError(422, " ".join(str(error).split())) from error
+        finally:
+            watch.cancel()
 
     def _leave(self, future: asyncio.Future) -> None:
         self._pending -= 1
@@ -160,44 +181,64 @@ class Sessions:
         """Check a request of an image that was uploaded.
 
         Args:
-          request: {"picture", "words", "behind", "threshold", "refine", "name", "word",
-            "polygons"}; all but "picture" and "words" may be left out.
+          request: fields of openapi.build_document's Question.
 
         Raises:
           RequestError: 422 for an invalid field, 410 for an image that is no longer cached.
         """
         if not isinstance(request, dict):
             raise RequestError(422, "request: not a JSON object.")
-        kinds = {"picture": str, "words": str, "behind": str, "threshold": float | int,
-                 "refine": bool, "name": str, "word": str, "polygons": str}  # fmt: skip
         for field, value in request.items():
-            if field not in kinds or not isinstance(value, kinds[field]):
+            if field not in _FIELDS or not isinstance(value, _FIELDS[field]):
                 raise RequestError(422, f"request: {field[:40]!r} is unknown or of a wrong type.")
-        limits = {"limit": self.limits.words, "letters": self.limits.letters}
+        upload = self._images.get(request.get("picture", ""))
         try:
-            classes = parse_classes(request.get("words", ""), "words", **limits)
-            behind = request.get("behind", "").strip()
-            if behind not in ("", "auto", "none"):
-                behind = parse_classes(behind, "background words", **limits)
-                check_classes(classes + behind, "words and background words", **limits)
+            options = self._check(request, upload.encoded.size if upload else (1, 1))
         except ValueError as error:
             raise RequestError(422, str(error)) from error
-        threshold = request.get("threshold", 0.0)
-        if isinstance(threshold, bool) or not 0 <= threshold <= 1:
-            raise RequestError(422, f"threshold: {threshold} is outside [0, 1].")
-        upload = self._images.get(request.get("picture", ""))
         if upload is None:
             raise RequestError(410, "the picture is no longer cached; send it again.")
-        options = {
+        return upload, options
+
+    def _check(self, request: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:
+        limits = {"limit": self.limits.words, "letters": self.limits.letters}
+        classes = parse_classes(request.get("words", ""), "words", **limits)
+        background = request.get("background", "").strip()
+        if background not in ("", "auto", "none"):
+            background = parse_classes(background, "background", **limits)
+            check_classes(classes + background, "words and background", **limits)
+        threshold = request.get("threshold", 0.0)
+        if isinstance(threshold, bool) or not 0 <= threshold <= 1:
+            raise ValueError(f"threshold: {threshold} is outside [0, 1].")
+        return {
             "classes": classes,
-            "behind": behind or None,
+            "background": background or None,
             "threshold": float(threshold),
             "refine": request.get("refine", True),
             "source": request.get("name", "")[:200],
             "word": request.get("word", ""),
             "polygons": request.get("polygons", ""),
+            "edits": read_edits(request.get("edits", []), letters=self.limits.letters),
+            "size": self._check_size(request, size),
         }
-        return upload, options
+
+    def _check_size(self, request: dict[str, Any], size: tuple[int, int]) -> tuple[int, int]:
+        """Return height and width of the answer: those of the upload, or those asked for."""
+        height, width = request.get("height", size[0]), request.get("width", size[1])
+        for field, side in (("height", height), ("width", width)):
+            if isinstance(side, bool) or not 1 <= side <= self.limits.pixels:
+                raise ValueError(f"{field}: {side} is outside 1 to {self.limits.pixels}.")
+        if height * width > self.limits.pixels:
+            raise ValueError(
+                f"width, height: {width} x {height} px are more than {self.limits.pixels} pixels."
+            )
+        # A browser that makes an image smaller rounds both sides.
+        if abs(width * size[0] - height * size[1]) > max(*size, width, height):
+            raise ValueError(
+                f"width, height: {width} x {height} px have not the aspect of the picture, "
+                f"{size[1]} x {size[0]} px."
+            )
+        return height, width
 
     def maps(self, upload: Upload, options: dict[str, Any]) -> dict[str, Any]:
         """Segment at the size that the page draws; the page applies the threshold itself.
@@ -206,11 +247,12 @@ class Sessions:
           width, height, words, colours, has_background, and maps: a base64 PNG with the class id
           in red, the score times 255 in green and the segment id modulo 256 in blue.
         """
-        size = upload.encoded.size
-        scale = min(1.0, self.limits.shown_px / max(size))
-        height, width = (max(1, round(side * scale)) for side in size)
-        shown = dataclasses.replace(upload.encoded, size=(height, width))
-        result = self._segment(Upload(upload.model, shown), {**options, "threshold": 0.0})
+        height, width = upload.encoded.size
+        scale = min(1.0, self.limits.shown_px / max(height, width))
+        height, width = (max(1, round(side * scale)) for side in (height, width))
+        result = self._segment(
+            upload, {**options, "threshold": 0.0, "edits": [], "size": (height, width)}
+        )
         maps = np.stack(
             [result.mask, np.rint(255 * result.scores), result.segments % 256], axis=-1
         ).astype(np.uint8)
@@ -228,17 +270,16 @@ class Sessions:
         return _to_png(self._segment(upload, options).mask_image())
 
     def alpha(self, upload: Upload, options: dict[str, Any]) -> bytes:
-        """Return white with the pixels of one class opaque, PNG: the page cuts its image out by it.
+        """Return white with one class opaque and a soft edge, PNG; the page cuts its image by it.
 
         Raises:
-          ValueError: a word that was not asked for.
+          ValueError: a word that is not in the result.
         """
         result = self._segment(upload, options)
         if options["word"] not in result.class_names:
             raise ValueError(f"word: {options['word'][:40]!r} is none of the words.")
-        inside = result.mask == result.class_names.index(options["word"])
-        channels = [np.full(inside.shape, 255), np.where(inside, 255, 0)]
-        return _to_png(Image.fromarray(np.stack(channels, axis=-1).astype(np.uint8), "LA"))
+        alpha = outputs.build_alpha(result.mask == result.class_names.index(options["word"]))
+        return _to_png(Image.fromarray(np.dstack([np.full_like(alpha, 255), alpha]), "LA"))
 
     def record(self, upload: Upload, options: dict[str, Any]) -> dict[str, Any]:
         """Return the JSON content that `zeroseg segment` writes."""
@@ -250,18 +291,28 @@ class Sessions:
         Raises:
           ValueError: a format that is unknown or needs an extra.
         """
-        check_polygons(options["polygons"])
+        outputs.check_polygons(options["polygons"])
         return self._segment(upload, options).to_polygons(options["polygons"])
 
     def _segment(self, upload: Upload, options: dict[str, Any]) -> Segmentation:
         # The server keeps no images beyond the guide; the browser does.
         predictor, classes = self.models.get(upload.model), options["classes"]
-        _, background = predictor.read_background(options["behind"], classes)
+        _, background = predictor.read_background(options["background"], classes)
+        encoded = dataclasses.replace(upload.encoded, size=options["size"])
         result = predictor.score_classes(
-            upload.encoded, classes, background, None,
+            encoded, classes, background, None,
             refine=options["refine"], source=options["source"],
         )  # fmt: skip
-        return result.with_background(options["threshold"])
+        return apply_edits(result.with_background(options["threshold"]), options["edits"])
+
+
+async def _drop_if_gone(
+    waiting: concurrent.futures.Future, is_disconnected: Callable[[], Awaitable[bool]] | None
+) -> None:
+    while is_disconnected is not None and not waiting.running():
+        await asyncio.sleep(_WATCH_SECONDS)
+        if await is_disconnected() and waiting.cancel():
+            return
 
 
 def _to_png(image: Image.Image) -> bytes:

@@ -42,7 +42,7 @@ async function call(path, options) {
 
 function question() {
   return {
-    picture: held, words: $("words").value, behind: $("behind").value,
+    picture: held, words: $("words").value, background: $("behind").value,
     refine: $("refine").checked, name: source ? source.name.slice(0, 200) : "",
   };
 }
