@@ -26,10 +26,14 @@ async function post(path, body, signal) {
   });
 }
 
-async function call(path, options) {
+// Behind "#" the token stays out of logs.
+const token = new URLSearchParams(location.hash.slice(1)).get("token");
+
+async function call(path, options = {}) {
   let answer;
+  const headers = { ...options.headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
   try {
-    answer = await fetch(path, options);
+    answer = await fetch(`.${path}`, { ...options, headers }); // relative: a proxy may add a path
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Error("The server does not answer; is it still running?");
@@ -416,12 +420,14 @@ function introduce(about) {
     const button = document.createElement("button"), picture = document.createElement("img");
     button.type = "button";
     button.className = "example";
-    picture.src = `/examples/${i}.png`;
+    call(`/examples/${i}.png`).then((answer) => answer.blob()).then((blob) => {
+      picture.src = URL.createObjectURL(blob);
+    }).catch((error) => complain(error.message));
     picture.alt = `Example ${i + 1}: ${words}`;
     button.append(picture);
     button.addEventListener("click", async () => {
       $("words").value = words;
-      take(await (await fetch(`/examples/${i}.png`)).blob(), `example-${i + 1}.png`);
+      take(await (await call(`/examples/${i}.png`)).blob(), `example-${i + 1}.png`);
     });
     $("examples").append(button);
   });
