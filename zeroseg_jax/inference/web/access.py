@@ -1,4 +1,4 @@
-"""Who may use the web page: host names, origins, the path behind a proxy, the bearer token."""
+"""Rules of access of the web page: host names, origins, path behind a proxy, bearer token."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class Guard:
     """Middleware: host name, origin, token and path of a request; security headers of the answer.
 
     Args:
-      app: application behind it.
+      app: wrapped application.
       access: rules.
       open_paths: paths that need no token, because they hold nothing of a visitor.
     """
