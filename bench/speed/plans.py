@@ -68,20 +68,21 @@ def _plan(recipe: str, topology: str) -> dict:
 def render_table(plans: dict[str, dict]) -> str:
     """Render the plans as a Markdown table."""
     lines = [
-        "| slice | chips | pieces | GB a chip | bound | MB sent | step s | images/s | chip-hours |",
-        "|---|---:|---:|---:|---|---:|---:|---:|---:|",
+        "| slice | chips | pieces | GB a chip | GB moved | step s | images/s | MFU | chip-hours |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for name, plan in plans.items():
         memory = (
             f"{plan['peak_bytes_per_chip'] / 1e9:.1f} of {plan['hbm_bytes_per_chip'] / 1e9:.0f}"
         )
+        first = f"| {name} | {plan['chips']} | {plan['accumulate_steps']} | {memory}"
         if not plan["fits"]:
-            memory += ", too much"
+            lines.append(f"{first}, too much | | | | | |")
+            continue
         lines.append(
-            f"| {name} | {plan['chips']} | {plan['accumulate_steps']} | {memory} | "
-            f"{plan['bound']} | {plan['collective_bytes_per_step'] / 1e6:,.0f} | "
+            f"{first} | {plan['moved_bytes_per_step'] / 1e9:.1f} | "
             f"{plan['estimated_step_seconds']:.3f} | {plan['images_per_second']:,.0f} | "
-            f"{plan['chip_hours']:,.0f} |"
+            f"{100 * plan['mfu']:.0f} % | {plan['chip_hours']:,.0f} |"
         )
     return "\n".join(lines)
 

@@ -61,7 +61,8 @@ def encode_on(teacher: Teacher, mesh: Mesh) -> Callable[..., Array]:
       mesh: devices that share the views, with the one axis "views".
     """
     mean, std = np.array(teacher.mean, np.float32), np.array(teacher.std, np.float32)
-    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    # The kernel keeps its scores on the chip, and CPUs and GPUs gain nothing from pieces.
+    whole = mesh.devices.flat[0].platform != "tpu" or teacher.tower.core != "xla"
 
     # Pixels are transferred as bytes and normalised on the device: a quarter of the traffic.
     def encode(params: dict[str, Any], views: Array) -> Array:
@@ -69,7 +70,7 @@ def encode_on(teacher: Teacher, mesh: Mesh) -> Callable[..., Array]:
         return bound((views.astype(jnp.float32) / 255 - mean) / std).astype(jnp.float32)
 
     def encode_in_pieces(params: dict[str, Any], views: Array) -> Array:
-        piece = len(views) if on_cpu else count_piece(teacher.tower, len(views))
+        piece = len(views) if whole else count_piece(teacher.tower, len(views))
         if piece == len(views):
             return encode(params, views)
         pieces = views.reshape(-1, piece, *views.shape[1:])
