@@ -24,8 +24,9 @@ def main(arguments: list[str]) -> None:
     del arguments
     from zeroseg_jax.data.bank import bank_directory
     from zeroseg_jax.data.benchmarks.splits import get_split
+    from zeroseg_jax.teacher.checkpoints.config import read_config
     from zeroseg_jax.teacher.encode_bank import prepare_bank
-    from zeroseg_jax.teacher.load import load_teacher
+    from zeroseg_jax.teacher.load import find_teacher, load_teacher
     from zeroseg_jax.teacher.region_labels import count_tokens, prepare_regions
 
     config, _ = flags.read_config()
@@ -33,8 +34,9 @@ def main(arguments: list[str]) -> None:
     clip = load_teacher(config.teacher.directory, attention=config.run.attention)
     if config.objective == "clip_zss":  # before hours of encoding
         get_split(config.clip_zss.labels.split)
-        affinity = config.teacher.affinity
-        count_tokens(config, (load_teacher(affinity) if affinity else clip).patch_px)
+        name = config.teacher.affinity
+        towers = read_config(find_teacher(name).directory) if name else clip
+        count_tokens(config, towers.patch_px)
     hosts = {"host_index": FLAGS.host_index, "host_count": FLAGS.host_count}
     manifest = prepare_bank(config, directory, clip, **hosts)
     if config.objective == "clip_zss" and manifest is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 Array = jax.Array
 _OFFSET = 0.1
@@ -21,20 +20,9 @@ def resize_by_scale(positions: Array, h: int, w: int) -> Array:
     side = int(round(positions.shape[0] ** 0.5))
     if (h, w) == (side, side):
         return positions
+    scale = jnp.array([(new + _OFFSET) / side for new in (h, w)])
     grid = positions.reshape(side, side, -1)
-    down, across = (_cubic_matrix(side, new) for new in (h, w))
-    return jnp.einsum("hs,wt,std->hwd", down, across, grid).reshape(h * w, -1)
-
-
-def _cubic_matrix(old: int, new: int) -> np.ndarray:
-    """Return float32 (new, old): torch's bicubic with scale_factor (new + 0.1) / old."""
-    a, step = -0.75, old / (new + _OFFSET)
-    matrix = np.zeros((new, old), np.float32)
-    for i, place in enumerate((np.arange(new) + 0.5) * step - 0.5):
-        low = int(np.floor(place))
-        for tap in range(low - 1, low + 3):
-            x = abs(place - tap)
-            near = ((a + 2) * x - (a + 3)) * x * x + 1
-            far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
-            matrix[i, min(max(tap, 0), old - 1)] += near if x <= 1 else far
-    return matrix
+    resized = jax.image.scale_and_translate(
+        grid, (h, w, grid.shape[-1]), (0, 1), scale, jnp.zeros(2), "cubic-pytorch", antialias=False
+    )
+    return resized.reshape(h * w, -1)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -67,13 +67,13 @@ def _clip(directory: Path, config: ClipConfig) -> tuple[Encode, int]:
     path = directory / "tokenizer.json"
     if path.is_file():
         _check_tokenizer(path)
-        with _naming(path):
+        with _Naming(path):
             tokenizer = Tokenizer.from_file(str(path))
     elif (directory / "vocab.json").is_file() and (directory / "merges.txt").is_file():
         from transformers import CLIPTokenizerFast
 
         _check_merges(directory)
-        with _naming(directory):
+        with _Naming(directory):
             fast = CLIPTokenizerFast.from_pretrained(str(directory), local_files_only=True)
         tokenizer = fast.backend_tokenizer
     else:
@@ -165,7 +165,7 @@ def _read_tokenizer_json(directory: Path, owner: str) -> Any:
             f"{directory}: tokenizer.json is missing; add the tokenizer files of this {owner}."
         )
     _check_tokenizer(path)
-    with _naming(path):
+    with _Naming(path):
         return Tokenizer.from_file(str(path))
 
 
@@ -192,7 +192,7 @@ def _siglip(directory: Path, config: ClipConfig) -> tuple[Encode, int]:
         _check_tokenizer(directory / "tokenizer.json")
     _check_settings(directory)
     try:
-        with _naming(directory):
+        with _Naming(directory):
             tokenizer = AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
     except ImportError as error:
         raise CheckpointError(
@@ -223,22 +223,36 @@ def _siglip(directory: Path, config: ClipConfig) -> tuple[Encode, int]:
 _LOADERS = {"clip": _clip, "metaclip_2": _metaclip, "siglip": _siglip, "tipsv2": _tips}
 
 
-@contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Turn what tokenizers and transformers raise for damaged files into a CheckpointError."""
-    try:
-        yield
-    except (CheckpointError, ImportError):
-        raise
-    except Exception as error:
-        # tokenizers raises Exception itself; a subclass of another kind is a fault of the program.
-        kinds = (OSError, ValueError, RuntimeError, TypeError, AttributeError, KeyError)
-        if type(error) is not Exception and not isinstance(error, kinds):
-            raise
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(
-            f"{path}: the tokenizer cannot be read ({reason}); fetch its files again."
-        ) from error
+class _Naming:
+    """Context that turns what tokenizers and transformers raise for damaged files into a sentence.
+
+    tokenizers raises Exception itself, and only that class; its other subclasses pass.
+
+    Raises:
+      CheckpointError: a file is damaged.
+    """
+
+    _KINDS = (OSError, ValueError, RuntimeError, TypeError, AttributeError, KeyError)
+
+    def __init__(self, path: Path):
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None or issubclass(kind, CheckpointError):
+            return
+        if kind is Exception or issubclass(kind, self._KINDS):
+            reason = " ".join(str(error).split())[:200]
+            raise CheckpointError(
+                f"{self._path}: the tokenizer cannot be read ({reason}); fetch its files again."
+            ) from error
 
 
 def _check_settings(directory: Path) -> None:

@@ -53,12 +53,15 @@ def build_encoder(teacher: Teacher, devices: Sequence[jax.Device] | None = None)
     return encode_views
 
 
-def encode_on(teacher: Teacher, mesh: Mesh) -> Callable[..., Array]:
+def encode_on(
+    teacher: Teacher, mesh: Mesh, score_bytes: int = _SCORE_BYTES
+) -> Callable[..., Array]:
     """Return the jitted encode(params, views): uint8 (n, px, px, 3) to float32 (n, E).
 
     Args:
       teacher: teacher that encodes; its parameters are not used.
       mesh: devices that share the views, with the one axis "views".
+      score_bytes: memory of the scores of one pass, see count_piece.
     """
     mean, std = np.array(teacher.mean, np.float32), np.array(teacher.std, np.float32)
     # The kernel keeps its scores on the chip, and CPUs and GPUs gain nothing from pieces.
@@ -70,7 +73,7 @@ def encode_on(teacher: Teacher, mesh: Mesh) -> Callable[..., Array]:
         return bound((views.astype(jnp.float32) / 255 - mean) / std).astype(jnp.float32)
 
     def encode_in_pieces(params: dict[str, Any], views: Array) -> Array:
-        piece = len(views) if whole else count_piece(teacher.tower, len(views))
+        piece = len(views) if whole else count_piece(teacher.tower, len(views), score_bytes)
         if piece == len(views):
             return encode(params, views)
         pieces = views.reshape(-1, piece, *views.shape[1:])
@@ -89,13 +92,13 @@ def encode_on(teacher: Teacher, mesh: Mesh) -> Callable[..., Array]:
     )
 
 
-def count_piece(tower: VisionTower, views: int) -> int:
+def count_piece(tower: VisionTower, views: int, score_bytes: int) -> int:
     """Return the number of views of one forward pass: the largest divisor of `views` that fits.
 
-    A pass over more views than _SCORE_BYTES allow was 1.4 times slower, by the compiler's cycles
-    for a v5e; see docs/performance.md.
+    A pass over more views than _SCORE_BYTES of float32 scores was 1.4 times slower, by the
+    compiler's cycles for a v5e; see docs/performance.md.
     """
     config = tower.config
     tokens = tower.first_patch + (config.image_px // config.patch_px) ** 2
-    most = max(1, _SCORE_BYTES // (4 * config.vision.heads * tokens**2))
+    most = max(1, score_bytes // (4 * config.vision.heads * tokens**2))
     return max(n for n in range(1, min(views, most) + 1) if views % n == 0)

@@ -35,12 +35,16 @@ def device_bytes(mesh: Mesh) -> int:
 
     Devices of a CPU share the memory of the host. A platform that gives no limit has none.
     """
-    local = [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
+    local = _local_devices(mesh)
     if not local:
         return 2**63
     if local[0].platform == "cpu":
         return host_bytes() // len(local)
     return int((local[0].memory_stats() or {}).get("bytes_limit", 2**63))
+
+
+def _local_devices(mesh: Mesh) -> list[jax.Device]:
+    return [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
 
 
 def read_peak(mesh: Mesh) -> dict[str, float]:
@@ -49,7 +53,7 @@ def read_peak(mesh: Mesh) -> dict[str, float]:
     Returns:
       {"device_gb": GB}; nothing on platforms that do not count it, such as CPUs.
     """
-    local = [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
+    local = _local_devices(mesh)
     peak = (local[0].memory_stats() or {}).get("peak_bytes_in_use", 0) if local else 0
     return {"device_gb": round(peak / 1e9, 2)} if peak else {}
 
@@ -118,19 +122,25 @@ def compile_step(step: Any, state: Any, batch: Any, mesh: Mesh) -> Any:
             raise
         raise ValueError(_explain_step("more memory than there is", limit)) from error
     sizes = compiled.memory_analysis()
-    needed = (
-        0
-        if sizes is None
-        else (
-            sizes.argument_size_in_bytes
-            + sizes.output_size_in_bytes
-            - sizes.alias_size_in_bytes
-            + sizes.temp_size_in_bytes
-        )
-    )
+    needed = 0 if sizes is None else add_up_program(sizes)
     if needed > limit:
         raise ValueError(_explain_step(_gigabytes(needed), limit))
     return compiled
+
+
+def add_up_program(sizes: Any) -> int:
+    """Return the bytes of a program's arguments, results and intermediates on one device.
+
+    Args:
+      sizes: result of jax.stages.Compiled.memory_analysis.
+    """
+    # Results reuse the buffers of donated arguments (alias).
+    return int(
+        sizes.argument_size_in_bytes
+        + sizes.output_size_in_bytes
+        - sizes.alias_size_in_bytes
+        + sizes.temp_size_in_bytes
+    )
 
 
 def _explain_step(needed: str, limit: int) -> str:

@@ -1,16 +1,14 @@
 """One live server for the tests of the page: a real socket, the real model."""
 
 import os
-import threading
-import time
 
 import pytest
 
 pytest.importorskip("starlette", reason="the extra 'serve' is not installed")
 pytest.importorskip("uvicorn", reason="the extra 'serve' is not installed")
 
+from tests.inference.web.serving import serve  # noqa: E402
 from zeroseg_jax import Predictor
-from zeroseg_jax.inference.web import server as web  # noqa: E402
 from zeroseg_jax.inference.web.models import Models  # noqa: E402
 from zeroseg_jax.inference.web.sessions import Limits  # noqa: E402
 from zeroseg_jax.teacher.load import SHIPPED  # noqa: E402
@@ -41,12 +39,5 @@ def models(predictor):
 @pytest.fixture(scope="session")
 def port(limits, models):
     os.environ["no_proxy"] = "127.0.0.1"
-    server = web.build_server(models, limits=limits)
-    with web.open_socket("127.0.0.1", 0) as listener:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-        thread.start()
-        while not server.started:
-            time.sleep(0.05)
-        yield listener.getsockname()[1]
-        server.should_exit = True
-        thread.join(20)
+    with serve(models, limits=limits) as port:
+        yield port

@@ -1,12 +1,11 @@
 """Rules of access: hosts, origins, paths, tokens; over a live server where a proxy matters."""
 
 import json
-import threading
-import time
 
 import pytest
 
 from bench.endurance import serve_hostile as hostile
+from tests.inference.web.serving import serve
 from zeroseg_jax.inference.web import server as web
 from zeroseg_jax.inference.web.access import Access, check_public_url
 
@@ -17,15 +16,8 @@ PUBLIC = "https://gpu.example.org/user/me/proxy/8000/"
 def proxied(models):
     """A server behind a proxy, and its token."""
     access = web.build_access("127.0.0.1", PUBLIC)
-    server = web.build_server(models, access=access)
-    with web.open_socket("127.0.0.1", 0) as listener:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-        thread.start()
-        while not server.started:
-            time.sleep(0.05)
-        yield listener.getsockname()[1], access.token
-        server.should_exit = True
-        thread.join(20)
+    with serve(models, access=access) as port:
+        yield port, access.token
 
 
 def ask(proxied, path, host="gpu.example.org", token=True, **headers):

@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 import socket
-import threading
 import time
 
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 from PIL import Image
 
 from bench.endurance import serve_hostile as hostile
-from zeroseg_jax.inference.web import server as web
+from tests.inference.web.serving import serve
 from zeroseg_jax.inference.web.connections import ConnectionLimits
 
 HEAD = b"POST /pictures HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999\r\n"
@@ -22,19 +21,6 @@ KINDS = {
     "half a body": HEAD + b"\r\nab",
     "no reader": b"GET /page.js HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20,
 }
-
-
-@contextlib.contextmanager
-def serve(models, limits):
-    server = web.build_server(models, connections=limits)
-    with web.open_socket("127.0.0.1", 0) as listener:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-        thread.start()
-        while not server.started:
-            time.sleep(0.05)
-        yield listener.getsockname()[1]
-        server.should_exit = True
-        thread.join(20)
 
 
 def open_many(stack, port, content, count):
@@ -71,11 +57,11 @@ def test_a_visitor_is_answered_under_attack(port, kind):
 
 def test_the_one_that_has_waited_longest_makes_room(models):
     limits = ConnectionLimits(per_address=4, bodies_per_address=2)
-    with serve(models, limits) as port, contextlib.ExitStack() as stack:
+    with serve(models, connections=limits) as port, contextlib.ExitStack() as stack:
         opened = open_many(stack, port, KINDS["half a head"], 6)
         assert [is_closed(one, 20) for one in opened[:2]] == [True, True]
         assert not any(is_closed(one, 0.2) for one in opened[2:])
-    with serve(models, limits) as port, contextlib.ExitStack() as stack:
+    with serve(models, connections=limits) as port, contextlib.ExitStack() as stack:
         opened = open_many(stack, port, KINDS["half a body"], 3)
         assert is_closed(opened[0], 20)
         assert not any(is_closed(one, 0.2) for one in opened[1:])
@@ -84,14 +70,17 @@ def test_the_one_that_has_waited_longest_makes_room(models):
 @pytest.mark.parametrize("kind", ["nothing", "half a head", "half a body"])
 def test_a_half_open_connection_is_closed(models, kind):
     limits = ConnectionLimits(head_seconds=0.4, body_seconds=0.4)
-    with serve(models, limits) as port, contextlib.ExitStack() as stack:
+    with serve(models, connections=limits) as port, contextlib.ExitStack() as stack:
         one = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
         one.sendall(KINDS[kind])
         assert is_closed(one, 20)
 
 
 def test_a_trickle_does_not_extend_the_time(models):
-    with serve(models, ConnectionLimits(head_seconds=0.5)) as port, contextlib.ExitStack() as stack:
+    with (
+        serve(models, connections=ConnectionLimits(head_seconds=0.5)) as port,
+        contextlib.ExitStack() as stack,
+    ):
         one = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
         one.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
         with pytest.raises(ConnectionError):

@@ -66,7 +66,7 @@ def read_mit_config(directory: str | Path) -> MitConfig:
         raise ValueError(
             f"{path}: mlp_ratios {ratios} differ, but one ratio for all stages is supported."
         )
-    widths, depths, heads, reductions = (tuple(values) for values in sizes if values)
+    widths, depths, heads, reductions = (tuple(raw[field]) for field in _SIZES)
     return MitConfig(widths, depths, heads, reductions, ratios[0])
 
 

@@ -15,6 +15,7 @@ from zeroseg_jax.config import Config
 from zeroseg_jax.models.fused_attention import choose_core
 from zeroseg_jax.training import sharding, trees
 from zeroseg_jax.training.inputs import describe_batch
+from zeroseg_jax.training.memory import add_up_program
 from zeroseg_jax.training.methods import METHODS
 from zeroseg_jax.training.optimizer import build_optimizer, count_steps
 from zeroseg_jax.training.plan import costs
@@ -23,7 +24,6 @@ from zeroseg_jax.training.plan.program import Kernel, Program
 from zeroseg_jax.training.state import TrainState, init_state
 from zeroseg_jax.training.step import build_step
 
-_ARGUMENTS = ("parameter_bytes_per_chip", "optimizer_bytes_per_chip", "batch_bytes_per_chip")
 # Recomputation policies, the cheapest first.
 _REMAT: tuple[Literal["none", "dots", "full"], ...] = ("none", "dots", "full")
 
@@ -83,6 +83,7 @@ def plan_step(config: Config, topology: str, given: Assumptions) -> dict[str, An
     steps = count_steps(config, given.images)
     step, state, batch = trace_step(config, mesh, steps)
     per_chip = len(devices) // chips
+    arguments = _add_up_arguments(state, batch, per_chip)
     plan: dict[str, Any] = {
         "topology": topology,
         "chips": chips,
@@ -94,7 +95,7 @@ def plan_step(config: Config, topology: str, given: Assumptions) -> dict[str, An
         "remat": config.run.remat,
         "attention": core,
         "hbm_bytes_per_chip": chip.hbm_bytes,
-        **_add_up_arguments(state, batch, per_chip),
+        **arguments,
     }
     try:
         compiled = step.lower(state, batch).compile()
@@ -102,8 +103,7 @@ def plan_step(config: Config, topology: str, given: Assumptions) -> dict[str, An
         needed = read_needed_bytes(str(error))
         if not needed:
             raise
-        arguments = sum(size for name, size in plan.items() if name in _ARGUMENTS)
-        needed = needed * per_chip + arguments
+        needed = needed * per_chip + sum(arguments.values())
         return {**plan, "fits": False, "peak_bytes_per_chip": needed}
     return plan | _cost(compiled, costs.count_flops(step, state, batch), plan, chip, steps, given)
 
@@ -232,14 +232,7 @@ def _add_up_arguments(state: TrainState, batch: Any, per_chip: int) -> dict[str,
 
 
 def _add_up_memory(analysis: Any, per_chip: int) -> dict[str, int]:
-    # Arguments are batch and state; outputs reuse the buffers of the state (alias).
-    total = (
-        analysis.argument_size_in_bytes
-        + analysis.output_size_in_bytes
-        - analysis.alias_size_in_bytes
-        + analysis.temp_size_in_bytes
-        + analysis.generated_code_size_in_bytes
-    )
+    total = add_up_program(analysis) + analysis.generated_code_size_in_bytes
     return {
         "activation_bytes_per_chip": analysis.temp_size_in_bytes * per_chip,
         "peak_bytes_per_chip": total * per_chip,

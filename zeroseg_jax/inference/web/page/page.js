@@ -420,14 +420,13 @@ function introduce(about) {
     const button = document.createElement("button"), picture = document.createElement("img");
     button.type = "button";
     button.className = "example";
-    call(`/examples/${i}.png`).then((answer) => answer.blob()).then((blob) => {
-      picture.src = URL.createObjectURL(blob);
-    }).catch((error) => complain(error.message));
+    const fetched = call(`/examples/${i}.png`).then((answer) => answer.blob());
+    fetched.then((blob) => { picture.src = URL.createObjectURL(blob); }).catch((error) => complain(error.message));
     picture.alt = `Example ${i + 1}: ${words}`;
     button.append(picture);
     button.addEventListener("click", async () => {
       $("words").value = words;
-      take(await (await call(`/examples/${i}.png`)).blob(), `example-${i + 1}.png`);
+      take(await fetched, `example-${i + 1}.png`);
     });
     $("examples").append(button);
   });
