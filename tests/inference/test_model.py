@@ -184,7 +184,7 @@ def test_the_page_serves_a_dense_model(predictors, scene, name):
     buffer = io.BytesIO()
     Image.fromarray(scene).save(buffer, "PNG")
     token = sessions.upload(buffer.getvalue(), 0)["picture"]
-    image, options = sessions.read({"picture": token, "words": "star; grass", "behind": "sky"})
+    image, options = sessions.read({"picture": token, "words": "star; grass", "background": "sky"})
     assert sessions.maps(image, options)["words"] == ["background", "star", "grass"]
     want = predictors[name].segment(scene, ["star", "grass"], background="sky")
     assert sessions.record(image, options)["classes"] == want.to_record()["classes"]

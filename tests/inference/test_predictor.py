@@ -87,7 +87,7 @@ def test_guides_of_many_images_compile_few_times(predictor):
 def test_a_wide_image_is_one_window_and_detail_still_lays_several(predictor, scene):
     wide = scene[:120]
     (encoded,) = predictor.encode([wide])
-    assert encoded.layout == (80, 112, (80, 112), [0], [0])
+    assert encoded.layout == (80, 112, (80, 112), [0], [0], None)
     assert encoded.encoded.segment_ids.shape == (1, 80, 112)
     assert predictor.encode([wide], detail=2)[0].encoded.segment_ids.shape[1:] == (96, 96)
     sliding = Predictor.from_pretrained("playground", settings={"window": "sliding"})
