@@ -39,7 +39,13 @@ def test_a_run_lists_its_model_and_its_overrides():
 
 def test_proxyclip_is_refused_without_its_read_out():
     preset = get_preset("proxyclip", "voc20")
-    check_read_out(preset, "proxy")
+    check_read_out(preset, "proxy", "vit")
+    with pytest.raises(ValueError, match="second tower vit and not dinov2_with_registers"):
+        check_read_out(preset, "proxy", "dinov2_with_registers")
+    other = get_preset("proxyclip_dinov2", "voc20")
+    check_read_out(other, "proxy", "dinov2_with_registers")
+    same = dataclasses.replace(other, name="proxyclip", affinity="vit")
+    assert same == preset
     with pytest.raises(ValueError, match="for the read-out proxy and not for maskclip"):
         check_read_out(preset, "maskclip")
     check_read_out(get_preset("proxyclip", "voc20", {"readout": ""}), "maskclip")

@@ -62,7 +62,7 @@ def test_every_protocol_fits_every_benchmark(name, space):
     with_background = name != "zss" and space in ("voc21", "context60", "coco_object")
     if name in ("tips", "maskclip_plain"):  # published for benchmarks without background alone
         return
-    if name not in ("sclip", "naclip", "clearclip", "proxyclip", "scclip"):
+    if name not in ("sclip", "naclip", "clearclip", "proxyclip", "proxyclip_dinov2", "scclip"):
         assert preset.names_background == with_background
     assert bool(preset.threshold) == with_background
 
@@ -84,6 +84,8 @@ def test_every_protocol_fits_every_benchmark(name, space):
         ("clearclip", "cityscapes19", {"window_px": 224, "stride_px": 224}),
         ("maskclip_plain", "voc20", {"window": "whole", "prompts": "maskclip",
                                      "short_side_px": 512}),
+        ("maskclip_plain", "context59", {"short_side_px": 520, "long_side_px": 520,
+                                         "words_file": "maskclip"}),
         ("zss", "voc20", {"prompts": "zegclip_single"}),
         ("zss", "coco_stuff171", {"prompts": "zegclip"}),
         ("sclip", "voc20", {"positions": "scale", "guide": "image"}),

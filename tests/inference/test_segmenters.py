@@ -68,7 +68,14 @@ def test_windows_are_read_out_from_the_same_pixels(dino, predictor):
 
 
 def test_evaluation_builds_a_pair_under_its_preset(dino):
-    preset = get_preset("proxyclip", "voc20", {"prompts": "playground"})
+    with pytest.raises(ValueError, match="proxyclip has the second tower vit and not dinov2"):
+        build_segmenter(
+            "dense:proxy",
+            [["star"]],
+            get_preset("proxyclip", "voc20", {"prompts": "playground"}),
+            teacher=f"{dino}+{SHIPPED}",
+        )
+    preset = get_preset("proxyclip_dinov2", "voc20", {"prompts": "playground"})
     segmenter, vectors, title = build_segmenter(
         "dense:proxy", [[name] for name in CLASSES], preset, teacher=f"{dino}+{SHIPPED}"
     )

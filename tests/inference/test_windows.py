@@ -115,6 +115,11 @@ def test_bytes_are_within_a_level_of_the_exact_mean():
 def test_long_images_are_stretched_and_known():
     assert not windows.is_stretched(375, 500, 448) and windows.is_stretched(100, 3000, 448)
     assert windows.resized_size(100, 3000, 448) == (448, 2048)
+    # mmcv's scale (520, 520) limits the long side; one window over the image needs no short side.
+    assert windows.resized_size(375, 500, 520, 520, least=16) == (390, 520)
+    preset = get_preset("maskclip_plain", "context59")
+    layout = windows.lay_out(375, 500, preset, image_px=224, patch_px=16)
+    assert (layout.height, layout.width) == (390, 520) and layout.window == (384, 512)
 
 
 def test_matrix_and_taps_are_one_rule():

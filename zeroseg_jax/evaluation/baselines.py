@@ -57,7 +57,8 @@ def build_segmenter(
         segmenter = ModelSegmenter(
             model, preset.normalisation, positions=preset.positions, devices=devices
         )
-    check_read_out(preset, segmenter.describe(preset)["read_out"])
+    described = segmenter.describe(preset)
+    check_read_out(preset, described["read_out"], described.get("affinity", ""))
     return segmenter, embed_class_names(clip, class_names, preset), title
 
 

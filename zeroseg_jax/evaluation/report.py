@@ -54,7 +54,7 @@ def render_protocol(result: dict[str, Any]) -> str:
     image_filter, threshold = preset["image_filter"], preset["threshold"]
     parts = [
         f"preset {preset['name']}",
-        f"short side {preset['short_side_px'] or 'native'}",
+        f"short side {preset['short_side_px'] or 'native'}" + _render_limit(preset),
         f"window {window}, stride {preset['stride_px'] or 'half'}",
         f"resize {preset['resize']}",
         f"normalisation {preset['normalisation']}",
@@ -70,6 +70,12 @@ def render_protocol(result: dict[str, Any]) -> str:
         _render_refinement(preset),
     ]
     return ", ".join(parts)
+
+
+def _render_limit(preset: dict[str, Any]) -> str:
+    # A report of an earlier version has no `long_side_px`; 2048 was the limit.
+    limit = preset.get("long_side_px", 2048)
+    return "" if limit == 2048 else f" and long side at most {limit}"
 
 
 def _render_refinement(preset: dict[str, Any]) -> str:

@@ -199,7 +199,9 @@ class _Run:
         if not isinstance(self.model, PredictionFolder):
             short = self.preset.short_side_px or self.model.image_px
             height, width = item["image"].shape[:2]
-            counts.stretched = windows.is_stretched(height, width, short)
+            counts.stretched = self.preset.window != "whole" and windows.is_stretched(
+                height, width, short, self.preset.long_side_px
+            )
         if self.save_predictions:
             many = len(self.benchmark.class_names) > 256
             mask = labelled.labels.astype(np.uint16 if many else np.uint8)

@@ -17,6 +17,11 @@ _STRETCHED = (
 )
 _HALF = "float32; the public code runs in float16"
 _SCLIP_FAMILY = (_HALF, _STRETCHED)
+_PROXYCLIP = (
+    *_SCLIP_FAMILY,
+    "in a window of almost one colour each patch attends to itself; the public code has no "
+    "finite weights there",
+)
 # Sentences for reports, by preset.
 DIFFERENCES: dict[str, tuple[str, ...]] = {
     "groupvit": (_STRETCHED,),
@@ -48,28 +53,24 @@ DIFFERENCES: dict[str, tuple[str, ...]] = {
     "tips": (
         "softmax of each patch before enlarging; the notebook enlarges cosines first",
         "sides of the resized image are rounded; the notebook rounds down",
-        "the benchmark's own class names; the notebook has a list of its own for ADE20K",
     ),
     "maskclip_plain": (
-        "key smoothing and prompt denoising are off, as in the released configs and unlike the "
-        "paper's best rows",
-        "Context at a short side of 512 px; the config has a long side of 520 px",
-        "the benchmark's own class names; the authors' rewritten ones are not used",
-        "GELU and epsilon of the checkpoint; the authors' tower has GELU and 1e-6 for all",
+        "no key smoothing and no prompt denoising, as in the rows of the authors' README; the "
+        "paper's best rows have both",
+        "activation and epsilon of the checkpoint (OpenAI's: QuickGELU, 1e-5); the authors' tower "
+        "has GELU and 1e-6",
+        "last pixels that do not fill a patch are not seen; the authors' tower pads them with "
+        "zeros",
     ),
-    "proxyclip": (
-        *_SCLIP_FAMILY,
-        "windows are padded by whole patches of the second tower, so that its grid can be cut "
-        "exactly; the public code pads at the centre",
-        "affinity towers other than DINO ViT-B/8 are not those of the published scores",
-    ),
+    "proxyclip": _PROXYCLIP,
+    "proxyclip_dinov2": _PROXYCLIP,
 }
 # Model of the published scores, as reports name it.
 PUBLISHED_MODELS = {
     "groupvit": "GroupViT", "segclip": "SegCLIP", "zeroseg": "zeroseg student",
     "zss": "clip_zss student", "tcl_windows": "TCL", "sclip": "sclip", "clearclip": "clearclip",
     "naclip": "naclip", "scclip": "scclip", "tips": "maskclip", "maskclip_plain": "maskclip",
-    "proxyclip": "proxy",
+    "proxyclip": "proxy", "proxyclip_dinov2": "proxy",
 }  # fmt: skip
 
 
@@ -103,15 +104,25 @@ def find_differences(preset: Preset, benchmark: str, read_out: str) -> list[str]
     return found + list(DIFFERENCES[preset.name])
 
 
-def check_read_out(preset: Preset, read_out: str) -> None:
+def check_read_out(preset: Preset, read_out: str, affinity: str = "") -> None:
     """Refuse a model without which the protocol has no meaning.
 
+    Args:
+      preset: settings of the run.
+      read_out: as in find_differences.
+      affinity: family of the second tower, as describe names it; "" without one.
+
     Raises:
-      ValueError: the preset needs another read-out.
+      ValueError: the preset needs another read-out, or another second tower.
     """
     if preset.readout and read_out != preset.readout:
         raise ValueError(
             f"--preset: {preset.name} is for the read-out {preset.readout} and not for {read_out}; "
             f"give --model=dense:{preset.readout} --teacher=A+B, or --set=readout= to keep only "
             "its windows and class names."
+        )
+    if preset.readout and preset.affinity and affinity != preset.affinity:
+        raise ValueError(
+            f"--preset: {preset.name} has the second tower {preset.affinity} and not "
+            f"{affinity or 'none'}; name another preset, or give --set=affinity= for any tower."
         )

@@ -94,6 +94,18 @@ _ZSS: dict[str, Any] = {
     "image_filter": "none",
 }
 
+# ProxyCLIP, released configs; on VOC20 it has one name a class, as ClearCLIP.
+_PROXYCLIP: dict[str, dict[str, Any]] = {
+    "*": {**_SCLIP, "window_px": 336, "readout": "proxy"},
+    **_SCLIP_WORDS,
+    "voc21": {"threshold": 0.2, "words_file": "proxyclip"},
+    "voc20": {"words_file": "clearclip"},
+    "context60": {"threshold": 0.15, "words_file": "sclip"},
+    "coco_object": {"threshold": 0.25, "words_file": "proxyclip"},
+    "ade150": {"short_side_px": 448, "words_file": "sclip"},
+    "cityscapes19": {"short_side_px": 448, "window_px": 224, "words_file": "sclip"},
+}
+
 _WHOLE: dict[str, Any] = {"window": "whole", "window_px": 0, "stride_px": 0}
 _ZSS_PLAYGROUND = {
     **_PLAYGROUND,
@@ -254,7 +266,9 @@ PROTOCOLS: dict[str, dict[str, dict[str, Any]]] = {
     "maskclip_plain": {
         # MaskCLIP, released configs of ViT-B/16: one window over the image, 85 prompts, ImageNet's
         # normalisation. Key smoothing and prompt denoising are switched off there.
-        **{name: {} for name in ("voc20", "context59", "coco_stuff171", "cityscapes19")},
+        **{name: {"words_file": "maskclip"} for name in ("voc20", "coco_stuff171")},
+        "context59": {"short_side_px": 520, "long_side_px": 520, "words_file": "maskclip"},
+        "cityscapes19": {},
         "*": {
             **_WHOLE,
             "short_side_px": 512,
@@ -266,16 +280,13 @@ PROTOCOLS: dict[str, dict[str, dict[str, Any]]] = {
             "threshold_rule": "constant",
         },
     },
-    "proxyclip": {
-        # ProxyCLIP, released configs; on VOC20 it has one name a class, as ClearCLIP.
-        # The model names the second tower: dino-b8+clip-b16 (published) or dinov2+clip-b16.
-        "*": {**_SCLIP, "window_px": 336, "readout": "proxy"},
-        **_SCLIP_WORDS,
-        "voc21": {"threshold": 0.2, "words_file": "proxyclip"},
-        "voc20": {"words_file": "clearclip"},
-        "context60": {"threshold": 0.15, "words_file": "sclip"},
-        "coco_object": {"threshold": 0.25, "words_file": "proxyclip"},
-        "ade150": {"short_side_px": 448, "words_file": "sclip"},
-        "cityscapes19": {"short_side_px": 448, "window_px": 224, "words_file": "sclip"},
+    # The base config has vfm_model="dino", which is ViT-B/8: dino-b8+clip-b16.
+    "proxyclip": {**_PROXYCLIP, "*": {**_PROXYCLIP["*"], "affinity": "vit"}},
+    # vfm_model="dinov2" of the same code, ViT-B/14 with registers: dinov2+clip-b16.
+    "proxyclip_dinov2": {
+        **_PROXYCLIP,
+        "*": {**_PROXYCLIP["*"], "affinity": "dinov2_with_registers"},
     },
+    # CorrCLIP has no preset: its masks come from SAM 2 or EntitySeg, which are trained with masks
+    # drawn by people.
 }

@@ -26,6 +26,7 @@ CHOICES = {
     "refine": ("pamr", "guided", "none"),
     "guide": ("image", "resized"),
     "positions": ("size", "scale"),
+    "affinity": ("", "vit", "dinov2_with_registers"),
 }
 _TUPLES = {"background_words": str, "pamr_dilations": int}
 
@@ -37,6 +38,7 @@ class Preset:
     Attributes:
       name: name of the protocol.
       short_side_px: short side that images are resized to, aspect kept; 0: the model's own side.
+      long_side_px: limit of the long side after resizing, as in mmcv's scale (2048, S).
       window: layout of an image. "sliding": square windows of window_px. "whole": one window
         over the image at short_side_px, aspect kept; last pixels that do not fill a patch are not
         seen, and scores are spread over them. "same_area":
@@ -76,10 +78,13 @@ class Preset:
       positions: rule for positions of a frozen CLIP off its own grid. "size": Hugging Face's.
         "scale": DINO's factor (side + 0.1) / old side, as in SCLIP and its successors.
       readout: read-out without which the protocol has no meaning; "": any model.
+      affinity: family of that read-out's second tower: "vit" (DINO), "dinov2_with_registers"; "":
+        any.
     """
 
     name: str
     short_side_px: int = 448
+    long_side_px: int = 2048
     window: str = "sliding"
     window_px: int = 448
     stride_px: int = 224
@@ -103,6 +108,7 @@ class Preset:
     guide: str = "image"
     positions: str = "size"
     readout: str = ""
+    affinity: str = ""
 
     @property
     def names_background(self) -> bool:
@@ -164,8 +170,16 @@ def _check(preset: Preset) -> None:
     for field in ("threshold", "area_threshold"):
         if not 0 <= getattr(preset, field) <= 1:
             raise ValueError(f"--set: {field} {getattr(preset, field)} is outside [0, 1].")
-    least = {"pamr_iterations": 1, "topk": 1}
-    sizes = ("short_side_px", "window_px", "stride_px", "pamr_iterations", "pamr_short_px", "topk")
+    least = {"pamr_iterations": 1, "topk": 1, "long_side_px": 1}
+    sizes = (
+        "short_side_px",
+        "long_side_px",
+        "window_px",
+        "stride_px",
+        "pamr_iterations",
+        "pamr_short_px",
+        "topk",
+    )
     for field in sizes:
         if getattr(preset, field) < least.get(field, 0):
             raise ValueError(

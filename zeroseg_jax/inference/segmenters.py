@@ -84,6 +84,7 @@ class ModelSegmenter:
         self.logit_scale = model.logit_scale
         self.mean, self.std = _normalisation(model, normalisation)
         self.read_out = model.readout or f"{model.kind} student"
+        self._affinity = model.affinity.config.family if model.affinity else ""
         forward, weights = build_forward(model, self.mean, self.std, positions)
         devices = devices or jax.local_devices()[:1]
         per_device = 1 if devices[0].platform == "cpu" else _ACCELERATOR_WINDOWS
@@ -125,8 +126,10 @@ class ModelSegmenter:
     def describe(self, preset: Preset) -> dict[str, Any]:
         """See Segmenter."""
         scale = choose_scale(preset, self.logit_scale)
+        second = {"affinity": self._affinity} if self._affinity else {}
         return {
             "read_out": self.read_out,
+            **second,
             "mean": self.mean,
             "std": self.std,
             "logit_scale": round(scale, 4),

@@ -9,7 +9,6 @@ from PIL import Image
 
 from zeroseg_jax.inference.presets import Preset
 
-MAX_LONG_PX = 2048  # long side after resizing; mmcv's scale (2048, S)
 _MAX_ASPECT = 2.0  # long side over short side up to which "same_area" is one window
 _CV2_BITS = 11  # cv2 rounds its weights for bytes to multiples of 2 ** -11
 
@@ -61,10 +60,11 @@ def lay_out(
         columns = max(1, round(short / patch_px / aspect**0.5))
         size = (rows * patch_px, columns * patch_px)
         return Layout(*size, size, [0], [0])
-    size = resized_size(height, width, short * detail)
     if detail == 1 and preset.window == "whole":
+        size = resized_size(height, width, short, preset.long_side_px, least=patch_px)
         seen = (size[0] // patch_px * patch_px, size[1] // patch_px * patch_px)
         return Layout(*size, seen, [0], [0], size)
+    size = resized_size(height, width, short * detail, preset.long_side_px)
     stride = preset.stride_px or max(side // 2, 1)
     tops, lefts = (window_starts(length, side, stride) for length in size)
     return Layout(*size, (side, side), tops, lefts)
@@ -98,21 +98,27 @@ def window_starts(length: int, window: int, stride: int) -> list[int]:
     return [max(min(i * stride + window, length) - window, 0) for i in range(count)]
 
 
-def resized_size(height: int, width: int, short_side: int) -> tuple[int, int]:
-    """Return the size with the short side at `short_side` and the long one at most 2048.
+def resized_size(
+    height: int, width: int, short_side: int, long_side: int = 2048, *, least: int = 0
+) -> tuple[int, int]:
+    """Return the size with the short side at `short_side` and the long one at most `long_side`.
 
-    mmcv's rule: one factor for both sides, halves rounded up. If the limit of the long side would
-    make the short side less than `short_side`, the short side is stretched to it, because a window
-    must fit; see is_stretched.
+    mmcv's rule: one factor for both sides, halves rounded up. A side that would be less than
+    `least` is stretched to it, because a window must fit; see is_stretched.
+
+    Args:
+      height, width: size of the image.
+      short_side, long_side: mmcv's scale.
+      least: least side; 0 for `short_side`.
     """
-    factor = min(MAX_LONG_PX / max(height, width), short_side / min(height, width))
+    factor = min(long_side / max(height, width), short_side / min(height, width))
     new = (int(height * factor + 0.5), int(width * factor + 0.5))
-    return max(new[0], short_side), max(new[1], short_side)
+    return max(new[0], least or short_side), max(new[1], least or short_side)
 
 
-def is_stretched(height: int, width: int, short_side: int) -> bool:
-    """Return True if resized_size changes the aspect of an image."""
-    return max(height, width) * short_side > MAX_LONG_PX * min(height, width)
+def is_stretched(height: int, width: int, short_side: int, long_side: int = 2048) -> bool:
+    """Return True if resized_size with square windows changes the aspect of an image."""
+    return max(height, width) * short_side > long_side * min(height, width)
 
 
 def resize_image(image: np.ndarray, height: int, width: int, method: str) -> np.ndarray:

@@ -96,7 +96,7 @@ ALIASES: dict[str, Alias] = {
     ),
     "dinov2": Alias(
         "facebook/dinov2-with-registers-base", "a1d738ccfa7ae170945f210395d99dde8adb1805",
-        346, "Apache-2.0", readout="", preset="proxyclip",
+        346, "Apache-2.0", readout="", preset="proxyclip_dinov2",
         note="affinities only: dinov2+clip-b16",
     ),
     "dino-b8": Alias(
