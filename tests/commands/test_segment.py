@@ -76,6 +76,6 @@ def test_no_input_is_overwritten(zeroseg, images, tmp_path):
         "segment", tmp_path / "b.png", tmp_path / "b_overlay.png", "--model=playground",
         "--words=star, grass", f"--output={tmp_path}",
     )  # fmt: skip
-    assert done.returncode == 2 and "b_overlay.png is an input" in done.stderr
+    assert done.returncode == 2 and "b_overlay.png: is an input image" in done.stderr
     assert (tmp_path / "b_overlay.png").read_bytes() == one
     assert "only the drawn shapes" in done.stderr

@@ -52,7 +52,7 @@ def test_an_input_is_not_replaced_even_if_this_program_wrote_it(result, tmp_path
 
     overlay = result.save(tmp_path, "a")["overlay"]
     again = dataclasses.replace(result, source=str(overlay))
-    with pytest.raises(ValueError, match="is the input image; name another output folder"):
+    with pytest.raises(ValueError, match="is an input image; name another output folder"):
         again.save(tmp_path, "a")
 
 

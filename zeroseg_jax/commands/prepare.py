@@ -26,17 +26,21 @@ def main(arguments: list[str]) -> None:
     from zeroseg_jax.data.benchmarks.splits import get_split
     from zeroseg_jax.teacher.checkpoints.config import read_config
     from zeroseg_jax.teacher.encode_bank import prepare_bank
-    from zeroseg_jax.teacher.load import find_teacher, load_teacher
+    from zeroseg_jax.teacher.load import find_teacher, load_teacher, pin_teachers
     from zeroseg_jax.teacher.region_labels import count_tokens, prepare_regions
 
     config, _ = flags.read_config()
     directory = bank_directory(config, FLAGS.workdir)
+    # Region records name the commit of a second tower, as the manifest of training does.
+    config = pin_teachers(config)
     clip = load_teacher(config.teacher.directory, attention=config.run.attention)
     if config.objective == "clip_zss":  # before hours of encoding
         get_split(config.clip_zss.labels.split)
-        name = config.teacher.affinity
-        towers = read_config(find_teacher(name).directory) if name else clip
-        count_tokens(config, towers.patch_px)
+        if name := config.teacher.affinity:
+            located = find_teacher(name, field="teacher.affinity")
+            count_tokens(config, read_config(located.directory).patch_px)
+        else:
+            count_tokens(config, clip.patch_px)
     hosts = {"host_index": FLAGS.host_index, "host_count": FLAGS.host_count}
     manifest = prepare_bank(config, directory, clip, **hosts)
     if config.objective == "clip_zss" and manifest is not None:

@@ -97,7 +97,6 @@ def main(arguments: list[str]) -> int:
     predictor = load_predictor()
     if note := predictor.facts["note"]:
         print(f"segment: {note}", file=sys.stderr)
-    inputs = {Path(file).resolve() for file in files}
     done = failed = 0
     for found in read_images(files, every_seconds=FLAGS.every_seconds):
         if isinstance(found.image, ValueError):
@@ -107,8 +106,9 @@ def main(arguments: list[str]) -> int:
         result = predictor.segment(
             found.image, classes, background=background, detail=FLAGS.detail, source=found.source
         )
-        check_targets(output, found.stem, inputs)
-        result.save(output, found.stem, cutout=FLAGS.cutout, polygons=FLAGS.polygons or "")
+        result.save(
+            output, found.stem, cutout=FLAGS.cutout, polygons=FLAGS.polygons or "", inputs=files
+        )
         done += 1
         if not result.found:
             print(f"segment: {found.source}: {NOTHING_FOUND}", file=sys.stderr)
@@ -118,25 +118,6 @@ def main(arguments: list[str]) -> int:
     if failed:
         print(f"segment: {failed} of {done + failed} were unreadable", file=sys.stderr)
     return 1 if failed else 0
-
-
-def check_targets(output: Path, stem: str, inputs: set[Path]) -> None:
-    """Refuse to overwrite an input.
-
-    Args:
-      output: directory of the results.
-      stem: beginning of their names.
-      inputs: resolved paths of all inputs.
-
-    Raises:
-      ValueError: a result has the path of an input.
-    """
-    for path in inputs:
-        result = path.name in (f"{stem}_overlay.png", f"{stem}_mask.png") or (
-            path.name.startswith(f"{stem}_cutout_") and path.suffix == ".png"
-        )
-        if result and path.parent == output.resolve():
-            raise ValueError(f"--output: {path} is an input; give another directory.")
 
 
 def render_table(result: Segmentation) -> str:

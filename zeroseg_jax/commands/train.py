@@ -5,8 +5,6 @@ SIGTERM and Ctrl-C save a checkpoint; the exit code is then 143 or 130. The same
 
 from __future__ import annotations
 
-import dataclasses
-
 from absl import flags as absl_flags
 from absl.flags import FLAGS
 
@@ -41,7 +39,7 @@ def main(arguments: list[str]) -> int:
     del arguments
     import jax
 
-    from zeroseg_jax.teacher.load import load_teacher
+    from zeroseg_jax.teacher.load import load_teacher, pin_teachers
     from zeroseg_jax.training import hosts
     from zeroseg_jax.training.loop import Options, train
 
@@ -61,10 +59,8 @@ def main(arguments: list[str]) -> int:
         wandb_project=FLAGS.wandb_project,
         profile_steps=FLAGS.profile_steps,
     )
+    # The manifest and exports name the commits, so that anyone can fetch the same teacher.
+    config = pin_teachers(config)
     teacher = load_teacher(config.teacher.directory, attention=config.run.attention)
-    if teacher.pinned:
-        # The manifest and exports name the commit, so that anyone can fetch the same teacher.
-        pinned = dataclasses.replace(config.teacher, directory=teacher.pinned)
-        config = dataclasses.replace(config, teacher=pinned)
     result = train(config, FLAGS.workdir, teacher=teacher, options=options)
     return 0 if result["finished"] else SIGNAL_EXIT + result["signal"]

@@ -11,11 +11,12 @@ import numpy as np
 from zeroseg_jax.inference.labelling import build_rule
 from zeroseg_jax.inference.model import embed_class_names, load, load_readout, load_towers
 from zeroseg_jax.inference.preset_differences import check_read_out
-from zeroseg_jax.inference.presets import Preset
+from zeroseg_jax.inference.presets import Preset, check_scale
 from zeroseg_jax.inference.scoring import ClassVectors, Encoded, Scored
 from zeroseg_jax.inference.segmenters import ModelSegmenter, Segmenter
 from zeroseg_jax.teacher.load import Teacher
 from zeroseg_jax.teacher.readouts import READOUTS
+from zeroseg_jax.teacher.towers import FAMILIES
 
 CHANCE = "chance"
 _BLOCK_PX = 16
@@ -57,6 +58,7 @@ def build_segmenter(
         segmenter = ModelSegmenter(
             model, preset.normalisation, positions=preset.positions, devices=devices
         )
+    check_scale(preset, FAMILIES[clip.config.family].max_scale)
     described = segmenter.describe(preset)
     check_read_out(preset, described["read_out"], described.get("affinity", ""))
     return segmenter, embed_class_names(clip, class_names, preset), title

@@ -24,7 +24,7 @@ from zeroseg_jax.inference.model_files import (
     read_facts,
     read_readout,
 )
-from zeroseg_jax.inference.presets import Preset, get_preset
+from zeroseg_jax.inference.presets import Preset, check_scale, get_preset
 from zeroseg_jax.inference.scoring import ClassVectors, pack_classes
 from zeroseg_jax.models.clip_zss.student import cell_px
 from zeroseg_jax.models.sizes import SIZES
@@ -37,6 +37,7 @@ from zeroseg_jax.teacher.load import SHIPPED as SHIPPED_CLIP
 from zeroseg_jax.teacher.load import Teacher, load_teacher
 from zeroseg_jax.teacher.model_names import Located
 from zeroseg_jax.teacher.readouts import check_readout
+from zeroseg_jax.teacher.towers import FAMILIES
 from zeroseg_jax.training.checkpoint import load_params
 
 SHIPPED_STUDENT = Path(__file__).parent.parent / "assets" / "student"
@@ -44,7 +45,6 @@ SHIPPED_STUDENT = Path(__file__).parent.parent / "assets" / "student"
 DEFAULT_READOUTS = {
     "clip": "scclip", "metaclip_2": "scclip", "siglip": "maskclip", "tipsv2": "maskclip",
 }  # fmt: skip
-_MAX_LOGIT_SCALE = 100.0
 # Read-out of "A+B": affinities of A steer the values of B.
 _PAIR_READOUT = "proxy"
 DRAWN_ONLY = "this model knows only the drawn shapes of the Playground"
@@ -131,17 +131,22 @@ class Model:
 
     @property
     def logit_scale(self) -> float:
-        """Factor of cosines, at most 100."""
+        """Factor of cosines, at most max_scale."""
         own = self.teacher.logit_scale
         if self.kind == "clip_zss" and self.config is not None:
             own = self.config.clip_zss.loss.seen_scale
-        return min(own, _MAX_LOGIT_SCALE)
+        return min(own, self.max_scale)
+
+    @property
+    def max_scale(self) -> float:
+        """Largest factor of cosines of the teacher's family."""
+        return FAMILIES[self.teacher.config.family].max_scale
 
     def get_preset(self, overrides: dict[str, str] | None = None) -> Preset:
         """Return the preset of Predictor, page and export, with single fields overridden.
 
         Raises:
-          ValueError: see presets.get_preset.
+          ValueError: see presets.get_preset and presets.check_scale.
         """
         own: dict[str, str] = {}
         if self.kind == "zeroseg":
@@ -151,7 +156,9 @@ class Model:
             own["prompts"] = self.config.clip_zss.labels.prompts
         else:
             name, benchmark = "frozen", "*" if self.knows_photographs else "playground/full"
-        return get_preset(name, benchmark, {**own, **(overrides or {})})
+        preset = get_preset(name, benchmark, {**own, **(overrides or {})})
+        check_scale(preset, self.max_scale)
+        return preset
 
 
 def load(name: str | Path = DEFAULT, *, teacher: str | Path = "", readout: str = "") -> Model:
@@ -179,7 +186,10 @@ def load(name: str | Path = DEFAULT, *, teacher: str | Path = "", readout: str =
     if is_readout_export(path):
         return _load_readout_export(path, str(teacher))
     params, config, step = load_params(path)
-    clip = load_teacher(find_teacher(path, str(teacher)) or config.teacher.directory)
+    clip = load_teacher(
+        find_teacher(path, str(teacher)) or config.teacher.directory,
+        field="--teacher" if teacher else "teacher.directory",
+    )
     facts = read_facts(path)
     _check_teacher(clip, facts["teacher"], path)
     kind: Literal["zeroseg", "clip_zss"] = (
@@ -239,7 +249,7 @@ def load_readout(
     name = f"{readout} of {clip.directory}"
     return Model(
         "readout", clip.vision_params, clip, name, readout=readout,
-        located=Located(clip.directory, str(clip.directory)), affinity=affinity,
+        located=Located(clip.directory, clip.name, clip.pinned), affinity=affinity,
     )  # fmt: skip
 
 
@@ -253,8 +263,10 @@ def _load_located(located: Located, readout: str) -> Model:
 
 
 def _load_towers(located: Located) -> tuple[Teacher, Teacher | None]:
-    clip = load_teacher(located.directory)
-    return clip, load_teacher(located.affinity.directory) if located.affinity else None
+    if located.affinity is None:
+        return load_teacher(located), None
+    clip = dataclasses.replace(located, name=located.name.partition("+")[2], affinity=None)
+    return load_teacher(clip), load_teacher(located.affinity)
 
 
 def _load_readout_export(directory: Path, teacher: str) -> Model:
@@ -268,7 +280,9 @@ def _load_readout_export(directory: Path, teacher: str) -> Model:
         given = teacher if role == "teacher" else ""
         inside = directory / folder
         if given or (not inside.is_dir() and part["name"].startswith("hf:")):
-            found = model_names.resolve(given or part["name"])
+            found = model_names.resolve(
+                given or part["name"], field="--teacher" if given else "--model"
+            )
         elif inside.is_dir():
             alias = model_names.find_alias(part["name"])
             found = Located(inside, part["shown"], part["name"], alias)

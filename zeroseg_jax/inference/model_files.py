@@ -137,14 +137,11 @@ def write_pretrained(
       ValueError: float16 cannot hold a value; the message names the tensor.
     """
     root = Path(directory)
-    name = str(teacher)
-    if name != "playground" and not is_name(name):
-        # A local path is meaningless on another machine.
-        name = Path(teacher).name
+    name, affinity = _hide_folders(str(teacher)), _hide_folders(config.teacher.affinity)
     config = dataclasses.replace(
         config,
         data=dataclasses.replace(config.data, bank="", directory=""),
-        teacher=dataclasses.replace(config.teacher, directory=name),
+        teacher=dataclasses.replace(config.teacher, directory=name, affinity=affinity),
     )
     metadata = {"step": step, **facts}
     export_params(params, config, root, metadata, dtype=dtype)
@@ -273,6 +270,11 @@ def _score_lines(scores: Iterable[Mapping[str, Any]]) -> list[str]:
             f"| {row['checkpoint']} |"
         )
     return table
+
+
+def _hide_folders(name: str) -> str:
+    """Return a public name unchanged, of a path the last part: it is meaningless elsewhere."""
+    return name if name in ("", "playground") or is_name(name) else Path(name).name
 
 
 def _copy_teacher(source: Path, target: Path) -> None:

@@ -6,9 +6,11 @@ annotations that another tool keeps beside an image, and is never replaced.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,40 +30,54 @@ _SOFT_PX = 1.0  # standard deviation of a cut-out's edge
 
 
 def write_files(
-    images: Mapping[Path, Image.Image], records: Mapping[Path, dict[str, Any]], source: str = ""
+    images: Mapping[Path, Image.Image],
+    records: Mapping[Path, dict[str, Any]],
+    inputs: Iterable[str | Path] = (),
 ) -> None:
     """Write PNG and JSON files with the mark of this program.
 
     Args:
       images: image of each PNG file.
       records: content of each JSON file.
-      source: path of the input image, or "".
+      inputs: paths of input images, none of which is replaced.
 
     Raises:
       ValueError: see check_replaceable; nothing is written then.
     """
-    for path in (*images, *records):
-        check_replaceable(path, source)
+    existing = [path for path in (*images, *records) if path.exists()]
+    known = identify_files(inputs) if existing else frozenset()
+    for path in existing:
+        check_replaceable(path, known)
     for path, image in images.items():
         files.write_png(path, image, {_PNG_KEY: GENERATOR}, compress_level=_COMPRESS_LEVEL)
     for path, content in records.items():
         files.write_json(path, {_JSON_KEY: GENERATOR, **content})
 
 
-def check_replaceable(path: Path, source: str = "") -> None:
+def identify_files(paths: Iterable[str | Path]) -> frozenset[tuple[int, int]]:
+    """Return device and inode of each file that exists: the same for a hard link and a symlink."""
+    found = set()
+    for path in paths:
+        with contextlib.suppress(OSError):  # a frame of a video has no file of its own
+            status = os.stat(path)
+            found.add((status.st_dev, status.st_ino))
+    return frozenset(found)
+
+
+def check_replaceable(path: Path, inputs: frozenset[tuple[int, int]] = frozenset()) -> None:
     """Refuse to replace an input image, or a file that this program did not write.
 
     Args:
       path: file to write.
-      source: path of the input image, or "".
+      inputs: input images, from identify_files.
 
     Raises:
-      ValueError: the file exists and has no mark of this program, or is the input.
+      ValueError: the file exists and has no mark of this program, or is an input.
     """
     if not path.exists():
         return
-    if source and Path(source).exists() and path.samefile(source):
-        raise ValueError(f"{path}: is the input image; name another output folder.")
+    if inputs and not inputs.isdisjoint(identify_files([path])):
+        raise ValueError(f"{path}: is an input image; name another output folder.")
     if not _is_marked(path):
         raise ValueError(
             f"{path}: exists and was not written by {GENERATOR}; move it or name another output "

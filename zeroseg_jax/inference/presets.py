@@ -7,6 +7,7 @@ named protocols and their sources are in preset_table.py.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,7 +58,7 @@ class Preset:
         softmax is taken at each pixel.
       names: "mean": a class is scored by the mean embedding of its names. "best": by its most
         probable name; needs naming "pixels".
-      logit_scale: factor of cosines, at most 100; 0: the model's own.
+      logit_scale: factor of cosines, see check_scale; 0: the model's own.
       image_filter: "topk_product": keep the topk classes of the whole window and multiply by their
         probability there (GroupViT). "none": no filter.
       topk: number of classes that the filter keeps.
@@ -137,6 +138,23 @@ def get_preset(name: str, benchmark: str, overrides: Mapping[str, str] | None = 
     return preset
 
 
+def check_scale(preset: Preset, max_scale: float) -> None:
+    """Check the factor of cosines against the largest one of a teacher's family.
+
+    Args:
+      preset: the protocol.
+      max_scale: towers.Family.max_scale.
+
+    Raises:
+      ValueError: a larger factor.
+    """
+    if preset.logit_scale > max_scale:
+        raise ValueError(
+            f"--set: logit_scale {preset.logit_scale:g} is above {max_scale:g}, the largest that "
+            "this model's family was trained with; give less, or 0 for the model's own."
+        )
+
+
 def parse_overrides(text: str) -> dict[str, str]:
     """Parse "threshold=0.4,topk=3"."""
     pairs = [part for part in text.split(",") if part.strip()]
@@ -190,8 +208,11 @@ def _check(preset: Preset) -> None:
             f"--set: window_px={preset.window_px} has no effect with window={preset.window}; "
             "set window=sliding too."
         )
-    if not 0 <= preset.logit_scale <= 100:
-        raise ValueError(f"--set: logit_scale {preset.logit_scale} is outside [0, 100].")
+    if not 0 <= preset.logit_scale < math.inf:
+        raise ValueError(
+            f"--set: logit_scale {preset.logit_scale} must be finite and not negative; 0 is the "
+            "model's own."
+        )
     if any(d < 1 for d in preset.pamr_dilations):
         raise ValueError(
             f"--set: pamr_dilations {preset.pamr_dilations} must be distances of at least 1 px; "

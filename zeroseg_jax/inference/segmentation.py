@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,7 @@ class Segmentation:
         *,
         cutout: bool = False,
         polygons: str = "",
+        inputs: Iterable[str | Path] = (),
     ) -> dict[str, Path]:
         """Write STEM_overlay.png, STEM_mask.png and STEM.json.
 
@@ -186,12 +188,13 @@ class Segmentation:
           cutout: True also writes STEM_cutout_WORD.png for each class that was found: its part of
             the image, with alpha and a soft edge.
           polygons: "geojson" for STEM.geojson too, "coco" for STEM_coco.json, or "".
+          inputs: paths of further input images; neither they nor this one's are replaced.
 
         Returns:
           Path of each file.
 
         Raises:
-          ValueError: a file of that name is the input image or was not written by this program, or
+          ValueError: a file of that name is an input image or was not written by this program, or
             the extra "polygons" is not installed. Nothing is written then.
         """
         root = Path(directory)
@@ -209,7 +212,8 @@ class Segmentation:
             content = self.to_polygons(polygons)
             paths[polygons] = root / f"{stem}{outputs.POLYGONS[polygons]}"
             records[paths[polygons]] = content
-        outputs.write_files(images, records, self.source)
+        sources = [self.source] if self.source else []
+        outputs.write_files(images, records, [*sources, *inputs])
         return paths
 
 

@@ -38,6 +38,11 @@ class HubError(ValueError):
     """A model that cannot be fetched; the message is one sentence."""
 
 
+def is_commit(revision: str) -> bool:
+    """Return whether a revision is a commit and not a branch or a tag."""
+    return _COMMIT.fullmatch(revision) is not None
+
+
 def is_cached(alias: Alias) -> bool:
     """Return whether an alias is in the cache, whole and verified."""
     return _find_cached(alias.repository, alias.revision) is not None
@@ -56,7 +61,9 @@ def store_digest(directory: Path, digest: str) -> None:
         write_json(record, {**_read_record(record), "digest": digest})
 
 
-def locate(repository: str, revision: str, alias: Alias | None, log: Log) -> tuple[str, Path]:
+def locate(
+    repository: str, revision: str, alias: Alias | None, log: Log, *, field: str = "--model"
+) -> tuple[str, Path]:
     """Return commit and folder of a repository, fetched if it is not in the cache.
 
     Args:
@@ -65,6 +72,7 @@ def locate(repository: str, revision: str, alias: Alias | None, log: Log) -> tup
         fetched first.
       alias: entry of the alias table with recorded checksums, if any.
       log: takes one line before a byte is fetched.
+      field: flag or setting that named the model, for errors.
 
     Raises:
       HubError: the repository cannot be fetched or arrived damaged.
@@ -72,12 +80,14 @@ def locate(repository: str, revision: str, alias: Alias | None, log: Log) -> tup
     if cached := _find_cached(repository, revision):
         return cached.name, cached
     try:
-        return _fetch(repository, revision, alias, log)
+        return _fetch(repository, revision, alias, log, field)
     except OSError as error:
-        raise HubError(_explain(error, repository, revision)) from error
+        raise HubError(_explain(error, repository, revision, field)) from error
 
 
-def _fetch(repository: str, revision: str, alias: Alias | None, log: Log) -> tuple[str, Path]:
+def _fetch(
+    repository: str, revision: str, alias: Alias | None, log: Log, field: str
+) -> tuple[str, Path]:
     import huggingface_hub
     from huggingface_hub.errors import FileMetadataError, HTTPError, LocalEntryNotFoundError
     from huggingface_hub.utils import disable_progress_bars
@@ -88,7 +98,7 @@ def _fetch(repository: str, revision: str, alias: Alias | None, log: Log) -> tup
         info = api.model_info(repository, revision=revision, files_metadata=True)
         commit = str(info.sha)
         files = {file.rfilename: file for file in info.siblings or ()}
-        wanted = _choose(repository, files)
+        wanted = _choose(repository, files, field)
         size = sum(files[name].size or 0 for name in wanted)
         _check_room(size)
         licence = alias.licence if alias else "licence on its page"
@@ -113,7 +123,8 @@ def _fetch(repository: str, revision: str, alias: Alias | None, log: Log) -> tup
         # httpx's errors of transport are no OSError.
         raise ConnectionError(str(error)) from error
     sums = {n: f.lfs.sha256 for n, f in files.items() if n in wanted and f.lfs is not None}
-    _verify(repository, directory, wanted, {**sums, **(alias.sha256 if alias else {})})
+    recorded = alias.sha256 if alias else {}
+    _verify(f"{field}: {repository}", directory, wanted, {**sums, **recorded})
     if commit != revision:
         # The library's own note of which commit a branch was at.
         write_text(directory.parent.parent / "refs" / revision, commit)
@@ -129,13 +140,13 @@ def _check_room(size: int) -> None:
         raise OSError(errno.ENOSPC, "no room", str(cache))
 
 
-def _choose(repository: str, files: dict[str, Any]) -> list[str]:
+def _choose(repository: str, files: dict[str, Any], field: str) -> list[str]:
     """List the files to fetch: one set of weights, its config and its tokenizer."""
     names = [n for n in files if any(fnmatch.fnmatch(n, pattern) for pattern in MODEL_FILES)]
     weights = [n for n in names if n.endswith(".safetensors")]
     if not weights:
         raise HubError(
-            f"--model: {repository} has no safetensors at this revision, and pickles are never "
+            f"{field}: {repository} has no safetensors at this revision, and pickles are never "
             "loaded; convert a downloaded copy with zeroseg convert_teacher FILE --output=DIR."
         )
     # A repository of timm holds its own model.safetensors beside OpenCLIP's two towers.
@@ -156,7 +167,7 @@ def _fetch_plainly(repository: str, commit: str, files: dict[str, Any]) -> Path:
     return root
 
 
-def _verify(repository: str, directory: Path, names: list[str], sums: dict[str, str]) -> None:
+def _verify(shown: str, directory: Path, names: list[str], sums: dict[str, str]) -> None:
     """Check every file once; remove what is wrong; write the record that marks the folder whole."""
     for name in names:
         path = directory / name
@@ -175,7 +186,7 @@ def _verify(repository: str, directory: Path, names: list[str], sums: dict[str, 
             continue
         for wrong in {path.resolve(), path}:
             wrong.unlink(missing_ok=True)
-        raise HubError(f"{repository}: {name} {problem}; the file was deleted.")
+        raise HubError(f"{shown}: {name} {problem}; the file was deleted.")
     record = _record_path(directory)
     assert record is not None  # a snapshot folder always has one
     write_json(record, {"files": names})
@@ -185,7 +196,7 @@ def _find_cached(repository: str, revision: str) -> Path | None:
     """Return the snapshot of a revision if it was verified and is whole."""
     root = _cache() / _folder(repository)
     commit = revision
-    if not _COMMIT.fullmatch(revision):
+    if not is_commit(revision):
         try:
             commit = (root / "refs" / revision).read_text(encoding="utf-8").strip()
         except OSError:
@@ -201,7 +212,7 @@ def _find_cached(repository: str, revision: str) -> Path | None:
 
 def _record_path(directory: Path) -> Path | None:
     commit = Path(directory).name
-    if Path(directory).parent.name != "snapshots" or not _COMMIT.fullmatch(commit):
+    if Path(directory).parent.name != "snapshots" or not is_commit(commit):
         return None
     return Path(directory).parent.parent / ".zeroseg_jax" / f"{commit}.json"
 
@@ -214,13 +225,13 @@ def _read_record(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _explain(error: OSError, repository: str, revision: str) -> str:
+def _explain(error: OSError, repository: str, revision: str, field: str) -> str:
     """Return one sentence: what went wrong, and what to do."""
     from huggingface_hub import constants, errors
 
     causes = list(_causes(error))
     text = " ".join(str(cause) for cause in causes)
-    at = f"--model: {repository}"
+    at = f"{field}: {repository}"
     if any(isinstance(c, errors.GatedRepoError) for c in causes):
         return (
             f"{at} is gated; accept its terms at {_host()}/{repository}, then log in with "
@@ -249,10 +260,13 @@ def _explain(error: OSError, repository: str, revision: str) -> str:
         return f"{at}: the transfer was cut; run the command again, and it resumes."
     offline = constants.HF_HUB_OFFLINE
     reason = "HF_HUB_OFFLINE is set" if offline else f"{_host()} cannot be reached"
-    return (
-        f"{at} is not in {_cache()} and {reason}; connect once, copy the folder and give its path, "
-        "or use --model=playground, which ships with the package and knows only drawn shapes."
-    )
+    remedies = "connect once, or copy the folder and give its path"
+    if field == "--model":
+        remedies = (
+            "connect once, copy the folder and give its path, or use --model=playground, which "
+            "ships with the package and knows only drawn shapes"
+        )
+    return f"{at} is not in {_cache()} and {reason}; {remedies}."
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from zeroseg_jax.config import Config
 from zeroseg_jax.models.fused_attention import choose_core
 from zeroseg_jax.teacher import hub, model_names
 from zeroseg_jax.teacher.checkpoints.config import (
@@ -189,23 +191,31 @@ class Teacher:
         )
 
 
-def load_teacher(name: str | Path, dtype: Any = None, attention: str = "auto") -> Teacher:
+def load_teacher(
+    name: str | Path | Located,
+    dtype: Any = None,
+    attention: str = "auto",
+    *,
+    field: str = "teacher.directory",
+) -> Teacher:
     """Load a frozen CLIP, SigLIP, TIPSv2 or DINO by name.
 
     Args:
       name: directory with config.json and model.safetensors (or shards with their index), or with
         open_clip_config.json and open_clip_model.safetensors, and with the tokenizer files for
         class names; an alias such as "clip-b16" or "hf:owner/name@revision", which is fetched once;
-        or "playground", the small CLIP that ships with the package. See docs/teachers.md.
+        or "playground", the small CLIP that ships with the package. See docs/teachers.md. A model
+        that was located already keeps its name and its commit.
       dtype: dtype of the vision tower's matrix products; None for bfloat16 on an accelerator and
         float32 on a CPU.
       attention: value of run.attention for the vision tower.
+      field: flag or setting that holds the name, for errors.
 
     Raises:
       CheckpointError: a file is missing, damaged or not supported.
       HubError: the name is unknown, or its files cannot be fetched.
     """
-    located = find_teacher(name)
+    located = name if isinstance(name, Located) else find_teacher(name, field=field)
     config = read_config(located.directory)
     if dtype is None:
         dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
@@ -221,8 +231,12 @@ def load_teacher(name: str | Path, dtype: Any = None, attention: str = "auto") -
     )
 
 
-def find_teacher(name: str | Path) -> Located:
+def find_teacher(name: str | Path, *, field: str = "teacher.directory") -> Located:
     """Find a teacher by name, and fetch it if it is not here yet.
+
+    Args:
+      name: as in load_teacher.
+      field: flag or setting that holds the name, for errors.
 
     Raises:
       HubError: the name is unknown, or its files cannot be fetched.
@@ -230,10 +244,25 @@ def find_teacher(name: str | Path) -> Located:
     """
     if str(name) == "playground":
         return Located(SHIPPED, "playground")
-    located = model_names.resolve(name)
+    located = model_names.resolve(name, field=field)
     if located.affinity is not None:
-        raise CheckpointError(f"{name}: names two models; give one as the teacher.")
+        raise CheckpointError(
+            f"{field}: {name} names two models; give the CLIP here and the other as "
+            "teacher.affinity."
+        )
     return located
+
+
+def pin_teachers(config: Config) -> Config:
+    """Name the commits of teacher.directory and teacher.affinity, for manifests and exports.
+
+    Raises:
+      HubError: a name is unknown, or its commit cannot be fetched.
+    """
+    directory = model_names.pin(config.teacher.directory, field="teacher.directory")
+    affinity = model_names.pin(config.teacher.affinity, field="teacher.affinity")
+    teacher = dataclasses.replace(config.teacher, directory=directory, affinity=affinity)
+    return dataclasses.replace(config, teacher=teacher)
 
 
 def _scalar(value: Any) -> float:

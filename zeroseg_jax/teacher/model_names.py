@@ -35,13 +35,16 @@ class Located:
     affinity: Located | None = None
 
 
-def resolve(name: str | Path, *, log: Callable[[str], None] | None = None) -> Located:
+def resolve(
+    name: str | Path, *, log: Callable[[str], None] | None = None, field: str = "--model"
+) -> Located:
     """Find a model by name and fetch it if it is not here yet.
 
     Args:
       name: existing folder, alias, "hf:owner/name@revision", "hf://owner/name@revision", an
         address of the Hub, or "A+B" with an affinity tower A and a CLIP B.
       log: takes one line before a byte is fetched; None for standard error.
+      field: flag or setting that holds the name, for errors.
 
     Returns:
       Where it is. A name pinned to a commit makes no request once it is in the cache.
@@ -55,11 +58,13 @@ def resolve(name: str | Path, *, log: Callable[[str], None] | None = None) -> Lo
     if "+" in text and not text.startswith(("hf:", "https:")):
         tower, _, clip = text.partition("+")
         return dataclasses.replace(
-            resolve(clip, log=log), name=text, affinity=resolve(tower, log=log)
+            resolve(clip, log=log, field=field),
+            name=text,
+            affinity=resolve(tower, log=log, field=field),
         )
     alias = ALIASES.get(text)
     if alias is None:
-        repository, revision = _parse(text)
+        repository, revision = _parse(text, field)
         twin = TWINS.get(repository) if revision == "main" else None
         alias = ALIASES[twin] if twin else _find_alias(repository, revision)
         if twin:
@@ -70,8 +75,27 @@ def resolve(name: str | Path, *, log: Callable[[str], None] | None = None) -> Lo
             repository, revision = ALIASES[twin].repository, ALIASES[twin].revision
     else:
         repository, revision = alias.repository, alias.revision
-    commit, directory = hub.locate(repository, revision, alias, log or _to_stderr)
+    commit, directory = hub.locate(repository, revision, alias, log or _to_stderr, field=field)
     return Located(directory, text, f"hf:{repository}@{commit}", alias)
+
+
+def pin(name: str, *, field: str = "--model") -> str:
+    """Return "hf:owner/name@COMMIT" of a name of the Hub; a folder and other names unchanged.
+
+    Args:
+      name: as in resolve, of one model; "playground" or "".
+      field: flag or setting that holds the name, for errors.
+
+    Raises:
+      HubError: see resolve. Only a name without a recorded commit is fetched.
+    """
+    if name in ("", "playground") or Path(name).is_dir():
+        return name
+    alias = ALIASES.get(name)
+    repository, revision = (alias.repository, alias.revision) if alias else _parse(name, field)
+    if hub.is_commit(revision):
+        return f"hf:{repository}@{revision}"
+    return resolve(name, field=field).pinned
 
 
 def is_name(text: str) -> bool:
@@ -87,7 +111,7 @@ def find_alias(pinned: str) -> Alias | None:
     return _find_alias(*_parse(pinned)) if pinned else None
 
 
-def _parse(text: str) -> tuple[str, str]:
+def _parse(text: str, field: str = "--model") -> tuple[str, str]:
     """Split "hf:owner/name@revision" or an address into repository and revision."""
     rest = re.sub(r"^(hf://|hf:|https://huggingface\.co/)", "", text)
     if rest == text:
@@ -95,14 +119,14 @@ def _parse(text: str) -> tuple[str, str]:
         near = difflib.get_close_matches(text, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known names: {', '.join(known)}."
         raise HubError(
-            f"--model: {text!r} is no folder and no known name; {hint} Others are written "
+            f"{field}: {text!r} is no folder and no known name; {hint} Others are written "
             "hf:owner/name."
         )
     repository, _, revision = rest.rstrip("/").partition("@")
     if found := re.fullmatch(r"(.+?)/tree/([^/]+)", repository):
         repository, revision = found[1], revision or found[2]
     if not _REPOSITORY.fullmatch(repository):
-        raise HubError(f"--model: {text!r} is not of the form hf:owner/name or hf:owner/name@REV.")
+        raise HubError(f"{field}: {text!r} is not of the form hf:owner/name or hf:owner/name@REV.")
     return repository, revision or "main"
 
 

@@ -99,7 +99,11 @@ def prepare_regions(
     """
     split = get_split(config.clip_zss.labels.split)
     images = bank.BankSource(directory)
-    affinity = load_teacher(config.teacher.affinity) if config.teacher.affinity else None
+    affinity = (
+        load_teacher(config.teacher.affinity, field="teacher.affinity")
+        if config.teacher.affinity
+        else None
+    )
     settings = region_settings(config, split, clip, affinity)
     folder = directory / REGIONS_FOLDER
     labels = build_label_source(config, split.classes, split.seen, split.unseen, SCENE_PX)

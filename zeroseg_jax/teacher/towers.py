@@ -12,6 +12,7 @@ Letters: B images, P patches, D width, E projected width, T text tokens.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -54,6 +55,8 @@ class Family:
       text: pooling of the text tower: "end" and "first_end" at the end token (causal), "last" at
         the last token, "mean" over the tokens that are not padding; "" without a text tower.
       mean, std: normalisation of RGB in [0, 1], unless the checkpoint says otherwise.
+      max_scale: largest factor of cosines. CLIP's training clips it at 100 (Radford et al.,
+        section 2.5); SigLIP and TIPSv2 have no limit, and learned about 117 and 197.
     """
 
     head: str
@@ -64,6 +67,7 @@ class Family:
     text: str
     mean: Colour
     std: Colour
+    max_scale: float = math.inf
 
     @property
     def causal(self) -> bool:
@@ -71,13 +75,11 @@ class Family:
         return self.text in ("end", "first_end")
 
 
-_CLIP = Family("projection", True, False, True, "cubic", "end", CLIP_MEAN, CLIP_STD)
+_CLIP = Family("projection", True, False, True, "cubic", "end", CLIP_MEAN, CLIP_STD, 100.0)
 _DINO = Family("none", True, True, False, "cubic", "", IMAGENET_MEAN, IMAGENET_STD)
 FAMILIES = {
-    "clip": Family("projection", True, False, True, "cubic", "end", CLIP_MEAN, CLIP_STD),
-    "metaclip_2": Family(
-        "projection", True, False, True, "cubic", "first_end", CLIP_MEAN, CLIP_STD
-    ),
+    "clip": _CLIP,
+    "metaclip_2": dataclasses.replace(_CLIP, text="first_end"),
     "siglip": Family("pooling", False, True, False, "cubic", "last", _HALF, _HALF),
     "tipsv2": Family(
         "none", True, True, False, "linear_antialias", "mean", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
