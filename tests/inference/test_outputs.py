@@ -56,6 +56,18 @@ def test_an_input_is_not_replaced_even_if_this_program_wrote_it(result, tmp_path
         again.save(tmp_path, "a")
 
 
+@pytest.mark.parametrize("link", ["hardlink_to", "symlink_to"])
+def test_an_input_under_another_name_is_not_replaced(result, tmp_path, link):
+    (tmp_path / "photos").mkdir()
+    written = result.save(tmp_path / "photos", "b")["overlay"]
+    before = written.read_bytes()
+    getattr(tmp_path / "a_overlay.png", link)(written)
+    with pytest.raises(ValueError, match="a_overlay.png: is an input image"):
+        result.save(tmp_path, "a", inputs=["nowhere.png", written])
+    assert written.read_bytes() == before and not (tmp_path / "a.json").exists()
+    result.save(tmp_path, "a", inputs=["nowhere.png"])
+
+
 def test_a_cutout_is_opaque_inside_and_clear_outside(result, tmp_path):
     path = result.save(tmp_path, "a", cutout=True)["cutout dog/cat"]
     pixels = np.asarray(Image.open(path))

@@ -6,6 +6,7 @@ import pytest
 
 from zeroseg_jax.inference import presets
 from zeroseg_jax.inference.preset_table import PROTOCOLS
+from zeroseg_jax.teacher.towers import FAMILIES
 
 SPACES = ("voc21", "voc20", "context60", "context59", "coco_object", "coco_stuff171", "ade150",
           "cityscapes19", "imagenet_s", "folder")  # fmt: skip
@@ -104,6 +105,16 @@ def test_every_protocol_fits_every_benchmark(name, space):
 def test_published_numbers(name, space, fields):
     preset = dataclasses.asdict(presets.get_preset(name, space))
     assert {key: preset[key] for key in fields} == fields
+
+
+def test_the_factor_of_cosines_has_the_familys_limit():
+    preset = presets.get_preset("tips", "ade150", {"logit_scale": "197.4"})
+    presets.check_scale(preset, FAMILIES["tipsv2"].max_scale)
+    with pytest.raises(ValueError, match="logit_scale 197.4 is above 100, the largest"):
+        presets.check_scale(preset, FAMILIES["clip"].max_scale)
+    for odd in ("-1", "nan", "inf"):
+        with pytest.raises(ValueError, match="logit_scale .* must be finite and not negative"):
+            presets.get_preset("tips", "ade150", {"logit_scale": odd})
 
 
 def test_naming_by_pixels_takes_no_rule_of_segments():

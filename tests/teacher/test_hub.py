@@ -140,6 +140,35 @@ def test_a_name_that_cannot_be_had_is_one_sentence(folder, start, name, faults, 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["hf:o/absent", "hf:o/n@v9", "hf:o", "clip-b17", "hf:o/n"])
+def test_the_sentence_names_the_setting_that_holds_the_name(folder, start, monkeypatch, name):
+    start({"o/n": folder}, down=["o/n"])
+    with pytest.raises(HubError) as caught:
+        model_names.resolve(name, log=lambda _: None, field="teacher.affinity")
+    # A flag that the command does not have would lead nowhere.
+    assert str(caught.value).startswith("teacher.affinity: ") and "--model" not in str(caught.value)
+
+
+def test_damage_names_the_setting_too(folder, start):
+    start({"o/n": folder}, flipped=["model.safetensors"])
+    with pytest.raises(HubError, match="^teacher.directory: o/n: model.safetensors arrived"):
+        model_names.resolve("hf:o/n", log=lambda _: None, field="teacher.directory")
+
+
+def test_names_are_pinned_without_a_request_where_a_commit_is_known(folder, start, monkeypatch):
+    server = start({"o/n": folder})
+    commit = server.commit("o/n")
+    entry = aliases.Alias("o/n", commit, 1, "MIT")
+    monkeypatch.setitem(aliases.ALIASES, "ours", entry)
+    assert model_names.pin("ours") == model_names.pin(f"hf://o/n@{commit}") == f"hf:o/n@{commit}"
+    for name in ("", "playground", str(folder)):
+        assert model_names.pin(name) == name
+    assert not server.requests
+    assert model_names.pin("hf:o/n") == f"hf:o/n@{commit}" and server.requests
+    with pytest.raises(HubError, match="teacher.affinity: 'clip-b17'"):
+        model_names.pin("clip-b17", field="teacher.affinity")
+
+
 def test_a_repository_of_pickles_is_refused(folder, start):
     (folder / "model.safetensors").unlink()
     start({"o/n": folder})

@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 from small_clips import save
 
+from zeroseg_jax.config import Config, from_mapping
+from zeroseg_jax.teacher.aliases import ALIASES
 from zeroseg_jax.teacher.checkpoints.config import CheckpointError
 from zeroseg_jax.teacher.hub import HubError
-from zeroseg_jax.teacher.load import SHIPPED, Teacher, _round_length, load_teacher
+from zeroseg_jax.teacher.load import SHIPPED, Teacher, _round_length, load_teacher, pin_teachers
+from zeroseg_jax.teacher.model_names import Located
 from zeroseg_jax.teacher.towers import ClipConfig, TextTower, TowerConfig
 
 
@@ -90,5 +93,20 @@ def test_teachers_by_name(tensors, tmp_path):
     teacher = load_teacher(folder)
     assert (teacher.name, teacher.pinned) == (str(folder), "")
     assert load_teacher("playground").name == "playground"
+    located = Located(folder, "ours", "hf:o/n@" + "0" * 40)
+    teacher = load_teacher(located)
+    assert (teacher.name, teacher.pinned) == ("ours", located.pinned)
     with pytest.raises(HubError, match="did you mean clip-b16"):
         load_teacher("clip-b17")
+    with pytest.raises(HubError, match="^teacher.affinity: 'clip-b17'"):
+        load_teacher("clip-b17", field="teacher.affinity")
+    with pytest.raises(CheckpointError, match="^teacher.directory: .* names two models"):
+        load_teacher(f"{folder}+{folder}")
+
+
+def test_configs_name_the_commits_of_their_teachers():
+    given = from_mapping({"teacher": {"directory": "clip-l14", "affinity": "dinov2"}})
+    found = pin_teachers(given).teacher
+    assert found.directory == "hf:openai/clip-vit-large-patch14@" + ALIASES["clip-l14"].revision
+    assert found.affinity.endswith("@" + ALIASES["dinov2"].revision)
+    assert pin_teachers(Config()) == Config()

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from zeroseg_jax.inference.model import load_readout
 from zeroseg_jax.teacher.checkpoints.config import CheckpointError
 from zeroseg_jax.teacher.load import load_teacher
 from zeroseg_jax.teacher.readouts import READOUTS
@@ -200,6 +201,10 @@ def test_tips_as_published(make, tmp_path):
         jax.tree.map(np.testing.assert_array_equal, left, right)
     np.testing.assert_allclose(found.logit_scale, 1 / 0.005065968260169029, rtol=1e-6)
     np.testing.assert_allclose(expected.logit_scale, found.logit_scale, rtol=1e-6)
+    assert load_readout(found).logit_scale == found.logit_scale > FAMILIES["clip"].max_scale
+    with pytest.raises(ValueError, match="is above 100"):
+        load_readout("playground").get_preset({"logit_scale": "197"})
+    assert load_readout(found).get_preset({"logit_scale": "197"}).logit_scale == 197
 
 
 def test_tips_maskclip_equals_torch_modules(make):
