@@ -27,7 +27,8 @@ from zeroseg_jax.data.playground.scenes import EVALUATION_SEED, SHAPES, STUFF, b
 from zeroseg_jax.evaluation.baselines import build_baseline
 from zeroseg_jax.evaluation.classes import choose_class_names
 from zeroseg_jax.evaluation.runner import evaluate, segment_image
-from zeroseg_jax.inference.model import embed_class_names, load
+from zeroseg_jax.inference.class_vectors import embed_class_names
+from zeroseg_jax.inference.model import load
 from zeroseg_jax.inference.presets import get_preset
 from zeroseg_jax.inference.segmenters import ModelSegmenter
 from zeroseg_jax.models.clip_zss.student import build_dense_student, init_dense_params

@@ -29,7 +29,8 @@ from zeroseg_jax.data.benchmarks.splits import get_split
 from zeroseg_jax.data.playground.scenes import EVALUATION_SEED, TUNE_SEED
 from zeroseg_jax.evaluation.confusion import Confusion
 from zeroseg_jax.evaluation.runner import segment_image
-from zeroseg_jax.inference.model import Model, embed_class_names
+from zeroseg_jax.inference.class_vectors import embed_class_names
+from zeroseg_jax.inference.model import Model
 from zeroseg_jax.inference.presets import get_preset
 from zeroseg_jax.inference.segmenters import ModelSegmenter
 from zeroseg_jax.teacher.encode_bank import prepare_bank

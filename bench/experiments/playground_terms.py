@@ -30,7 +30,8 @@ from zeroseg_jax.data.bank import bank_directory
 from zeroseg_jax.data.benchmarks import get_benchmark
 from zeroseg_jax.data.playground.scenes import TUNE_SEED
 from zeroseg_jax.evaluation import runner
-from zeroseg_jax.inference.model import Model, embed_class_names
+from zeroseg_jax.inference.class_vectors import embed_class_names
+from zeroseg_jax.inference.model import Model
 from zeroseg_jax.inference.presets import get_preset
 from zeroseg_jax.inference.segmenters import ModelSegmenter
 from zeroseg_jax.teacher.encode_bank import prepare_bank

@@ -6,7 +6,7 @@ from small_benchmark import SmallBenchmark
 
 from zeroseg_jax.evaluation.baselines import ChanceSegmenter, build_baseline
 from zeroseg_jax.evaluation.runner import segment_image
-from zeroseg_jax.inference.model import embed_class_names
+from zeroseg_jax.inference.class_vectors import embed_class_names
 from zeroseg_jax.inference.presets import get_preset
 from zeroseg_jax.teacher.load import load_teacher
 

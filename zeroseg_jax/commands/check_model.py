@@ -77,7 +77,7 @@ def score(model: Model, located: Located) -> tuple[bool | None, str]:
     from zeroseg_jax.data.benchmarks import get_benchmark
     from zeroseg_jax.evaluation import runner
     from zeroseg_jax.evaluation.classes import choose_class_names
-    from zeroseg_jax.inference.model import embed_class_names
+    from zeroseg_jax.inference.class_vectors import embed_class_names
     from zeroseg_jax.inference.presets import get_preset, parse_overrides
     from zeroseg_jax.inference.segmenters import ModelSegmenter, choose_devices
 

@@ -141,7 +141,7 @@ def name_segments(
     Args:
       segmenter: model.
       image: uint8 (H, W, 3).
-      classes: class vectors, from model.embed_class_names.
+      classes: class vectors, from class_vectors.embed_class_names.
       names: first name of each class.
       preset: protocol; if it has a background, label 0 is background.
       top: number of class names of a segment.

@@ -46,7 +46,7 @@ def score_image(
     Args:
       segmenter: the model.
       image: uint8 (H, W, 3).
-      classes: class vectors, from model.embed_class_names.
+      classes: class vectors, from class_vectors.embed_class_names.
       preset: the protocol.
 
     Raises:
@@ -96,7 +96,7 @@ def evaluate(
       preset: the protocol.
       checkpoint: name of the model, for the report.
       output: directory.
-      classes: class vectors for a segmenter, from model.embed_class_names.
+      classes: class vectors for a segmenter, from class_vectors.embed_class_names.
       class_names: names of each class, where the preset has others than the benchmark.
       unseen: ids of classes for seen, unseen and harmonic means.
       batch: number of windows in flight; changes no prediction.

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
-
-import numpy as np
 
 from zeroseg_jax.config import Config
 from zeroseg_jax.inference.model_files import (
@@ -25,14 +22,12 @@ from zeroseg_jax.inference.model_files import (
     read_readout,
 )
 from zeroseg_jax.inference.presets import Preset, check_scale, get_preset
-from zeroseg_jax.inference.scoring import ClassVectors, pack_classes
 from zeroseg_jax.models.clip_zss.student import cell_px
 from zeroseg_jax.models.sizes import SIZES
 from zeroseg_jax.teacher import model_names
 from zeroseg_jax.teacher.aliases import DEFAULT
 from zeroseg_jax.teacher.checkpoints.config import read_config
 from zeroseg_jax.teacher.checkpoints.tensors import weight_files
-from zeroseg_jax.teacher.class_embeddings import cache_directory, embed_classes
 from zeroseg_jax.teacher.load import SHIPPED as SHIPPED_CLIP
 from zeroseg_jax.teacher.load import Teacher, load_teacher
 from zeroseg_jax.teacher.model_names import Located
@@ -306,42 +301,6 @@ def _check_teacher(clip: Teacher, wanted: str | None, path: Path) -> None:
             f"--teacher: {clip.directory} is not the CLIP of {path} (digest "
             f"{clip.digest[:12]}, not {wanted[:12]}); give the right directory."
         )
-
-
-def embed_class_names(
-    teacher: Teacher, class_names: Sequence[Sequence[str]], preset: Preset
-) -> ClassVectors:
-    """Embed the class names of a benchmark, the preset's background names last.
-
-    Args:
-      teacher: the CLIP.
-      class_names: names of each class.
-      preset: prompts, `names` rule and background names.
-    """
-    classes = [list(names) for names in class_names]
-    background = [[name] for name in preset.background_words]
-    rows = embed_rows(teacher, classes + background, preset, cache_directory())
-    return pack_classes(rows, len(background))
-
-
-def embed_rows(
-    teacher: Teacher, classes: list[list[str]], preset: Preset, cache: Path | None
-) -> list[np.ndarray]:
-    """Embed classes; return the scored rows of each.
-
-    Args:
-      teacher: the CLIP.
-      classes: names of each class.
-      preset: prompts and `names` rule.
-      cache: directory of cached embeddings, or None.
-
-    Returns:
-      float32 (n, E) of each class: a row for each name where the best one counts, else one row.
-    """
-    found = embed_classes(teacher, classes, preset.prompts, cache)
-    if preset.names == "best":
-        return [found.names[found.class_ids == i] for i in range(len(classes))]
-    return [found.classes[i : i + 1] for i in range(len(classes))]
 
 
 def shorten_name(name: str) -> str:

@@ -27,6 +27,7 @@ from zeroseg_jax.inference.background import BACKGROUND, choose_background
 from zeroseg_jax.inference.batches import EncodedImage
 from zeroseg_jax.inference.cache import LruCache
 from zeroseg_jax.inference.class_names import to_classes
+from zeroseg_jax.inference.class_vectors import embed_rows
 from zeroseg_jax.inference.presets import Preset
 from zeroseg_jax.inference.scoring import ClassVectors, Encoded, pack_classes
 from zeroseg_jax.inference.segmentation import Segmentation, index_dtype
@@ -330,9 +331,7 @@ class Predictor:
         missing = [key for key in keys if key not in rows]
         if missing:
             classes_missing = [list(key) for key in missing]
-            fresh = models.embed_rows(
-                self.model.teacher, classes_missing, self.preset, self._names_cache
-            )
+            fresh = embed_rows(self.model.teacher, classes_missing, self.preset, self._names_cache)
             for key, row in zip(missing, fresh, strict=True):
                 rows[key] = row
                 self._rows.put(key, row)

@@ -16,11 +16,11 @@ import numpy as np
 from jax import export
 
 from zeroseg_jax.data.files import write_bytes, write_json, write_npz, write_text
-from zeroseg_jax.inference import model as models
 from zeroseg_jax.inference.batches import score_encoded
+from zeroseg_jax.inference.class_vectors import embed_class_names
 from zeroseg_jax.inference.model import Model
 from zeroseg_jax.inference.presets import Preset
-from zeroseg_jax.inference.scoring import Encoded, score_segments
+from zeroseg_jax.inference.scoring import ClassVectors, Encoded, score_segments
 from zeroseg_jax.inference.segmenters import ModelSegmenter, build_forward, choose_scale
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -120,7 +120,7 @@ def export_stablehlo(
     text = jax.ShapeDtypeStruct((count, embed_dim), jnp.float32)
     function = jax.jit(build_function(model, preset))
     content = bytes(export.export(function, platforms=PLATFORMS)(images, text).serialize())
-    vectors = models.embed_class_names(model.teacher, classes, preset)
+    vectors = embed_class_names(model.teacher, classes, preset)
     found = _measure(content, model, preset, vectors)
     check_difference(found["largest_difference"], found["segments_agree"])
     second = {
@@ -152,7 +152,7 @@ def export_stablehlo(
 
 
 def _measure(
-    content: bytes, model: Model, preset: Preset, classes: models.ClassVectors
+    content: bytes, model: Model, preset: Preset, classes: ClassVectors
 ) -> dict[str, float]:
     """Compare the program read back with the Predictor's own steps on random images; time it."""
     call = export.deserialize(bytearray(content)).call
