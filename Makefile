@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 STAMP := .setup-done
 DEV_STAMP := .setup-dev-done
 
-.PHONY: setup setup-dev demo test lint lock test-slow clean playground-clip playground-student playground-table zss-table
+.PHONY: setup setup-dev demo test lint lock test-slow clean playground-clip playground-student playground-table pictures zss-table
 
 setup: $(STAMP)
 
@@ -79,6 +79,13 @@ playground-table: setup demo
 	cp runs/demo/summary.json docs/results/demo.json
 	$(BIN)/python -m bench.experiments.playground_clip
 	$(BIN)/python -m bench.experiments.playground_terms --output=docs/results/playground_terms.json
+
+# The pictures of README.md and docs/; plots are drawn from docs/results/.
+pictures: setup
+	$(PIP) matplotlib
+	$(BIN)/python -m bench.pictures
+	$(BIN)/python -m bench.experiments.reproduction --write_only
+	$(BIN)/python -m bench.experiments.photographs --plot_only
 
 zss-table: setup
 	$(BIN)/python -m bench.experiments.clip_zss

@@ -1,5 +1,6 @@
-"""Commands of README.md and the pages: all are parsed, those of the guides are run."""
+"""Commands and examples of README.md and the pages: parsed, run, their words found."""
 
+import ast
 import os
 import re
 import shlex
@@ -9,13 +10,17 @@ import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from zeroseg_jax import Predictor
 from zeroseg_jax.commands import main as cli
 from zeroseg_jax.commands.flags import define_alone
 from zeroseg_jax.commands.recipes import check_override, find_recipe
 from zeroseg_jax.data.playground import scenes
+from zeroseg_jax.inference.class_names import to_classes
+from zeroseg_jax.inference.web.server import EXAMPLES
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("README.md", "docs/quick-start.md", "docs/own-folder.md", "docs/export.md")
@@ -158,6 +163,41 @@ def test_commands_of_all_pages_have_known_verbs_flags_recipes_and_fields():
             elif name == "config" and value.islower() and not value.endswith((".py", ".json")):
                 find_recipe(value)
             assert name.split(".")[0].rstrip("]") in known, f"{page}: {command}: --{name}"
+
+
+def list_scene_words():
+    """Return the class names that README.md, the pages and the notebook ask of scene.png."""
+    scene = re.escape("docs/images/scene.png")
+    found = []
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        text = path.read_text()
+        found += re.findall(rf'segment {scene} [^\n]*--(?:words|classes) "([^"]+)"', text)
+        found += re.findall(rf'{scene}",\s*(\[.+?\])\s*\)', text, re.DOTALL)
+        if scene in re.escape(text):
+            found += re.findall(r'"words": "([^"]+)"', text)
+    return [ast.literal_eval(one) if one.startswith("[") else one for one in found]
+
+
+def test_words_of_every_example_are_found():
+    predictor = Predictor.from_pretrained("playground")
+    asked = [to_classes(words) for words in list_scene_words()]
+    assert len(asked) >= 6
+    picture = Image.open(ROOT / "docs/images/scene.png")
+    drawn = scenes.build_scene(scenes.EVALUATION_SEED, EXAMPLES[0][0])
+    np.testing.assert_array_equal(scenes.render(drawn, picture.width)[0], picture)
+    for words in (words for i, words in enumerate(asked) if words not in asked[:i]):
+        result = predictor.segment(picture, words)
+        assert all(one["area"] > 0.02 for one in result.classes), words
+    names = [*scenes.SHAPES, *scenes.STUFF]
+    for index, words in EXAMPLES:
+        # Smaller than on the page, because refinement takes most of the time.
+        image, labels = scenes.render(scenes.build_scene(scenes.EVALUATION_SEED, index), 256)
+        truth = scenes.encode_scene(labels)
+        result = predictor.segment(image, words)
+        assert {names.index(name) for name in result.class_names} == set(np.unique(truth))
+        for i, name in enumerate(result.class_names):
+            given, true = result.mask == i, truth == names.index(name)
+            assert (given & true).sum() > 0.7 * (given | true).sum(), (index, name)
 
 
 @pytest.mark.parametrize("page", PAGES)

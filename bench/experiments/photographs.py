@@ -33,18 +33,24 @@ _SCALE = 3
 
 def define_flags() -> None:
     """Define the flags."""
-    absl_flags.DEFINE_string("directory", None, "folder of photographs", required=True)
+    absl_flags.DEFINE_string("directory", None, "folder of photographs")
     absl_flags.DEFINE_string(
         "workdir", "runs/photographs", "directory of bank, run and pictures.png"
     )
     absl_flags.DEFINE_integer("steps", 300, "training steps of 32 photographs", lower_bound=1)
     record.define_output("photographs")
     absl_flags.DEFINE_string("plot", "docs/images/photographs-losses.png", "plot of the losses")
+    absl_flags.DEFINE_boolean("plot_only", False, "draw the recorded losses of --output again")
 
 
 def main(arguments: list[str]) -> None:
     """Prepare, train, record and draw."""
     del arguments
+    if FLAGS.plot_only:
+        plot(record.read_earlier()["curve"])
+        return
+    if FLAGS.directory is None:
+        raise ValueError("--directory: give a folder of photographs.")
     seconds = {command: run(command) for command in ("prepare", "train")}
     lines = (Path(FLAGS.workdir) / "metrics.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
@@ -61,7 +67,7 @@ def main(arguments: list[str]) -> None:
         "curve": curve,
     }
     record.write(results)
-    plot(curve, names)
+    plot(curve)
     paint(bank)
     print({"first": curve[0], "last": curve[-1], "seconds": seconds})
 
@@ -79,19 +85,20 @@ def run(command: str) -> float:
     return round(time.time() - begin, 1)
 
 
-def plot(curve: list[dict], names: list[str]) -> None:
+def plot(curve: list[dict]) -> None:
     """Draw every loss over the steps, each against its first value."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 3.2), layout="constrained")
     axes = figure.add_subplot()
     steps = [record["step"] for record in curve]
-    for name in names:
+    for name in (name for name in curve[0] if name.startswith("loss")):
         first = curve[0][name]
         axes.plot(steps, [record[name] / first for record in curve], label=name)
-    axes.set(xlabel="step", ylabel="loss, first logged = 1")
+    axes.set(xlabel="step", ylabel="loss / its first value")
+    axes.set_ylim(bottom=0)
     axes.legend(fontsize=7, ncols=2)
-    figure.savefig(FLAGS.plot, format="png", dpi=110)
+    figure.savefig(FLAGS.plot, format="png", dpi=220)
 
 
 def paint(bank: BankSource) -> None:

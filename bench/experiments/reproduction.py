@@ -65,6 +65,12 @@ LABELS = {
     "table5": ("0 %", "20 %", "40 %", "60 %", "80 %"),
     "table6": ("48", "192", "768"),
 }
+_AXES = {
+    "table3": "grids of views",
+    "table4": "loss terms",
+    "table5": "share of patches removed",
+    "table6": "training images",
+}
 TITLES = {
     "table3": "Table 3: grids of views",
     "table4": "Table 4: losses",
@@ -227,7 +233,7 @@ def _render_table(title: str, variant: str, points: list[dict]) -> str:
             lines[-1] += f" {point['gflop_per_image']:.2f} | {rate:.0f} |"
     lines.append("\n" + _compare_order(table, points))
     lines.append(f"\n![{title}](images/reproduction-{variant}.png)")
-    _plot(PLOTS / f"reproduction-{variant}.png", LABELS[table], points)
+    _plot(PLOTS / f"reproduction-{variant}.png", table, points)
     return "\n".join(lines)
 
 
@@ -293,9 +299,10 @@ def _spread(values: list[float]) -> str:
     return mean if len(values) == 1 else f"{mean} ± {(max(values) - min(values)) / 2:.1f}"
 
 
-def _plot(path: Path, labels: tuple[str, ...], points: list[dict]) -> None:
+def _plot(path: Path, table: str, points: list[dict]) -> None:
     from matplotlib.figure import Figure
 
+    labels = LABELS[table]
     figure = Figure(figsize=(5, 3), layout="constrained")
     axes = figure.add_subplot()
     for name in ("things", "full"):
@@ -310,11 +317,12 @@ def _plot(path: Path, labels: tuple[str, ...], points: list[dict]) -> None:
     if points[0]["paper"] is not None:
         paper = [point["paper"] for point in points]
         axes.plot(labels, paper, "k:", marker="s", label="VOC, the paper")
-    axes.set(ylabel="mIoU, %")
+    axes.set(xlabel=_AXES[table], ylabel="mIoU, %")
+    axes.set_ylim(bottom=0)
     figure.legend(loc="outside upper center", ncols=3, fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
-    figure.savefig(part, format="png", dpi=110)
+    figure.savefig(part, format="png", dpi=220)
     os.replace(part, path)
 
 

@@ -89,6 +89,7 @@ def draw_regions(record: dict[str, Any], split: Split) -> np.ndarray:
     image = transforms.resize(record["image"], _FIGURE_PX, _FIGURE_PX)
     at = np.arange(_FIGURE_PX) * len(fused) // _FIGURE_PX
     labels = fused[at[:, None], at]
-    both = np.concatenate([image, drawing.overlay(image, labels, colours)], axis=1)
+    painted = drawing.overlay(image, labels, colours, opacity=0.8)
+    both = np.concatenate([image, painted], axis=1)
     shown = [i for i in np.unique(fused) if i >= 0]
     return np.asarray(drawing.add_legend(both, [(names[i], colours[i]) for i in shown]))

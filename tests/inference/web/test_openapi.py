@@ -71,10 +71,10 @@ def test_answers_are_as_the_document_says(document, port):
     picture = (ROOT / "docs/images/scene.png").read_bytes()
     sent = hostile.send(port, ("POST", "/pictures", picture, {}))
     question = {
-        "picture": json.loads(sent[1])["picture"], "words": "ring, heart, brick", "word": "ring",
+        "picture": json.loads(sent[1])["picture"], "words": "moon, cross, grass", "word": "moon",
         "background": "none", "threshold": 0.1, "refine": False, "name": "a.png",
         "polygons": "coco", "width": 100, "height": 100,
-        "edits": [{"x": 0.5, "y": 0.5, "word": "moon"}],
+        "edits": [{"x": 0.5, "y": 0.5, "word": "arrow"}],
     }  # fmt: skip
     schemas = document["components"]["schemas"]
     check(question, schemas["Question"], document)
@@ -112,5 +112,5 @@ def test_the_examples_run(port, language, tmp_path):
         [*program, code], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
     assert run.returncode == 0, run.stderr
-    assert "heart" in run.stdout
+    assert "moon" in run.stdout
     assert Image.open(tmp_path / "mask.png").size == Image.open(ROOT / "docs/images/scene.png").size

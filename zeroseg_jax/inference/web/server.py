@@ -7,17 +7,17 @@ import socket
 
 import uvicorn
 
-from zeroseg_jax.data.playground.scenes import build_scene, render
+from zeroseg_jax.data.playground.scenes import EVALUATION_SEED, build_scene, render
 from zeroseg_jax.inference.web.access import LOCAL_HOSTS, Access, check_public_url, check_token
 from zeroseg_jax.inference.web.app import build_app
 from zeroseg_jax.inference.web.connections import ConnectionLimits, Connections, build_protocol
 from zeroseg_jax.inference.web.models import Models
 from zeroseg_jax.inference.web.sessions import Limits, Sessions
 
-_EXAMPLES = (  # index among the Playground's evaluation scenes, and class names for it
-    (0, "hourglass; arrow; cross; grass; sky"),
-    (4, "moon; flower; star; water; sand"),
-    (7, "ring; heart; circle; square; brick; sand"),
+EXAMPLES = (  # index of an evaluation scene, and what is in it; the shipped student finds it
+    (64, "moon, cross, sky, grass"),
+    (77, "heart, pill, night, water"),
+    (22, "square, star, brick, water"),
 )
 _EXAMPLE_PX = 384
 _DRAWN_WORDS, _PHOTO_WORDS = "star, heart, grass, sky", "person, dog, sky, tree"
@@ -40,7 +40,9 @@ def build_server(
       connections: limits of connections; None for the defaults.
       warm_up: compile in the background for the first visitor.
     """
-    examples = [(render(build_scene(2, i), _EXAMPLE_PX)[0], words) for i, words in _EXAMPLES]
+    examples = [
+        (render(build_scene(EVALUATION_SEED, i), _EXAMPLE_PX)[0], words) for i, words in EXAMPLES
+    ]
     sessions = Sessions(models, limits or Limits())
     if warm_up:
         sessions.warm_up(_DRAWN_WORDS if models.describe(0)["drawn"] else _PHOTO_WORDS)
