@@ -1,5 +1,6 @@
 """Every kind of model through Predictor, command line, page and export."""
 
+import dataclasses
 import io
 import json
 import os
@@ -17,10 +18,11 @@ from PIL import Image
 from zeroseg_jax import Predictor
 from zeroseg_jax.data.playground import scenes
 from zeroseg_jax.inference import stablehlo
-from zeroseg_jax.inference.model import DEFAULT_READOUTS, load, load_readout
+from zeroseg_jax.inference.model import DEFAULT_READOUTS, choose_readout, load, load_readout
 from zeroseg_jax.inference.web.models import Models
 from zeroseg_jax.inference.web.sessions import Limits, Sessions
 from zeroseg_jax.models.clip_zss.student import apply_dense, build_dense_student
+from zeroseg_jax.teacher.aliases import ALIASES
 from zeroseg_jax.teacher.load import SHIPPED
 from zeroseg_jax.teacher.readouts import SINGLE_TOWER_READOUTS
 from zeroseg_jax.teacher.towers import FAMILIES
@@ -55,7 +57,7 @@ def predictors(places):
 def test_a_directory_is_known_by_its_files(predictors, name):
     model = predictors[name].model
     assert model.kind == ("readout" if name == "clip" else "clip_zss")
-    assert model.readout == ("scclip" if name == "clip" else "")
+    assert model.readout == ("naclip" if name == "clip" else "")
     assert predictors[name].preset.window == "same_area"
     assert predictors[name].preset.naming == "pixels"
 
@@ -132,7 +134,31 @@ def test_names_that_are_no_model(arguments, sentence):
 
 def test_defaults_cover_both_families():
     assert set(DEFAULT_READOUTS) == {name for name, family in FAMILIES.items() if family.text}
-    assert load_readout("playground").readout == DEFAULT_READOUTS["clip"]
+    assert set(DEFAULT_READOUTS.values()) <= set(SINGLE_TOWER_READOUTS)
+
+
+@pytest.mark.parametrize(
+    ("family", "depth", "readout"),
+    [("clip", 12, "scclip"), ("metaclip_2", 24, "scclip"), ("clip", 4, "naclip"),
+     ("clip", 32, "naclip"), ("siglip", 12, "maskclip"), ("siglip", 27, "maskclip"),
+     ("tipsv2", 24, "maskclip")],
+)  # fmt: skip
+def test_scclip_is_the_default_at_the_depths_that_it_was_published_for(family, depth, readout):
+    tower = dataclasses.replace(small_clips.CONFIG.vision, depth=depth)
+    config = dataclasses.replace(small_clips.CONFIG, vision=tower, family=family)
+    assert choose_readout(config) == readout
+
+
+def test_the_shipped_clip_has_four_blocks_and_another_default():
+    assert load_readout("playground").readout == "naclip"
+
+
+def test_an_alias_has_the_default_of_its_family():
+    families = {"siglip2": "siglip", "tipsv2": "tipsv2"}
+    for name, alias in ALIASES.items():
+        if alias.readout:
+            family = families.get(name.partition("-")[0], "clip")
+            assert alias.readout == DEFAULT_READOUTS[family], name
 
 
 def test_a_frozen_model_is_saved_with_its_clip(predictors, scene, tmp_path):
@@ -147,7 +173,7 @@ def test_a_frozen_model_is_saved_with_its_clip(predictors, scene, tmp_path):
     assert record["teacher"]["name"] == "" and str(SHIPPED) not in json.dumps(record)
     with pytest.raises(ValueError, match="clip is not inside; export again"):
         load(tmp_path / "name")
-    assert load(tmp_path / "name", teacher=SHIPPED).readout == "scclip"
+    assert load(tmp_path / "name", teacher=SHIPPED).readout == "naclip"
     other = small_clips.save(tmp_path / "other", small_clips.random_tensors())
     with pytest.raises(ValueError, match="is not the CLIP of .*name"):
         load(tmp_path / "name", teacher=other)

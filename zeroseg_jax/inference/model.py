@@ -32,14 +32,17 @@ from zeroseg_jax.teacher.load import SHIPPED as SHIPPED_CLIP
 from zeroseg_jax.teacher.load import Teacher, load_teacher
 from zeroseg_jax.teacher.model_names import Located
 from zeroseg_jax.teacher.readouts import check_readout
-from zeroseg_jax.teacher.towers import FAMILIES
+from zeroseg_jax.teacher.self_calibration import PUBLISHED_DEPTHS
+from zeroseg_jax.teacher.towers import FAMILIES, ClipConfig
 from zeroseg_jax.training.checkpoint import load_params
 
 SHIPPED_STUDENT = Path(__file__).parent.parent / "assets" / "student"
-# Read-out of a CLIP where none is given: the best published one of its family that is built in.
+# Read-out of each family where none is given: the best published one that is built in. SC-CLIP
+# names blocks by number, so at a depth that it was not published for, a CLIP gets NACLIP.
 DEFAULT_READOUTS = {
     "clip": "scclip", "metaclip_2": "scclip", "siglip": "maskclip", "tipsv2": "maskclip",
 }  # fmt: skip
+_OTHER_DEPTHS = {"scclip": "naclip"}
 # Read-out of "A+B": affinities of A steer the values of B.
 _PAIR_READOUT = "proxy"
 DRAWN_ONLY = "this model knows only the drawn shapes of the Playground"
@@ -165,7 +168,7 @@ def load(name: str | Path = DEFAULT, *, teacher: str | Path = "", readout: str =
         "A+B". A named model is fetched once.
       teacher: directory or name of a student's CLIP; "" for the one inside the export or the run's
         own.
-      readout: key of READOUTS for a CLIP; "" for its alias's or its family's default.
+      readout: key of READOUTS for a CLIP; "" for its alias's or choose_readout's.
 
     Raises:
       ValueError: no such model, or the teacher is not the student's.
@@ -225,7 +228,7 @@ def load_readout(
 
     Args:
       teacher: the CLIP, its directory, or "playground".
-      readout: key of READOUTS; "" for the family's default, with an affinity tower "proxy".
+      readout: key of READOUTS; "" for choose_readout's, with an affinity tower "proxy".
       affinity: vision tower for read-out "proxy".
 
     Raises:
@@ -238,14 +241,21 @@ def load_readout(
             f"--model: {clip.name} has no text tower; name it before a CLIP for its affinities, "
             f"as in {clip.name}+clip-b16."
         )
-    default = DEFAULT_READOUTS[clip.config.family] if affinity is None else _PAIR_READOUT
-    readout = readout or default
+    readout = readout or (_PAIR_READOUT if affinity else choose_readout(clip.config))
     check_readout(readout, affinity is not None)
     name = f"{readout} of {clip.directory}"
     return Model(
         "readout", clip.vision_params, clip, name, readout=readout,
         located=Located(clip.directory, clip.name, clip.pinned), affinity=affinity,
     )  # fmt: skip
+
+
+def choose_readout(config: ClipConfig) -> str:
+    """Return the default read-out of a CLIP without an affinity tower."""
+    readout = DEFAULT_READOUTS[config.family]
+    return (
+        readout if config.vision.depth in PUBLISHED_DEPTHS else _OTHER_DEPTHS.get(readout, readout)
+    )
 
 
 def _load_located(located: Located, readout: str) -> Model:

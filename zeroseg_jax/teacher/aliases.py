@@ -80,7 +80,7 @@ ALIASES: dict[str, Alias] = {
     ),
     "siglip2-b16": Alias(
         "google/siglip2-base-patch16-224", "75de2d55ec2d0b4efc50b3e9ad70dba96a7b2fa2",
-        1500, "Apache-2.0", readout="naclip", preset="naclip", note="SigLIP 2 of fixed size",
+        1500, "Apache-2.0", readout="maskclip", preset="tips", note="SigLIP 2 of fixed size",
     ),
     "tipsv2-b14": Alias(
         "google/tipsv2-b14", "main", 784, "Apache-2.0", readout="maskclip", preset="tips",

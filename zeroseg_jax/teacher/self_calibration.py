@@ -37,6 +37,7 @@ class Blocks(NamedTuple):
 
 # The authors' base_config.py (ViT-B/16), and their values for ViT-L/14 (SuleBai/SC-CLIP#5).
 _PUBLISHED = {12: Blocks(9, 4, (4, 10), 0.3), 24: Blocks(17, 7, (9, 19), 0.1)}
+PUBLISHED_DEPTHS = tuple(_PUBLISHED)
 
 
 def choose_blocks(depth: int) -> Blocks:

@@ -217,7 +217,7 @@ def test_hostile_requests_leave_it_answering(port, picture):
 def test_an_image_belongs_to_the_model_that_was_chosen(port, scene, models):
     about = json.loads(hostile.send(port, ("GET", "/about?model=1", b"", {}))[1])
     assert about["models"] == ["playground", "clip"]  # no local path
-    assert about["model"]["name"] == "scclip of clip" and about["model"]["drawn"]
+    assert about["model"]["name"] == "naclip of clip" and about["model"]["drawn"]
     buffer = io.BytesIO()
     Image.fromarray(scene).save(buffer, "PNG")
     tokens = [

@@ -223,7 +223,7 @@ def test_another_model_is_chosen_on_the_page(page, photo):
     choose(page, photo, "star, heart, grass")
     before = shares(page)
     page.select_option("#models", "1")
-    expect(page.locator("#model")).to_contain_text("scclip of clip")
+    expect(page.locator("#model")).to_contain_text("naclip of clip")
     page.wait_for_selector("#busy", state="hidden")
     assert page.input_value("#words") == "star, heart, grass"
     after = shares(page)
@@ -231,4 +231,4 @@ def test_another_model_is_chosen_on_the_page(page, photo):
     assert page.locator("button.example").count() == 3
     with page.expect_download() as download:
         page.click("#get-record")
-    assert json.loads(Path(download.value.path()).read_text())["model"]["name"] == "scclip of clip"
+    assert json.loads(Path(download.value.path()).read_text())["model"]["name"] == "naclip of clip"
