@@ -18,11 +18,11 @@ ROOT = Path(__file__).parent.parent.parent
 def zeroseg():
     """Return a function that runs `zeroseg ARGUMENTS` and captures its output."""
 
-    def run(*arguments, cwd=ROOT):
+    def run(*arguments, cwd=ROOT, stdin=None):
         flags = "--xla_backend_optimization_level=0"
         return subprocess.run(
             [sys.executable, "-m", "zeroseg_jax", *map(str, arguments)],
-            cwd=cwd, capture_output=True, text=True,
+            cwd=cwd, stdin=stdin, capture_output=True, text=True,
             env={**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
 

@@ -26,7 +26,7 @@ def test_commands_are_the_modules_of_their_folder():
     folder = ROOT / "zeroseg_jax/commands"
     modules = {verb.replace("-", "_") for verb in cli.VERBS}
     assert modules == {p.stem for p in folder.glob("*.py")} - {
-        "__init__", "main", "flags", "recipes", "signals",
+        "__init__", "main", "compute", "flag_errors", "flags", "recipes", "signals",
     }  # fmt: skip
 
 
@@ -91,7 +91,14 @@ def test_output_into_a_closed_pipe_is_no_error():
             "--backgroud: no such flag; did you mean --background?",
         ),
         (("segment", "nowhere/*.png", "--classes=a"), "no image or video"),
-        (("completion", "fish"), "bash, zsh"),
+        (("completion", "tcsh"), "bash, zsh"),
+        (("-vv",), "unknown command '-vv'; known: --version, --help"),
+        (("help", "segmnt"), "unknown command 'segmnt'; did you mean segment?"),
+        # absl defines these for every program; no --help of a command lists them.
+        (("segment", "--nologtostderr"), "--nologtostderr: no such flag"),
+        (("segment", "--flagfile=a"), "--flagfile: no such flag"),
+        (("segment", "a.png", "--words=a", "--device=gpu:x"), "'gpu:x' is not one of cpu, gpu"),
+        (("segment", "a.png", "b.png", "--words=a", "--output=-"), "- takes one image"),
         (("train", "--config=playground", "--workdir=none",
           "--config.optim.base_rat=1"), "base_rate"),
         (("train", "--config=playground:defualt", "--workdir=none"),

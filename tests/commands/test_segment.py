@@ -1,5 +1,6 @@
 """The files that `zeroseg segment` writes, and what it prints."""
 
+import io
 import json
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from PIL import Image
 
 from zeroseg_jax.commands import segment
+from zeroseg_jax.inference.segmentation import Segmentation
 
 
 def test_segment_writes_overlay_mask_and_json(zeroseg, images, tmp_path):
@@ -18,6 +20,7 @@ def test_segment_writes_overlay_mask_and_json(zeroseg, images, tmp_path):
     assert done.returncode == 1
     assert "empty.jpg: the file is empty" in done.stderr and "Traceback" not in done.stderr
     assert "word" in done.stdout and "score" in done.stdout and "2 written" in done.stdout
+    assert "segment: 3/3, " in done.stderr and " s an image, 0 s left" in done.stderr
     for stem, size in (("a", (200, 200)), ("a-2", (200, 90))):
         mask = Image.open(tmp_path / f"{stem}_mask.png")
         assert mask.size == size and mask.mode == "P"
@@ -60,6 +63,27 @@ def test_cutouts_polygons_and_refinement_are_asked_for_by_flags(zeroseg, images,
     done, record = run()
     assert done.returncode == 2 and "a.json: exists and was not written by" in done.stderr
     assert record == {}
+
+
+def test_an_image_comes_from_standard_input_and_goes_to_standard_output(
+    zeroseg, images, tmp_path, capfdbinary
+):
+    (tmp_path / "words.txt").write_text("star\ngrass, lawn\nsky\n")
+    with open(images / "a.png", "rb") as image:
+        done = zeroseg(
+            "segment", "-", "--model=playground", f"--words=@{tmp_path / 'words.txt'}",
+            "--output=-", "--polygons=coco", "--device=cpu", "--dtype=bfloat16", stdin=image,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    content = json.loads(done.stdout)
+    assert {c["name"] for c in content["categories"]} <= {"star", "grass", "sky"}
+    assert "standard input, 200 x 200 px" in done.stderr
+    mask = np.zeros((20, 30), np.uint8)
+    image = np.full((20, 30, 3), 90, np.uint8)
+    result = Segmentation(image, mask, np.ones(mask.shape, np.float32), mask, ("dog",), "m")
+    segment.write_stdout(result, "")
+    shown = Image.open(io.BytesIO(capfdbinary.readouterr().out))
+    np.testing.assert_array_equal(np.asarray(shown), np.asarray(result.overlay()))
 
 
 def test_background_is_read_as_a_number_or_words():

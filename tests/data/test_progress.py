@@ -45,3 +45,13 @@ def test_a_single_call_is_timed_from_the_start(clock):
 def test_durations_have_the_unit_that_suits_them():
     found = [progress.render_duration(s) for s in (0.4, 119, 600, 90_000)]
     assert found == ["0 s", "2 min", "10 min", "25.0 h"]
+
+
+def test_a_folder_shows_count_and_time_left_without_the_first_image(clock):
+    progress_of = progress.ImageProgress(4)
+    lines = []
+    for seconds in (60.0, 0.5, 0.7, 2.4):
+        clock[0] += seconds
+        lines.append(progress_of.add())
+    assert lines == ["", "2/4, 0.5 s an image, 1 s left", "", "4/4, 1.2 s an image, 0 s left"]
+    assert [progress.ImageProgress(1).add(), progress.ImageProgress(0).add()] == ["", ""]

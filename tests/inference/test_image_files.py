@@ -1,5 +1,12 @@
 """Images from files, folders, globs and videos."""
 
+import http.server
+import io
+import shutil
+import ssl
+import subprocess
+import threading
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -64,3 +71,89 @@ def test_frames_of_a_video(tmp_path):
     path.write_bytes(path.read_bytes()[:200])
     (bad,) = pictures.read_images([path])
     assert isinstance(bad.image, ImageError) and "clip.mp4" in str(bad.image)
+
+
+@pytest.fixture
+def site(folder, tmp_path, monkeypatch):
+    """Serve `folder` over https on this machine, with redirections; yield its address."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+         "-nodes", "-keyout", key, "-out", certificate, "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self):
+            if not self.path.startswith("/to/"):
+                return super().do_GET()
+            self.send_response(302)
+            self.send_header("Location", self.path.removeprefix("/to/"))
+            return self.end_headers()
+
+        def log_message(self, *arguments):
+            pass
+
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), lambda *arguments: Handler(*arguments, directory=str(folder))
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    yield f"https://localhost:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_an_address_is_an_image_named_after_its_path(site):
+    files = pictures.list_files([f"{site}/a.png?size=8", f"{site}/to//deep/a.jpg"])
+    first, second = pictures.read_images(files)
+    assert (first.source, first.stem) == (f"{site}/a.png?size=8", "a")
+    assert second.stem == "a-2"  # the names of files do not collide
+    assert first.image.shape == second.image.shape == (8, 8, 3)
+
+
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [
+        ("nowhere.png", "the server answers 404"),
+        ("notes.txt", "not an image"),
+        ("to/http://localhost/a.png", "redirected to an address that is not https"),
+        ("to/file:///etc/passwd", "is not allowed"),
+    ],
+)
+def test_addresses_that_give_no_image(site, path, sentence):
+    (found,) = pictures.read_images([f"{site}/{path}"])
+    assert isinstance(found.image, ImageError) and sentence in str(found.image)
+    assert str(found.image).startswith(f"{site}/{path}: ")
+
+
+def test_addresses_that_are_refused_or_silent():
+    with pytest.raises(ValueError, match="http://a.org/a.png: only https addresses are fetched"):
+        pictures.list_files(["http://a.org/a.png"])
+    (found,) = pictures.read_images(["https://127.0.0.1:1/a.png"])
+    assert "cannot be fetched" in str(found.image)
+
+
+def test_standard_input_is_an_image(monkeypatch):
+    content = io.BytesIO()
+    Image.new("RGB", (8, 6), (9, 8, 7)).save(content, "PNG")
+    for sent, want in ((content.getvalue(), None), (b"", "is empty"), (b"text", "not an image")):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(sent)))
+        (found,) = pictures.read_images(pictures.list_files(["-"]))
+        assert (found.source, found.stem) == ("standard input", "stdin")
+        if want is None:
+            assert (found.image == (9, 8, 7)).all()
+        else:
+            assert want in str(found.image)
+
+
+def test_what_is_too_long_to_fetch_is_refused(monkeypatch, site):
+    monkeypatch.setattr(pictures, "_MAX_FETCHED", 20)
+    (found,) = pictures.read_images([f"{site}/a.png"])
+    assert "has more than 0 MB" in str(found.image)

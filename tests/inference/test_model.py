@@ -93,7 +93,7 @@ def test_a_dense_student_labels_patches_by_their_nearest_class(predictors):
     pixels = ((image / 255 - mean) / std)[None].astype(np.float32)
     features = np.asarray(apply_dense(student, model.params, pixels))[0]
     features = features / np.linalg.norm(features, axis=-1, keepdims=True)
-    vectors = predictor._embed([[name] for name in CLASSES], []).vectors[: len(CLASSES)]
+    vectors = predictor.embedder.embed([[name] for name in CLASSES], []).vectors[: len(CLASSES)]
     cosines = features @ np.asarray(vectors).T
     wanted = jax.image.resize(cosines, (side, side, len(CLASSES)), "bilinear")
     result = predictor.segment(image, CLASSES)

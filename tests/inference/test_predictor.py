@@ -45,6 +45,38 @@ def test_any_input_is_the_same_picture(predictor, scene, tmp_path):
     assert predictor.segment(inputs[1], CLASSES, refine=False).source == str(tmp_path / "a.png")
 
 
+def test_files_are_segmented_one_after_the_other(predictor, scene, tmp_path):
+    Image.fromarray(scene).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"")
+    Image.fromarray(scene[:, ::-1]).save(tmp_path / "c.png")
+    unreadable = []
+    for batch in (1, 2):
+        found = list(predictor.segment_files(
+            tmp_path, CLASSES, batch=batch, on_error=unreadable.append, refine=False
+        ))  # fmt: skip
+        assert [result.source for result in found] == [
+            str(tmp_path / "a.png"), str(tmp_path / "c.png"),
+        ]  # fmt: skip
+        for result, image in zip(found, (scene, scene[:, ::-1]), strict=True):
+            assert (result.mask == predictor(image, CLASSES, refine=False).mask).all()
+    assert len(unreadable) == 2 and "b.png" in str(unreadable[0])
+    with pytest.raises(ImageError, match=r"b\.png"):
+        list(predictor.segment_files([tmp_path / "b.png"], CLASSES))
+    with pytest.raises(ValueError, match="batch: 0 is less than 1"):
+        predictor.segment_files(tmp_path, CLASSES, batch=0)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_names_the_same_pixels(predictor, scene, dtype):
+    half = Predictor.from_pretrained("playground", dtype=dtype)
+    want = predictor.segment(scene, CLASSES, refine=False)
+    got = half.segment(scene, CLASSES, refine=False)
+    assert 0 < np.abs(got.scores - want.scores).mean() < 0.01
+    assert (got.mask == want.mask).mean() > 0.99
+    with pytest.raises(ValueError, match="dtype: 'int8' is not one of float32, bfloat16, float16"):
+        Predictor(predictor.model, dtype="int8")
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 700), (411, 97)])
 def test_any_size_comes_back_at_its_own(predictor, size):
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
@@ -195,7 +227,7 @@ def test_saved_model_is_the_same_model(tmp_path):
     moved = Predictor.from_pretrained(tmp_path / "b")
     jax.tree.map(np.testing.assert_array_equal, moved.model.params, predictor.model.params)
     assert moved.model.teacher.directory == tmp_path / "b" / "teacher"
-    assert moved._embed([["star"]], []).vectors.shape[1] == 128
+    assert moved.embedder.embed([["star"]], []).vectors.shape[1] == 128
     assert str(tmp_path) not in (tmp_path / "b" / "config.json").read_text()
 
 

@@ -1,7 +1,10 @@
 """Result of segmenting an image: what was found."""
 
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from zeroseg_jax.inference.segmentation import NOTHING_FOUND, Segmentation
 
@@ -21,3 +24,12 @@ def test_less_than_a_five_hundredth_of_the_image_is_not_found(pixels, found):
     assert (NOTHING_FOUND in repr(result)) != found
     # Without a background every pixel is one of the words.
     assert build(mask.reshape(20, 50), ("cat", "dog")).found
+
+
+def test_a_notebook_shows_the_overlay_at_a_size_that_fits():
+    result = build(np.ones((300, 2100)))
+    shown = Image.open(io.BytesIO(result._repr_png_()))
+    assert shown.format == "PNG" and max(shown.size) == 1024
+    assert result.to_pil().size[0] >= 2100
+    small = build(np.ones((30, 40)))
+    assert Image.open(io.BytesIO(small._repr_png_())).size == small.overlay().size

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from absl import flags, logging
 
-from zeroseg_jax.commands.recipes import explain_override, resolve_arguments, shorten_recipe
+from zeroseg_jax.commands.flag_errors import NO_CONFIG, explain
+from zeroseg_jax.commands.recipes import resolve_arguments, shorten_recipe
 from zeroseg_jax.teacher.aliases import DEFAULT
 
 if TYPE_CHECKING:
     from zeroseg_jax.config import Config
 
 USAGE_EXIT = 2
-_NOTHING = "--config: get_config() returns nothing; return a ConfigDict."
 
 
 def define_recipe() -> None:
@@ -130,9 +129,9 @@ def run(
         except (ValueError, OSError) as error:
             return _report(str(error))
 
-    known = set(flags.FLAGS)
+    absl_names = set(flags.FLAGS)
     define()
-    own = ["help", *sorted(set(flags.FLAGS) - known)]
+    own = ["help", *sorted(set(flags.FLAGS) - absl_names)]
     app.run(guarded, flags_parser=lambda argv: _parse(argv, own, example))
 
 
@@ -142,36 +141,30 @@ def _report(message: str) -> int:
 
 
 def _parse(argv: list[str], own: list[str], example: str) -> list[str]:
-    # convert_teacher has a --config of its own, a file of Hugging Face.
-    if "config" in flags.FLAGS and flags.FLAGS["config"].flag_type() == "config object":
-        try:
-            argv = resolve_arguments(argv)
-        except ValueError as error:
-            sys.exit(_report(str(error)))
     try:
+        # convert_teacher has a --config of its own, a file of Hugging Face.
+        if "config" in flags.FLAGS and flags.FLAGS["config"].flag_type() == "config object":
+            argv = resolve_arguments(argv)
+        _check_names(argv, own)
         return flags.FLAGS(argv)
-    except flags.UnrecognizedFlagError as error:
-        from zeroseg_jax.config import suggest
-
-        message = f"--{error.flagname}: no such flag; {suggest(error.flagname, own, '--')}"
-    except flags.Error as error:
+    except ValueError as error:
         message = str(error)
-        if missing := re.findall(r"Flag (--\w+) must have a value other than None", message):
-            hint = f"; for example: {example}" if example else "."
-            message = f"{', '.join(missing)}: missing{hint}"
-            if "--config" in missing and any(a.startswith("--config") for a in argv):
-                message = _NOTHING
-        elif explained := explain_override(message, argv):
-            message = explained
-        elif "Traceback (most recent call last)" in message:
-            # An exception of a recipe arrives as the text of its traceback; the last line counts.
-            message = message.strip().splitlines()[-1].partition(": ")[2] or message
-            if "get_config() takes 0 positional arguments" in message:
-                message = "--config: this recipe has no variants; drop the colon and what follows."
+    except flags.Error as error:
+        message = explain(error, argv, own, example)
     except ImportError as error:
         message = f"--config: the recipe cannot be imported ({error}); correct its imports."
     except KeyError as error:
         if "NoneType" not in str(error):
             raise
-        message = _NOTHING
+        message = NO_CONFIG
     sys.exit(_report(message))
+
+
+def _check_names(argv: list[str], own: list[str]) -> None:
+    """Refuse absl's own flags, which `--help` does not list."""
+    foreign = {*flags.FLAGS, "flagfile", "undefok"} - set(own)
+    for argument in argv[1 : argv.index("--") if "--" in argv else len(argv)]:
+        name = argument.lstrip("-").partition("=")[0]
+        bare = name.removeprefix("no")
+        if argument.startswith("-") and {name, bare} & foreign:
+            raise flags.UnrecognizedFlagError(name, "", [])

@@ -76,7 +76,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "zeroseg pretrain_clip --output=runs/clip",
     ),
     "completion": (
-        "print shell completion for bash or zsh",
+        "print shell completion for bash, zsh or fish",
         "zeroseg completion bash > ~/.local/share/bash-completion/completions/zeroseg",
     ),
 }
@@ -102,19 +102,20 @@ def main() -> int:
 def _run(arguments: list[str]) -> int:
     if arguments[:1] == ["help"]:
         arguments = [*arguments[1:2], "--help"]
+    if arguments[:1] == ["-v"]:
+        arguments = ["--version"]
     if not arguments or arguments[0] in ("-h", "--help"):
         print(render_help())
         return 0 if arguments else _USAGE_EXIT
     if arguments[0] == "--version":
-        import importlib.metadata
-
-        print(f"zeroseg_jax {importlib.metadata.version('zeroseg_jax')}")
+        print(f"zeroseg_jax {find_version()}")
         return 0
     verb = arguments[0]
     if verb not in VERBS:
         from zeroseg_jax.config import suggest
 
-        print(f"error: unknown command {verb!r}; {suggest(verb, VERBS)}", file=sys.stderr)
+        names = ("--version", "--help") if verb.startswith("-") else VERBS
+        print(f"error: unknown command {verb!r}; {suggest(verb, names)}", file=sys.stderr)
         return _USAGE_EXIT
     module, define = load_verb(verb)
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
@@ -126,6 +127,16 @@ def _run(arguments: list[str]) -> int:
     sys.argv = [f"zeroseg {verb}", *arguments[1:]]
     flags.run(module.main, define, VERBS[verb][1])
     return 0
+
+
+def find_version() -> str:
+    """Return the version of the installed package, or "(not installed)"."""
+    from importlib import metadata
+
+    try:
+        return metadata.version("zeroseg_jax")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
 
 
 def load_verb(verb: str) -> tuple[ModuleType, Callable[[], None]]:

@@ -44,6 +44,34 @@ class ProgressLog:
         )
 
 
+class ImageProgress:
+    """Progress of a folder: "3/9, 0.8 s an image, 5 s left", at most once a second.
+
+    The first image is left out of the mean, because it may include compilation.
+
+    Args:
+      total: number of images; 0 if it is unknown, as for videos.
+    """
+
+    def __init__(self, total: int):
+        self._total, self._done = total, 0
+        self._first = self._shown = 0.0
+
+    def add(self) -> str:
+        """Count an image; return a line, or "" if none is due."""
+        now = time.perf_counter()
+        self._done += 1
+        if self._done == 1:
+            self._first = now
+            return ""
+        if self._total < 2 or (now - self._shown < 1 and self._done < self._total):
+            return ""
+        self._shown = now
+        each = (now - self._first) / (self._done - 1)
+        left = render_duration(each * (self._total - self._done))
+        return f"{self._done}/{self._total}, {each:.1f} s an image, {left} left"
+
+
 def render_duration(seconds: float) -> str:
     """Return a duration in the unit that suits it: "40 s", "25 min" or "3.5 h"."""
     minutes = round(seconds / 60)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from pathlib import Path
 
 MAX_CLASSES = 1000
 MAX_LETTERS = 200
@@ -37,6 +38,34 @@ def parse_classes(
     parts = _LINE_ENDS.sub(between, text).split(between)
     split = [[name.strip() for name in part.split(within) if name.strip()] for part in parts]
     return check_classes([names for names in split if names], field, limit=limit, letters=letters)
+
+
+def read_classes(text: str, field: str = "--words") -> list[list[str]]:
+    """Parse class names, or "@FILE" with the same text.
+
+    A file of several lines has a class a line, as the word lists of benchmarks do. ';', ',' or '/'
+    separate the names of one class; lines that begin with '#' are left out.
+
+    Raises:
+      ValueError: see parse_classes; or a file that is missing or is not UTF-8 text.
+    """
+    if not text.startswith("@"):
+        if text.endswith(".txt") and Path(text).is_file():
+            raise ValueError(f"{field}: {text} is a file; write {field}=@{text}.")
+        return parse_classes(text, field)
+    path = Path(text[1:])
+    try:
+        content = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ValueError(f"{field}: {path}: {error.strerror}; give a text file.") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{field}: {path} is not UTF-8 text; save it as UTF-8.") from error
+    lines = [line.strip() for line in content.splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    if len(lines) < 2:
+        return parse_classes("".join(lines), field)
+    split = [[name.strip() for name in re.split("[;,/]", line) if name.strip()] for line in lines]
+    return check_classes([names for names in split if names], field)
 
 
 def to_classes(

@@ -1,19 +1,35 @@
-"""Read input images from files, folders, globs and videos."""
+"""Read input images from files, folders, globs, videos, https addresses and standard input."""
 
 from __future__ import annotations
 
 import dataclasses
 import glob
+import http.client
+import io
 import os
+import sys
+import urllib.error
+import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from zeroseg_jax.data.folders import find_files
-from zeroseg_jax.data.transforms import MAX_PIXELS, SUFFIXES, ImageError, read_image
+from zeroseg_jax.data.transforms import (
+    MAX_PIXELS,
+    SUFFIXES,
+    ImageError,
+    decode_image,
+    read_image,
+)
 
+STDIN = "-"
 _MAX_STEM_BYTES = 200
+_MAX_FETCHED = 50_000_000  # bytes of an image from an address or standard input
+_TIMEOUT_SECONDS = 30
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
 
 
@@ -36,23 +52,32 @@ def list_files(
     arguments: Sequence[str],
     exclude: Path | None = None,
     log: Callable[[str], None] = print,
-) -> list[Path]:
+) -> list[Path | str]:
     """List the files of the arguments, each once; folders and globs in order of path.
 
-    Linked folders are entered. Hidden files below a folder are left out.
+    Linked folders are entered. Hidden files below a folder are left out. Addresses and "-" are
+    returned as they are.
 
     Args:
-      arguments: files, folders (searched recursively) or globs.
+      arguments: files, folders (searched recursively), globs, https addresses, or "-".
       exclude: folder whose files are skipped, for example that of the results.
       log: receiver of one line for each kind of file that was left out.
 
     Raises:
-      ValueError: a folder or a glob without an image or video.
+      ValueError: a folder or a glob without an image or video, or an address that is not https.
     """
     known = (*SUFFIXES, *VIDEO_SUFFIXES)
-    files: dict[Path, None] = {}
+    files: dict[Path | str, None] = {}
     for argument in arguments:
         path = Path(argument)
+        if "://" in argument:
+            if not argument.startswith("https://"):
+                raise ValueError(f"{argument}: only https addresses are fetched; save the image.")
+            files[argument] = None
+            continue
+        if argument == STDIN:
+            files[STDIN] = None
+            continue
         if path.is_dir():
             found = find_files(path, known)
             below = found.paths
@@ -71,8 +96,8 @@ def list_files(
     return list(files)
 
 
-def read_images(files: Sequence[Path], *, every_seconds: float = 1.0) -> Iterator[InputImage]:
-    """Read image files and frames of videos.
+def read_images(files: Sequence[Path | str], *, every_seconds: float = 1.0) -> Iterator[InputImage]:
+    """Read image files, frames of videos, addresses and standard input.
 
     Args:
       files: from list_files.
@@ -83,6 +108,9 @@ def read_images(files: Sequence[Path], *, every_seconds: float = 1.0) -> Iterato
     """
     taken: set[str] = set()
     for path in files:
+        if isinstance(path, str):
+            yield _read_stream(path, taken)
+            continue
         stem = _free_stem(path.stem, taken)
         try:
             if path.suffix.lower() not in VIDEO_SUFFIXES:
@@ -93,6 +121,97 @@ def read_images(files: Sequence[Path], *, every_seconds: float = 1.0) -> Iterato
                 yield InputImage(name, f"{stem}_{round(seconds * 1000):08d}ms", frame)
         except ImageError as error:
             yield InputImage(str(path), stem, error)
+
+
+def read_groups(
+    files: Sequence[Path | str], size: int, on_error: Callable[[ImageError], None] | None = None
+) -> Iterator[tuple[list[str], list[np.ndarray]]]:
+    """Read images in groups.
+
+    Args:
+      files: from list_files.
+      size: number of images of a group, at least 1.
+      on_error: receiver of the error of each unreadable image; None raises it.
+
+    Yields:
+      Sources and images, uint8 (H, W, 3), of each group.
+    """
+    names: list[str] = []
+    images: list[np.ndarray] = []
+    for found in read_images(files):
+        if isinstance(found.image, ImageError):
+            if on_error is None:
+                raise found.image
+            on_error(found.image)
+            continue
+        names.append(found.source)
+        images.append(found.image)
+        if len(images) == size:
+            yield names, images
+            names, images = [], []
+    if images:
+        yield names, images
+
+
+def _read_stream(source: str, taken: set[str]) -> InputImage:
+    """Read the image of an address or of standard input."""
+    if source == STDIN:
+        name, stem = "standard input", _free_stem("stdin", taken)
+    else:
+        name = source
+        path = urllib.parse.unquote(urllib.parse.urlsplit(source).path)
+        stem = _free_stem(Path(path).stem or "image", taken)
+    try:
+        content = _read_limited(sys.stdin.buffer, name) if source == STDIN else fetch(source)
+        return InputImage(name, stem, decode_image(io.BytesIO(content), name))
+    except ImageError as error:
+        return InputImage(name, stem, error)
+
+
+def fetch(address: str) -> bytes:
+    """Fetch an https address; redirections to other schemes are refused.
+
+    Raises:
+      ImageError: no answer, an error of the server, or more than 50 MB.
+    """
+    request = urllib.request.Request(address, headers={"User-Agent": "zeroseg_jax"})
+    opener = urllib.request.build_opener(_HttpsRedirects)
+    try:
+        with opener.open(request, timeout=_TIMEOUT_SECONDS) as answer:
+            return _read_limited(answer, address)
+    except urllib.error.HTTPError as error:
+        raise ImageError(
+            f"{address}: the server answers {error.code} ({error.reason}); check the address."
+        ) from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        if isinstance(error, ImageError):
+            raise
+        reason = getattr(error, "reason", None) or error
+        raise ImageError(f"{address}: cannot be fetched ({reason}); save the image.") from error
+
+
+class _HttpsRedirects(urllib.request.HTTPRedirectHandler):
+    """Redirections to https alone."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        if not newurl.startswith("https://"):
+            raise ImageError(
+                f"{req.full_url}: is redirected to an address that is not https; save the image."
+            )
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _read_limited(stream: BinaryIO, name: str) -> bytes:
+    content = stream.read(_MAX_FETCHED + 1)
+    if len(content) > _MAX_FETCHED:
+        raise ImageError(
+            f"{name}: has more than {_MAX_FETCHED // 1_000_000} MB; save the image and shrink it."
+        )
+    if not content:
+        raise ImageError(f"{name}: is empty; give the bytes of an image.")
+    return content
 
 
 def read_frames(path: Path, *, every_seconds: float = 1.0) -> Iterator[tuple[float, np.ndarray]]:

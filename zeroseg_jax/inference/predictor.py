@@ -1,8 +1,8 @@
 """Predictor, the Python API: load a model once, segment any image with any class names.
 
     from zeroseg_jax import Predictor
-    result = Predictor.from_pretrained("runs/photos").segment("photo.jpg", ["cat", "grass"])
-    result.save("out")
+    predictor = Predictor.from_pretrained("runs/photos")
+    predictor("photo.jpg", ["cat", "grass"]).save("out")
 
 An image is encoded before its classes are known, and the encoding is cached: other class names on
 the same image cost almost nothing.
@@ -13,33 +13,35 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 from PIL import Image
 
-from zeroseg_jax.data.transforms import to_image
+from zeroseg_jax.data.transforms import ImageError, to_image
 from zeroseg_jax.inference import batches, guide_image, labelling, model_files, windows
 from zeroseg_jax.inference import model as models
 from zeroseg_jax.inference.background import BACKGROUND, choose_background
 from zeroseg_jax.inference.batches import EncodedImage
 from zeroseg_jax.inference.cache import LruCache
 from zeroseg_jax.inference.class_names import to_classes
-from zeroseg_jax.inference.class_vectors import embed_rows
+from zeroseg_jax.inference.class_vectors import ClassEmbedder
+from zeroseg_jax.inference.image_files import list_files, read_groups
 from zeroseg_jax.inference.presets import Preset
-from zeroseg_jax.inference.scoring import ClassVectors, Encoded, pack_classes
-from zeroseg_jax.inference.segmentation import Segmentation, index_dtype
+from zeroseg_jax.inference.scoring import Encoded
+from zeroseg_jax.inference.segmentation import Segmentation, index_dtype, number_segments
 from zeroseg_jax.inference.segmenters import ModelSegmenter
 from zeroseg_jax.teacher.aliases import DEFAULT
-from zeroseg_jax.teacher.class_embeddings import cache_directory
 from zeroseg_jax.teacher.model_names import is_name
 
 ImageLike = str | Path | Image.Image | np.ndarray
 ClassNames = str | Sequence[str | Sequence[str]]
+Background = float | ClassNames | None
+DTYPES = ("float32", "bfloat16", "float16")
 _MAX_DETAIL_PX = 2048  # short side: the resized image and its windows are held in memory
-_CACHED_IMAGES, _CACHED_BYTES, _CACHED_CLASSES = 32, 1 << 29, 4096
+_CACHED_IMAGES, _CACHED_BYTES = 32, 1 << 29
 
 
 class Predictor:
@@ -51,32 +53,31 @@ class Predictor:
       model: from inference.model.load.
       preset: settings of layout, scores and labels; None for the model's own.
       cache_names: True also caches embedded class names on disk, for the next process.
+      dtype: dtype of the model's matrix products: "float32", "bfloat16", "float16" or "" for its
+        own; norms, softmax and scores stay in float32.
     """
 
     def __init__(
-        self, model: models.Model, preset: Preset | None = None, *, cache_names: bool = True
-    ):
+        self, model: models.Model, preset: Preset | None = None, *,
+        cache_names: bool = True, dtype: str = "",
+    ):  # fmt: skip
+        if dtype not in ("", *DTYPES):
+            raise ValueError(f"dtype: {dtype!r} is not one of {', '.join(DTYPES)}.")
         self.model, self.preset = model, preset or model.get_preset()
         self.segmenter = ModelSegmenter(
-            model, self.preset.normalisation, positions=self.preset.positions
+            model, self.preset.normalisation, positions=self.preset.positions, dtype=dtype
         )
         self._window_px = windows.check_window(
             self.preset, image_px=model.image_px, patch_px=model.patch_px
         )
-        self._names_cache = cache_directory() if cache_names else None
-        self._rows: LruCache[np.ndarray] = LruCache(_CACHED_CLASSES)
+        self.embedder = ClassEmbedder(model.teacher, self.preset, on_disk=cache_names)
         self._images: LruCache[EncodedImage] = LruCache(_CACHED_IMAGES, _CACHED_BYTES)
 
     @classmethod
     def from_pretrained(
-        cls,
-        directory: str | Path = DEFAULT,
-        *,
-        teacher: str | Path = "",
-        readout: str = "",
-        settings: dict[str, str] | None = None,
-        cache_names: bool = True,
-    ) -> Predictor:
+        cls, directory: str | Path = DEFAULT, *, teacher: str | Path = "", readout: str = "",
+        settings: dict[str, str] | None = None, cache_names: bool = True, dtype: str = "",
+    ) -> Predictor:  # fmt: skip
         """Load a model.
 
         Args:
@@ -88,7 +89,7 @@ class Predictor:
             run's own.
           readout: dense read-out of a CLIP, see teacher.readouts; "" for the model's default.
           settings: fields of the preset as text, for example {"stride_px": "28"}.
-          cache_names: see Predictor.
+          cache_names, dtype: see Predictor.
 
         Raises:
           ValueError: the directory holds no model, the teacher is not the student's, or a setting
@@ -98,7 +99,7 @@ class Predictor:
         preset = model.get_preset(settings)
         if preset.threshold:
             raise ValueError("--set: threshold is for evaluation; give background=THRESHOLD here.")
-        return cls(model, preset, cache_names=cache_names)
+        return cls(model, preset, cache_names=cache_names, dtype=dtype)
 
     @property
     def checkpoint(self) -> str:
@@ -116,34 +117,22 @@ class Predictor:
 
     @overload
     def segment(
-        self,
-        image: ImageLike,
-        classes: ClassNames,
-        *,
-        background: float | ClassNames | None = None,
-        detail: int = 1,
-        refine: bool = True,
-        source: str = "",
-    ) -> Segmentation: ...
+        self, image: ImageLike, classes: ClassNames, *,
+        background: Background = None, detail: int = 1, refine: bool = True, source: str = "",
+    ) -> Segmentation: ...  # fmt: skip
 
     @overload
     def segment(
-        self,
-        image: list[ImageLike] | tuple[ImageLike, ...],
-        classes: ClassNames,
-        *,
-        background: float | ClassNames | None = None,
-        detail: int = 1,
-        refine: bool = True,
-        source: str = "",
-    ) -> list[Segmentation]: ...
+        self, image: list[Any] | tuple[ImageLike, ...], classes: ClassNames, *,
+        background: Background = None, detail: int = 1, refine: bool = True, source: str = "",
+    ) -> list[Segmentation]: ...  # fmt: skip
 
     def segment(
         self,
         image: ImageLike | list[ImageLike] | tuple[ImageLike, ...],
         classes: ClassNames,
         *,
-        background: float | ClassNames | None = None,
+        background: Background = None,
         detail: int = 1,
         refine: bool = True,
         source: str = "",
@@ -183,6 +172,42 @@ class Predictor:
             )
             results.append(result.with_background(threshold))
         return results if several else results[0]
+
+    __call__ = segment
+
+    def segment_files(
+        self, files: str | Path | Sequence[str | Path], classes: ClassNames, *, batch: int = 1,
+        on_error: Callable[[ImageError], None] | None = None, background: Background = None,
+        detail: int = 1, refine: bool = True,
+    ) -> Iterator[Segmentation]:  # fmt: skip
+        """Segment files, folders, globs and videos one after the other, without holding them all.
+
+        Args:
+          files: one or several, see inference.image_files.list_files.
+          classes: see segment.
+          batch: number of images that are encoded together.
+          on_error: receiver of the error of each unreadable image; None raises it.
+          background, detail, refine: see segment.
+
+        Returns:
+          A Segmentation of each image, in order, made when it is asked for; `source` is its path.
+
+        Raises:
+          ValueError: see segment; or a folder without an image.
+        """
+        if batch < 1:
+            raise ValueError(f"batch: {batch} is less than 1.")
+        wanted = to_classes(classes)
+        several = [files] if isinstance(files, str | Path) else files
+        found = list_files([str(file) for file in several])
+        options: dict[str, Any] = dict(background=background, detail=detail, refine=refine)
+
+        def segment_groups() -> Iterator[Segmentation]:
+            for names, images in read_groups(found, batch, on_error):
+                for name, result in zip(names, self(images, wanted, **options), strict=True):
+                    yield dataclasses.replace(result, source=name)
+
+        return segment_groups()
 
     def encode(self, images: Sequence[np.ndarray], *, detail: int = 1) -> list[EncodedImage]:
         """Encode uint8 (H, W, 3) images without class names; recent ones are cached.
@@ -235,7 +260,7 @@ class Predictor:
         Returns:
           A Segmentation; "background" comes first if there are background classes.
         """
-        vectors = self._embed(classes, background_classes)
+        vectors = self.embedder.embed(classes, background_classes)
         scored = batches.score_encoded(self.segmenter, encoded.encoded, vectors, self.preset)
         merged, rule = batches.merge_windows(
             self.segmenter, encoded.layout, scored, vectors, self.preset
@@ -247,7 +272,7 @@ class Predictor:
         names = tuple(names[0] for names in classes)
         shown = (BACKGROUND, *names) if background_classes else names
         mask: np.ndarray = labelled.labels.astype(index_dtype(len(shown)))
-        segments = _number_segments(labelled.segment_ids)
+        segments = number_segments(labelled.segment_ids)
         if image is None:
             image = np.broadcast_to(np.uint8(0), (*encoded.size, 3))
         return Segmentation(
@@ -255,7 +280,7 @@ class Predictor:
         )  # fmt: skip
 
     def read_background(
-        self, background: float | ClassNames | None, classes: list[list[str]]
+        self, background: Background, classes: list[list[str]]
     ) -> tuple[float, list[list[str]]]:
         """Return the threshold and the class names of the background; see choose_background."""
         automatic = self.model.kind == "readout" and self.model.knows_photographs
@@ -265,7 +290,7 @@ class Predictor:
 
     @functools.cached_property
     def facts(self) -> dict[str, Any]:
-        """What results record of the model: see Model.describe, and the preset's settings."""
+        """Facts of the model in results: see Model.describe, and the preset's settings."""
         return {**self.model.describe(self.preset), "preset": dataclasses.asdict(self.preset)}
 
     def save_pretrained(
@@ -296,15 +321,11 @@ class Predictor:
         recorded = model.config.teacher.directory
         named = recorded == "playground" or is_name(recorded)
         return model_files.write_pretrained(
-            model.params,
-            model.config,
-            directory,
-            {**model.facts, "teacher": model.teacher.digest},
+            model.params, model.config, directory, {**model.facts, "teacher": model.teacher.digest},
             step=int(model.checkpoint.rpartition(" at step ")[2]),
             teacher=recorded if named else model.teacher.directory,
-            include_teacher=include_teacher,
-            dtype=dtype,
-        )
+            include_teacher=include_teacher, dtype=dtype,
+        )  # fmt: skip
 
     def _encode(self, images: Iterable[np.ndarray], detail: int) -> Iterator[EncodedImage]:
         laid_out = (
@@ -319,29 +340,6 @@ class Predictor:
         ):
             guide = guide_image.build_guide(one.item, self.preset, one.resized)
             yield EncodedImage(one.item.shape[:2], one.layout, one.stack(Encoded), guide)
-
-    def _embed(self, classes: list[list[str]], background: list[list[str]]) -> ClassVectors:
-        """Embed class names, each class once in a process."""
-        keys = [tuple(names) for names in classes + background]
-        rows: dict[tuple[str, ...], np.ndarray] = {}
-        for key in keys:
-            cached = self._rows.get(key)
-            if cached is not None:
-                rows[key] = cached
-        missing = [key for key in keys if key not in rows]
-        if missing:
-            classes_missing = [list(key) for key in missing]
-            fresh = embed_rows(self.model.teacher, classes_missing, self.preset, self._names_cache)
-            for key, row in zip(missing, fresh, strict=True):
-                rows[key] = row
-                self._rows.put(key, row)
-        return pack_classes([rows[key] for key in keys], len(background))
-
-
-def _number_segments(segment_ids: np.ndarray) -> np.ndarray:
-    """Number segments without gaps: int (H, W), not negative, to uint16 in the same order."""
-    occurs = np.bincount(segment_ids.ravel()) > 0
-    return (np.cumsum(occurs) - 1).astype(np.uint16)[segment_ids]
 
 
 def _digest(image: np.ndarray, detail: int) -> Hashable:

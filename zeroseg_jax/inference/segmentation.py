@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import io
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ import numpy as np
 from PIL import Image
 
 from zeroseg_jax.data import drawing
-from zeroseg_jax.inference import outputs
+from zeroseg_jax.inference import exchange_formats, outputs
 from zeroseg_jax.inference.background import BACKGROUND
 
 NOTHING_FOUND = "none of your words is in this image"
+_NOTEBOOK_PX = 1024  # long side in a notebook
 _LEAST_AREA = 0.002  # of the image; a class with less was not found
 
 
@@ -52,6 +54,14 @@ class Segmentation:
         shown = [c for c in self.classes if c["area_px"]]
         names = ", ".join(f"{c['word']} {100 * c['area']:.0f} % ({c['score']:.2f})" for c in shown)
         return f"Segmentation of {width} x {height} px: {names}"
+
+    def _repr_png_(self) -> bytes:
+        """Return the overlay as PNG, for notebooks; large images are shrunk."""
+        drawn = self.overlay()
+        drawn.thumbnail((_NOTEBOOK_PX, _NOTEBOOK_PX))
+        content = io.BytesIO()
+        drawn.save(content, "PNG")
+        return content.getvalue()
 
     @functools.cached_property
     def colours(self) -> np.ndarray:
@@ -135,6 +145,10 @@ class Segmentation:
         ]
         return drawing.add_legend(painted, entries, drawing.find_scale(self.mask.shape))
 
+    def to_pil(self) -> Image.Image:
+        """Return the overlay with its legend, as a Pillow image; see overlay and mask_image."""
+        return self.overlay()
+
     def mask_image(self) -> Image.Image:
         """Return the mask as an indexed image: pixels are class ids, with a palette of colours."""
         mask = Image.fromarray(self.mask)
@@ -170,6 +184,22 @@ class Segmentation:
         if kind == "geojson":
             return outputs.build_geojson(self.mask, self.found_classes)
         return outputs.build_coco(self.mask, self.found_classes, self.source)
+
+    def to_coco(self) -> dict[str, Any]:
+        """Return COCO annotations, see outputs.build_coco."""
+        return self.to_polygons("coco")
+
+    def to_labelme(self) -> dict[str, Any]:
+        """Return the content of a LabelMe file, see exchange_formats.build_labelme."""
+        return exchange_formats.build_labelme(self.mask, self.found_classes, self.source)
+
+    def to_pipeline(self) -> list[dict[str, Any]]:
+        """Return what the image-segmentation pipeline of transformers returns.
+
+        Returns:
+          [{"score": float, "label": str, "mask": Pillow image of mode L, 0 or 255}], largest first.
+        """
+        return exchange_formats.build_pipeline(self.mask, self.found_classes)
 
     def save(
         self,
@@ -220,3 +250,9 @@ class Segmentation:
 def index_dtype(classes: int) -> type:
     """Return the smallest dtype of a mask with this number of classes."""
     return np.uint8 if classes <= 256 else np.uint16
+
+
+def number_segments(segment_ids: np.ndarray) -> np.ndarray:
+    """Number segments without gaps: int (H, W), not negative, to uint16 in the same order."""
+    occurs = np.bincount(segment_ids.ravel()) > 0
+    return (np.cumsum(occurs) - 1).astype(np.uint16)[segment_ids]

@@ -69,7 +69,9 @@ class ModelSegmenter:
       model: from model.load.
       normalisation: "model", "clip" or "imagenet"; see Preset.
       positions: "size" or "scale"; see Preset.
-      devices: devices that share the windows; None for one.
+      devices: devices that share the windows; None for JAX's default device.
+      dtype: dtype of the matrix products, "float32", "bfloat16" or "float16"; "" for the model's
+        own: float32, and bfloat16 for a frozen CLIP on an accelerator.
     """
 
     def __init__(
@@ -79,14 +81,15 @@ class ModelSegmenter:
         *,
         positions: str = "size",
         devices: list[jax.Device] | None = None,
+        dtype: str = "",
     ):
         self.image_px, self.patch_px = model.image_px, model.patch_px
         self.logit_scale = model.logit_scale
         self.mean, self.std = _normalisation(model, normalisation)
         self.read_out = model.readout or f"{model.kind} student"
         self._affinity = model.affinity.config.family if model.affinity else ""
-        forward, weights = build_forward(model, self.mean, self.std, positions)
-        devices = devices or jax.local_devices()[:1]
+        forward, weights = build_forward(model, self.mean, self.std, positions, dtype)
+        devices = devices or list(jnp.zeros(()).devices())
         per_device = 1 if devices[0].platform == "cpu" else _ACCELERATOR_WINDOWS
         self.windows_per_call = per_device * len(devices)
         mesh = Mesh(np.array(devices), ("windows",))
@@ -137,7 +140,11 @@ class ModelSegmenter:
 
 
 def build_forward(
-    model: Model, mean: tuple[float, ...], std: tuple[float, ...], positions: str = "size"
+    model: Model,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    positions: str = "size",
+    dtype: str = "",
 ) -> tuple[Forward, Any]:
     """Return encode(weights, windows), pure, and the weights it needs.
 
@@ -145,17 +152,19 @@ def build_forward(
       model: from model.load.
       mean, std: normalisation of RGB in [0, 1].
       positions: "size" or "scale"; see Preset.
+      dtype: dtype of the matrix products; "" for the model's own.
     """
+    compute = jnp.dtype(dtype or "float32")
 
     def normalise(windows: Array) -> Array:
         return (windows / 255 - jnp.array(mean)) / jnp.array(std)
 
     if model.config is None:
-        tower = _place(model.teacher.tower, positions)
+        tower = _adapt(model.teacher.tower, positions, dtype)
         affinity = None
         if model.affinity is not None:
             lent = model.affinity.lend_affinity(mean, std)
-            affinity = lent.replace(tower=_place(lent.tower, positions))
+            affinity = lent.replace(tower=_adapt(lent.tower, positions, dtype))
         check_readout(model.readout, affinity is not None)
 
         def encode_readout(weights: Any, windows: Array) -> Encoded:
@@ -164,7 +173,7 @@ def build_forward(
 
         return encode_readout, (model.params, affinity)
     if model.kind == "clip_zss":
-        dense = build_dense_student(model.config.model, model.config.clip_zss.student)
+        dense = build_dense_student(model.config.model, model.config.clip_zss.student, compute)
         # The synthesizer is used in training only.
         weights = {name: part for name, part in model.params.items() if name != "synthesizer"}
 
@@ -172,7 +181,7 @@ def build_forward(
             return _as_rows(apply_dense(dense, weights, normalise(windows)))
 
         return encode_dense, weights
-    student = build_student(model.config.model)
+    student = build_student(model.config.model, compute)
 
     def encode_student(weights: Any, windows: Array) -> Encoded:
         outputs = apply_segment(student, weights, normalise(windows))
@@ -204,10 +213,11 @@ def choose_devices(count: int) -> list[jax.Device]:
     return devices[:count]
 
 
-def _place(tower: VisionTower, positions: str) -> VisionTower:
-    """Return a tower with DINO's rule of positions, where its family's is bicubic too."""
-    by_scale = positions == "scale" and tower.family.positions == "cubic"
-    return tower.clone(by_scale=True) if by_scale else tower
+def _adapt(tower: VisionTower, positions: str, dtype: str) -> VisionTower:
+    """Return a tower of this dtype, with DINO's rule of positions if its own is bicubic too."""
+    if positions == "scale" and tower.family.positions == "cubic":
+        tower = tower.clone(by_scale=True)
+    return tower.clone(dtype=jnp.dtype(dtype)) if dtype else tower
 
 
 def _as_rows(features: Array) -> Encoded:

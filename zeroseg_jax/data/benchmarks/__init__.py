@@ -11,7 +11,7 @@ from zeroseg_jax.data.benchmarks import ade20k, cityscapes, coco, context, folde
 from zeroseg_jax.data.benchmarks.listing import FileBenchmark, LayoutError
 from zeroseg_jax.data.benchmarks.playground import BENCHMARKS, Playground
 
-__all__ = ["FILES", "Benchmark", "get_benchmark", "open_files"]
+__all__ = ["BENCHMARKS", "FILES", "Benchmark", "get_benchmark", "open_files"]
 
 Benchmark = Playground | FileBenchmark
 
