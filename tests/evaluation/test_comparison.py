@@ -26,8 +26,15 @@ def test_compare_writes_its_files(runs, tmp_path):
     assert difference in summary
     markdown = (tmp_path / "compare.md").read_text()
     assert "| ring | 100.00 |" in markdown and f"| {difference} |" in markdown
+    assert "| good | 100.00 |" in markdown and f"| bad | {directories[1]} |" in markdown
+    assert "| preset | unknown | unknown |" not in markdown  # label maps have no protocol
     page = (tmp_path / "compare.html").read_text()
     assert page.count("data:image/jpeg") == 2 and difference in page
+
+
+def test_names_of_runs_are_short_and_distinct(runs):
+    assert comparison.name_runs(runs) == ["good", "bad"]
+    assert comparison.name_runs([runs[0], runs[0]]) == [str(runs[0].directory)] * 2
 
 
 def test_one_run_is_refused(tmp_path):

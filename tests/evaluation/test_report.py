@@ -7,7 +7,12 @@ from small_benchmark import SmallBenchmark
 
 from zeroseg_jax.evaluation.measure import Measurements, measure_image
 from zeroseg_jax.evaluation.render import render_html, render_markdown
-from zeroseg_jax.evaluation.report import build_sections, render_score_line
+from zeroseg_jax.evaluation.report import (
+    build_sections,
+    list_protocol,
+    render_protocol,
+    render_score_line,
+)
 from zeroseg_jax.inference.presets import get_preset
 
 
@@ -30,25 +35,26 @@ def result():
     }
 
 
-def test_score_line_names_the_whole_protocol(result):
+def test_score_line_and_protocol_name_everything(result):
     line = render_score_line(result)
-    for part in ("small: mIoU 100.00 over 3 classes and 2 images", "preset zeroseg",
+    assert line == "small: mIoU 100.00 over 3 classes and 2 images, checkpoint <b>c</b>"
+    line = render_protocol(result)
+    for part in ("preset zeroseg",
                  "PAMR 3 x (1, 2)", "window same area", "resize antialiased", "normalisation model",
-                 "2 classes, 3 names", "logit scale 32.5", "background words 2",
-                 "checkpoint <b>c</b>"):  # fmt: skip
+                 "2 classes, 3 names", "logit scale 32.5", "background words 2"):  # fmt: skip
         assert part in line, part
     other = {"official_images": [5, 7], "options": {"ignore": 255}, "preset": None}
     line = render_score_line({**result, **other, "mean_over": "all classes, absent ones as 0"})
     assert "all 3 classes (3 occur" in line and "2 of 5 or 7 images (ignore 255)" in line
-    assert "protocol unknown" in line
+    assert "protocol unknown" in render_protocol({**result, **other})
 
 
-def test_early_reports_have_a_score_line(result):
+def test_early_reports_have_a_protocol(result):
     """Their presets have no `window`; -1 px is the whole image."""
     early = {name: value for name, value in result["preset"].items() if name != "window"}
     for window_px, text in ((-1, "window whole,"), (0, "window native,"), (448, "window 448,")):
         preset = {**early, "window_px": window_px}
-        assert text in render_score_line({**result, "preset": preset})
+        assert text in render_protocol({**result, "preset": preset})
 
 
 def test_sections_hold_classes_measures_and_protocol(result):
@@ -59,4 +65,7 @@ def test_sections_hold_classes_measures_and_protocol(result):
                  "| wrong pixels: naming | 0.00 |"):  # fmt: skip
         assert part in text, part
     assert "&lt;b&gt;c" in page and "<b>c" not in page and "a&amp;b" in page
-    assert "Protocol" not in render_markdown("", build_sections({**result, "preset": None}, []))
+    for setting in list_protocol(result):
+        assert "| {} | {} |".format(*setting) in text
+    text = render_markdown("", build_sections({**result, "preset": None}, []))
+    assert "protocol unknown" in text and "Every setting" not in text

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ MODELS = {
     "student": ("the student of this run", ""),
     "shipped": ("the shipped student", "playground"),
 }
+_SCENE = 64  # index of an evaluation scene to try
 
 
 def define_flags() -> None:
@@ -47,6 +50,7 @@ def main(arguments: list[str]) -> int:
     del arguments
     from zeroseg_jax.assets.recipes import playground as recipe
     from zeroseg_jax.data.bank import bank_directory
+    from zeroseg_jax.evaluation.report_index import write_index
     from zeroseg_jax.teacher.encode_bank import prepare_bank
     from zeroseg_jax.teacher.load import load_teacher
     from zeroseg_jax.training.loop import Options, train
@@ -79,7 +83,9 @@ def main(arguments: list[str]) -> int:
     if FLAGS.began:
         seconds["total"] = round(time.time() - FLAGS.began, 1)
     _write_summary(workdir, scores, seconds)
+    write_index(workdir / "reports")
     _print_table(workdir, scores, seconds)
+    _print_next(workdir)
     return 0
 
 
@@ -102,13 +108,13 @@ def _evaluate(workdir: Path) -> dict[str, Any]:
         short = name.removeprefix("playground/")
         scores[short], scores["unrefined"][short] = {}, {}
         class_names = [list(synonyms) for synonyms in benchmark.words]
-        for model, (_, name_of_model) in MODELS.items():
+        for model, (title, name_of_model) in MODELS.items():
             segmenter, classes, checkpoint = build_segmenter(
                 name_of_model or str(workdir), class_names, preset
             )
             score = functools.partial(
-                runner.evaluate, segmenter, benchmark, checkpoint=checkpoint, log=_log,
-                classes=classes,
+                runner.evaluate, segmenter, benchmark, checkpoint=checkpoint, classes=classes,
+                log=lambda line: None,
             )  # fmt: skip
             result = score(preset, output=workdir / "reports" / short / model)
             scores[short][model] = result["miou"]
@@ -116,6 +122,7 @@ def _evaluate(workdir: Path) -> dict[str, Any]:
             output = workdir / "reports-unrefined" / short / model
             result = score(plain, output=output, panels=0)
             scores["unrefined"][short][model] = result["miou"]
+            _log(f"demo: {name}, {title}: mIoU {scores[short][model]:.1f}")
     return scores
 
 
@@ -136,7 +143,19 @@ def _print_table(workdir: Path, scores: dict[str, Any], seconds: dict[str, float
         row = (scores["things"], scores["full"], plain["things"], plain["full"])
         print(f"{title:32s}" + "".join(f"{column[model]:10.1f}" for column in row))
     print("\nseconds: " + ", ".join(f"{stage} {value:.0f}" for stage, value in seconds.items()))
-    reports = workdir / "reports" / "things"
-    print(f"report:   {reports / 'student' / 'report.md'}")
-    print(f"pictures: {reports / 'student' / 'pictures'}")
-    print(f"          {reports / 'shipped' / 'pictures'}")
+    print(f"reports: {workdir / 'reports' / 'index.html'}")
+
+
+def _print_next(workdir: Path) -> None:
+    """Draw a scene that was not trained on, and print the two commands to try next."""
+    from zeroseg_jax.data import files
+    from zeroseg_jax.data.playground.scenes import EVALUATION_SEED, build_scene, render
+
+    scene = build_scene(EVALUATION_SEED, _SCENE)
+    files.write_png(workdir / "scene.png", render(scene, 512)[0])
+    words = ", ".join([*(thing.shape for thing in scene.things), *scene.stuff])
+    # Without an activated environment the program is beside the interpreter.
+    program = "zeroseg" if shutil.which("zeroseg") else Path(sys.executable).parent / "zeroseg"
+    print("\ntry next:")
+    print(f'  {program} segment {workdir / "scene.png"} --model={workdir} --words "{words}"')
+    print(f"  {program} serve --model={workdir}")

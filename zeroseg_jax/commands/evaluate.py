@@ -69,6 +69,7 @@ def main(arguments: list[str]) -> None:
     from zeroseg_jax.data.benchmarks.splits import find_unseen
     from zeroseg_jax.evaluation import runner
     from zeroseg_jax.evaluation.classes import choose_class_names, find_shared_names
+    from zeroseg_jax.evaluation.report_index import write_index
     from zeroseg_jax.inference.presets import get_preset, parse_overrides
 
     names = FLAGS.benchmark.split(",")
@@ -104,6 +105,9 @@ def main(arguments: list[str]) -> None:
             save_predictions=FLAGS.save_predictions,
             panels=FLAGS.pictures,
         )
+    if len(names) > 1:
+        write_index(FLAGS.output)
+        print(f"evaluate: all reports in {Path(FLAGS.output) / 'index.html'}")
 
 
 def _open_model(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from zeroseg_jax.data.files import write_json, write_text
 from zeroseg_jax.evaluation.bootstrap import LEVEL, Run, bootstrap, check_comparable, read_run
 from zeroseg_jax.evaluation.label_maps import PredictionFolder
 from zeroseg_jax.evaluation.render import Cell, Section, render_html, render_markdown
-from zeroseg_jax.evaluation.report import render_score_line
+from zeroseg_jax.evaluation.report import list_protocol, render_score_line
 
 
 def compare(
@@ -121,8 +122,8 @@ def draw_differing(runs: list[Run], index: int, benchmark: Any) -> Image.Image:
     """
     name = runs[0].images[index]
     maps = {
-        str(run.directory): folder.read(name)
-        for run, folder in zip(runs, _open_predictions(runs), strict=True)
+        title: folder.read(name)
+        for title, folder in zip(name_runs(runs), _open_predictions(runs), strict=True)
     }
     image = truth = None
     if benchmark is not None:
@@ -165,23 +166,48 @@ def build_sections(
       remark: sentence on how to read the differences.
       figures: captions and images.
     """
+    titles = name_runs(runs)
     scores: list[tuple[Cell, ...]] = []
-    for run, row in zip(runs, [None, *rows], strict=True):
+    for title, run, row in zip(titles, runs, [None, *rows], strict=True):
         difference = f"{row['difference']:+.2f}" if row else ""
         interval = _render_interval(row) if row else ""
         measures = (run.result[name] for name in ("boundary_miou", "pixel_accuracy"))
-        scores.append((str(run.directory), run.result["miou"], difference, interval, *measures))
+        scores.append((title, run.result["miou"], difference, interval, *measures))
     head = ("run", "mIoU", "difference", f"{LEVEL} % interval", "boundary IoU", "pixel accuracy")
     classes = [
         (name, *(run.result["per_class_iou"][name] for run in runs))
         for name in runs[0].result["per_class_iou"]
     ]
+    protocols = [dict(list_protocol(run.result)) for run in runs]
+    settings = [
+        (name, *(protocol.get(name, "unknown") for protocol in protocols))
+        for name in dict.fromkeys(name for protocol in protocols for name in protocol)
+    ]
     return [
         Section(paragraphs=[remark], head=head, rows=scores),
         Section("Images", figures=figures),
-        Section("Classes", head=("class", *(str(run.directory) for run in runs)), rows=classes),
-        Section("Protocols", paragraphs=[render_score_line(run.result) for run in runs]),
+        Section("Classes", head=("class", *titles), rows=classes),
+        Section(
+            "Protocols",
+            paragraphs=[render_score_line(run.result) for run in runs],
+            head=("setting", *titles) if settings else (),
+            rows=settings,
+        ),
+        Section(
+            "Runs",
+            head=("run", "directory"),
+            rows=[(title, str(run.directory)) for title, run in zip(titles, runs, strict=True)],
+        ),
     ]
+
+
+def name_runs(runs: list[Run]) -> list[str]:
+    """Return a short name of each run: its directory below the folder that holds all of them."""
+    paths = [Path(run.directory).resolve() for run in runs]
+    common = Path(os.path.commonpath(paths))
+    if common in paths:  # equal, or one inside another
+        return [str(run.directory) for run in runs]
+    return [str(path.relative_to(common)) for path in paths]
 
 
 def _render_interval(row: dict[str, float]) -> str:

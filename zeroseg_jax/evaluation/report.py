@@ -1,4 +1,4 @@
-"""Report of an evaluation: the score line with its protocol, and the sections of report.md."""
+"""Report of an evaluation: the score line, the protocol, and the sections of report.md."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from zeroseg_jax.evaluation.render import Cell, Section, render_cell
 
 
 def render_score_line(result: dict[str, Any]) -> str:
-    """Render a score with everything that it depends on, in one line.
+    """Render a score with its images, classes and checkpoint, in one line.
 
     Args:
       result: content of report.json.
     """
     return (
         f"{result['benchmark']}: mIoU {render_cell(result['miou'])} over {_render_mean(result)} "
-        f"and {_render_images(result)} | {render_protocol(result)} | "
-        f"checkpoint {result['checkpoint']}"
+        f"and {_render_images(result)}, checkpoint {result['checkpoint']}"
     )
 
 
@@ -38,44 +37,45 @@ def _render_mean(result: dict[str, Any]) -> str:
 
 
 def render_protocol(result: dict[str, Any]) -> str:
-    """Render every setting of a protocol, in one line.
+    """Render every setting of a protocol, in one line; see list_protocol."""
+    settings = list_protocol(result)
+    if not settings:
+        return "predictions of another tool, protocol unknown"
+    return ", ".join(f"{name} {value}" for name, value in settings)
+
+
+def list_protocol(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """List name and value of what a score depends on; empty for another tool's predictions.
 
     Args:
       result: content of report.json.
     """
     preset = result["preset"]
     if preset is None:
-        return "predictions of another tool, protocol unknown"
+        return []
     names = sum(len(synonyms) for synonyms in result["words"])
-    scale = result["model"].get("logit_scale", preset["logit_scale"])
     # Early reports have no `window`; a window_px of -1 is the whole image there.
     kind = preset.get("window", "whole" if preset["window_px"] < 0 else "sliding")
     window = kind.replace("_", " ") if kind != "sliding" else preset["window_px"] or "native"
     image_filter, threshold = preset["image_filter"], preset["threshold"]
-    parts = [
-        f"preset {preset['name']}",
-        f"short side {preset['short_side_px'] or 'native'}" + _render_limit(preset),
-        f"window {window}, stride {preset['stride_px'] or 'half'}",
-        f"resize {preset['resize']}",
-        f"normalisation {preset['normalisation']}",
-        f"prompts {result['prompts']}",
-        f"class names {preset['words_file'] or 'of the benchmark'}, {len(result['words'])} "
+    settings = {
+        "preset": preset["name"],
+        "short side": preset["short_side_px"] or "native",
+        "window": f"{window}, stride {preset['stride_px'] or 'half'}",
+        "resize": preset["resize"],
+        "normalisation": preset["normalisation"],
+        "prompts": result["prompts"],
+        "class names": f"{preset['words_file'] or 'of the benchmark'}, {len(result['words'])} "
         f"classes, {names} names, {preset['names']}",
-        f"naming {preset['naming']}",
-        f"logit scale {scale}",
-        f"filter {image_filter}" + (f" {preset['topk']}" if image_filter != "none" else ""),
-        f"threshold {threshold or 'off'}" + (f" ({preset['threshold_rule']})" if threshold else ""),
-        f"background words {len(preset['background_words'])}",
-        f"area threshold {preset['area_threshold'] or 'off'}",
-        _render_refinement(preset),
-    ]
-    return ", ".join(parts)
-
-
-def _render_limit(preset: dict[str, Any]) -> str:
-    # A report of an earlier version has no `long_side_px`; 2048 was the limit.
-    limit = preset.get("long_side_px", 2048)
-    return "" if limit == 2048 else f" and long side at most {limit}"
+        "naming": preset["naming"],
+        "logit scale": result["model"].get("logit_scale", preset["logit_scale"]),
+        "filter": image_filter + (f" {preset['topk']}" if image_filter != "none" else ""),
+        "threshold": f"{threshold} ({preset['threshold_rule']})" if threshold else "off",
+        "background words": len(preset["background_words"]),
+        "area threshold": preset["area_threshold"] or "off",
+        "refinement": _render_refinement(preset),
+    }
+    return [(name, str(value)) for name, value in settings.items()]
 
 
 def _render_refinement(preset: dict[str, Any]) -> str:
@@ -103,6 +103,7 @@ def build_sections(result: dict[str, Any], panels: list[tuple[str, Image.Image]]
             head=("measure", "value"),
             rows=_list_measures(result),
         ),
+        _build_protocol(result),
         Section("Images", figures=panels),
         Section(
             "Classes",
@@ -133,8 +134,8 @@ def build_sections(result: dict[str, Any], panels: list[tuple[str, Image.Image]]
         names = "; ".join(", ".join(synonyms) for synonyms in result["words"])
         sections.append(
             Section(
-                "Protocol",
-                paragraphs=[f"Class names: {names}", *_render_differences(result)],
+                "Every setting",
+                paragraphs=[f"Class names: {names}"],
                 head=("field", "value"),
                 rows=[(name, str(value)) for name, value in settings.items()],
             )
@@ -167,10 +168,16 @@ def _list_measures(result: dict[str, Any]) -> list[tuple[str, Cell]]:
     return list(measures.items())
 
 
-def _render_differences(result: dict[str, Any]) -> list[str]:
+def _build_protocol(result: dict[str, Any]) -> Section:
+    settings = list_protocol(result)
+    if not settings:
+        return Section("Protocol", paragraphs=[render_protocol(result)])
     # A report of an earlier version has no `differences`.
     found = result.get("differences") or []
-    return [f"Known differences from the published protocol: {'; '.join(found)}."] if found else []
+    known = f"Known differences from the published protocol: {'; '.join(found)}."
+    return Section(
+        "Protocol", paragraphs=[known] if found else [], head=("setting", "value"), rows=settings
+    )
 
 
 def _render_split(result: dict[str, Any]) -> list[str]:

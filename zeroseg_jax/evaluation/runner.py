@@ -20,7 +20,7 @@ from zeroseg_jax.data.progress import ProgressLog
 from zeroseg_jax.evaluation.label_maps import PredictionFolder
 from zeroseg_jax.evaluation.measure import ImageCounts, Measurements, measure_image
 from zeroseg_jax.evaluation.render import render_html, render_markdown
-from zeroseg_jax.evaluation.report import build_sections, render_score_line
+from zeroseg_jax.evaluation.report import build_sections, render_protocol, render_score_line
 from zeroseg_jax.inference import batches, guide_image, labelling, windows
 from zeroseg_jax.inference.batches import WindowedImage, run_ahead
 from zeroseg_jax.inference.labelling import LabelledImage
@@ -143,7 +143,9 @@ def evaluate(
         log(f"evaluate: {line}")
     for line in result["differences"]:
         log(f"evaluate: differs from the published protocol: {line}")
+    log(f"evaluate: protocol: {render_protocol(result)}")
     log(render_score_line(result))
+    log(f"evaluate: report in {output / 'report.html'}")
     return result
 
 

@@ -19,8 +19,9 @@ from zeroseg_jax.evaluation.render import render_document
 _SCRIPT = Path(__file__).with_name("vote.js")
 _STYLE = """
 .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 1rem; align-items: start; }
-button { font: inherit; padding: .5rem 1rem; margin: .2rem; } button.chosen { background: #bde0fe; }
-section { border-top: 2px solid #999; padding: 1rem 0; }
+button { font: inherit; padding: .5rem 1rem; margin: .2rem; }
+button.chosen { background: var(--chosen); }
+section { border-top: 2px solid var(--rule); padding: 1rem 0; }
 """
 _CHOICES = (("left", "left is better"), ("same", "cannot say"), ("right", "right is better"))
 _INTRODUCTION = """<h1>Which side has the better names and outlines?</h1>
