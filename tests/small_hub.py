@@ -35,13 +35,13 @@ _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.t
 
 
 @functools.cache
-def _random_tensors():
+def random_tensors():
     return to_tensors(init_params(CONFIG, jax.random.key(1)), CONFIG)
 
 
 def write_clip(directory, *, shards=False):
     """Write Hugging Face's layout, in one file or in shards with their index."""
-    tensors = _random_tensors()
+    tensors = random_tensors()
     small_clips.save(directory, tensors, to_config(CONFIG))
     _add_tokenizer(directory)
     if shards:
@@ -68,7 +68,7 @@ def write_timm(directory):
         },
         "preprocess_cfg": {"mean": [0.48, 0.46, 0.41], "std": [0.27, 0.26, 0.28]},
     }  # fmt: skip
-    small_clips.save_open_clip(directory, _random_tensors(), config)
+    small_clips.save_open_clip(directory, random_tensors(), config)
     (directory / "config.json").write_text(json.dumps({"architecture": "vit_base_patch16_clip"}))
     save_file({"head": np.zeros(4, np.float32)}, directory / "model.safetensors")
     (directory / "pytorch_model.bin").write_bytes(b"never fetched")
@@ -106,12 +106,16 @@ def start(folders):
             alias.revision if alias else "main": folder
         }
         if alias:
-            sums[name] = {
-                file: hashlib.sha256((folder / file).read_bytes()).hexdigest()
-                for file in alias.sha256
-            }
+            sums[name] = dict(with_sums(name, folder).sha256)
     hub = FakeHub(repositories)
     return hub, {"HF_ENDPOINT": hub.url, "SMALL_SUMS": json.dumps(sums)}
+
+
+def with_sums(name, folder):
+    """Return the entry of an alias with the checksums of a small folder."""
+    alias = aliases.ALIASES[name]
+    sums = {f: hashlib.sha256((folder / f).read_bytes()).hexdigest() for f in alias.sha256}
+    return dataclasses.replace(alias, sha256=sums)
 
 
 def record_small_sums():

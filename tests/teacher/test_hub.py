@@ -233,6 +233,37 @@ def test_timm_folders_bring_openclips_two_towers_alone(folder, start):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("published", "fetched"),
+    [
+        (["model.safetensors", "onnx/model.safetensors", "adapter_model.safetensors"],
+         ["config.json", "model.safetensors"]),
+        (["model.safetensors", "model-00001-of-00002.safetensors"],
+         ["config.json", "model.safetensors"]),
+        (["model.safetensors.index.json", "model-00001-of-00002.safetensors",
+          "model-00002-of-00002.safetensors", "tokenizer.model"],
+         ["config.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors",
+          "model.safetensors.index.json", "tokenizer.model"]),
+        (["open_clip_config.json", "open_clip_model.safetensors", "model.safetensors",
+          "open_clip_pytorch_model.safetensors"],
+         ["open_clip_config.json", "open_clip_model.safetensors"]),
+        (["open_clip_config.json", "open_clip_pytorch_model.safetensors", "vocab.json"],
+         ["open_clip_config.json", "open_clip_pytorch_model.safetensors", "vocab.json"]),
+        (["open_clip_config.json", "model.safetensors"],
+         ["config.json", "model.safetensors", "open_clip_config.json"]),
+    ],
+)  # fmt: skip
+def test_one_set_of_weights_is_chosen(published, fetched):
+    files = dict.fromkeys(["config.json", "pytorch_model.bin", "README.md", *published])
+    assert hub._choose("o/n", files, "--model") == fetched
+
+
+def test_weights_without_their_config_are_named():
+    files = dict.fromkeys(["adapter_model.safetensors", "config.json"])
+    with pytest.raises(HubError, match="o/n has no model.safetensors with a config.json"):
+        hub._choose("o/n", files, "--model")
+
+
 def test_a_digest_is_kept_beside_fetched_weights(folder, start):
     start({"o/n": folder})
     found = model_names.resolve("hf:o/n", log=lambda _: None)

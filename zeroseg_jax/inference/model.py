@@ -168,7 +168,7 @@ def load(name: str | Path = DEFAULT, *, teacher: str | Path = "", readout: str =
         "A+B". A named model is fetched once.
       teacher: directory or name of a student's CLIP; "" for the one inside the export or the run's
         own.
-      readout: key of READOUTS for a CLIP; "" for its alias's or choose_readout's.
+      readout: key of READOUTS for a CLIP; "" for choose_readout's.
 
     Raises:
       ValueError: no such model, or the teacher is not the student's.
@@ -261,8 +261,7 @@ def choose_readout(config: ClipConfig) -> str:
 def _load_located(located: Located, readout: str) -> Model:
     """Load a frozen CLIP, and the affinity tower of "A+B", under its own read-out or another."""
     clip, affinity = _load_towers(located)
-    own = located.alias.readout if located.alias and affinity is None else ""
-    model = load_readout(clip, readout or own, affinity=affinity)
+    model = load_readout(clip, readout, affinity=affinity)
     checkpoint = f"{model.readout} of {located.name}"
     return dataclasses.replace(model, checkpoint=checkpoint, located=located)
 

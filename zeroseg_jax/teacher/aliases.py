@@ -34,8 +34,8 @@ class Alias:
       revision: commit of 40 hex digits, or "main" where none is recorded.
       megabytes: size of what is fetched, rounded.
       licence: as the model card states it, with a remark where it is not open.
-      readout: dense read-out that a Predictor takes by default; "" for a vision tower that only
-        lends its affinities.
+      readout: dense read-out that a Predictor takes by default, for `zeroseg models`; "" for a
+        vision tower that only lends its affinities.
       preset: evaluation preset of that read-out.
       sha256: checksum of a weight file by name, where one is recorded.
       published: mIoU by benchmark under that preset, printed by others.

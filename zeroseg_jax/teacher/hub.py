@@ -29,6 +29,12 @@ MODEL_FILES = (
     "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt", "spiece.model",
     "tokenizer.model", "sentencepiece.bpe.model", "*.safetensors", "*.safetensors.index.json",
 )  # fmt: skip
+# Config and weights that belong together, the first that a repository has.
+_WEIGHTS = (
+    ("open_clip_config.json", "open_clip_model.safetensors"),
+    ("open_clip_config.json", "open_clip_pytorch_model.safetensors"),
+    ("config.json", "model.safetensors"),
+)
 # First bytes of a Git LFS pointer and of a sign-in page, found in place of a weight file.
 _POINTER, _PAGES = b"version https://git-lfs", (b"<!doctype", b"<html", b"<?xml")
 Log = Callable[[str], None]
@@ -143,16 +149,31 @@ def _check_room(size: int) -> None:
 def _choose(repository: str, files: dict[str, Any], field: str) -> list[str]:
     """List the files to fetch: one set of weights, its config and its tokenizer."""
     names = [n for n in files if any(fnmatch.fnmatch(n, pattern) for pattern in MODEL_FILES)]
-    weights = [n for n in names if n.endswith(".safetensors")]
+    names = [n for n in names if "/" not in n]  # a folder holds another precision or an adapter
+    weights = {n for n in names if n.endswith((".safetensors", ".safetensors.index.json"))}
+    for config, name in _WEIGHTS:
+        if config not in files:
+            continue
+        shards = [f"{name}.index.json", f"{name.removesuffix('.safetensors')}-*-of-*.safetensors"]
+        wanted = (
+            [name]
+            if name in weights
+            else [n for n in weights if any(fnmatch.fnmatch(n, s) for s in shards)]
+        )
+        if not wanted:
+            continue
+        # A repository of timm holds its own config.json and weights beside OpenCLIP's two towers.
+        left_out = {"config.json"} if config != "config.json" else set()
+        return sorted({*names} - weights - left_out | {*wanted})
     if not weights:
         raise HubError(
             f"{field}: {repository} has no safetensors at this revision, and pickles are never "
             "loaded; convert a downloaded copy with zeroseg convert_teacher FILE --output=DIR."
         )
-    # A repository of timm holds its own model.safetensors beside OpenCLIP's two towers.
-    if "open_clip_config.json" in files and any("open_clip" in n for n in weights):
-        names = [n for n in names if n not in ("model.safetensors", "config.json")]
-    return sorted(names)
+    raise HubError(
+        f"{field}: {repository} has no {_WEIGHTS[-1][1]} with a config.json, nor OpenCLIP's pair; "
+        "give a repository of CLIP, SigLIP, TIPSv2 or DINO."
+    )
 
 
 def _fetch_plainly(repository: str, commit: str, files: dict[str, Any]) -> Path:
