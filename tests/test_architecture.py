@@ -83,6 +83,7 @@ TESTS_OF_THE_WHOLE = {
     "launch": "scripts of launch/",
     "test_architecture.py": "layout of the package",
     "test_docs.py": "links, tree and code of the pages",
+    "test_photograph_families.py": "every family of teachers through every command",
     "test_photographs.py": "models by name through every command",
     "test_guards.py": "recorded values of the whole package",
     "test_readme.py": "commands of the documents",
