@@ -193,6 +193,8 @@ class TeacherConfig:
     grids: tuple[int, ...] = number((1, 2, 3, 4), least=1, most=16)  # n x n views each
     overlap: bool = False  # own: windows at half the stride, (2n - 1)^2 per grid
     dtype: Literal["float16", "float32"] = "float16"  # of the features in the bank
+    # where prepare cuts and resizes views; auto: device, on a CPU host
+    cut: Literal["auto", "host", "device"] = "auto"
     affinity: str = ""  # second vision tower, for clip_zss.regions.readout=proxy alone
 
 
@@ -210,6 +212,9 @@ class DataConfig:
     std: tuple[float, float, float] = number((0.229, 0.224, 0.225), least=1e-3, most=10)
     names: str = ""  # folder: file of stems to use, one per line; empty: all images
     max_pixels: int = number(50_000_000, least=1, most=_INT32)  # larger images are skipped
+    draft: bool = (
+        False  # prepare: JPEGs of twice the needed size are decoded at a half to an eighth
+    )
     workers: int = number(0, least=0, most=1024)  # grain worker processes; 0: threads
     prefetch_batches: int = number(4, least=1, most=1024)
 

@@ -8,6 +8,8 @@ from zeroseg_jax.config.fields import Config
 
 # Attention over more patches than a square of 256 fits no device: its scores are 16 GB a head.
 _MOST_PATCHES = 256**2
+# Finer grids shrink the whole image by 6 or more, which Pillow does in two stages.
+LARGEST_DEVICE_GRID = 5
 
 
 def list_misfits(config: Config) -> Iterator[str]:
@@ -66,6 +68,11 @@ def _relate_views_and_losses(config: Config) -> Iterator[str]:
         yield f"teacher.grids: {grids} does not begin with 1, the whole image; put 1 first."
     if len(set(grids)) != len(grids):
         yield f"teacher.grids: {grids} holds a grid twice; remove one."
+    if config.teacher.cut == "device" and max(grids) > LARGEST_DEVICE_GRID:
+        yield (
+            f"teacher.cut: device takes grids up to {LARGEST_DEVICE_GRID}, and teacher.grids has "
+            f"{max(grids)}; use host."
+        )
     if config.objective != "zeroseg":
         return
     if len(grids) == 1 and loss.matching:

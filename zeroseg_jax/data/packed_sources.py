@@ -27,25 +27,26 @@ class ArrayRecordSource:
       directory: folder, searched recursively; files are sorted by path.
       limit: largest number of records; 0 for all.
       max_pixels: limit on width times height; see transforms.read_image.
+      least_px: side to which JPEGs may be reduced while they are decoded; see there.
 
     Raises:
       ValueError: the folder is missing or has no such file.
     """
 
-    def __init__(self, directory: str, limit: int, max_pixels: int):
+    def __init__(self, directory: str, limit: int, max_pixels: int, least_px: int = 0):
         import grain
 
         files = _find_files(directory, ".arrayrecord")
         self._records = grain.sources.ArrayRecordDataSource([str(path) for path in files])
         self._length = min(limit or len(self._records), len(self._records))
-        self._directory, self._max_pixels = directory, max_pixels
+        self._directory, self._limits = directory, (max_pixels, least_px)
 
     def __len__(self) -> int:
         return self._length
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         name = f"{self._directory}[{index}]"
-        image = _decode(self._records[index], name, self._max_pixels)
+        image = _decode(self._records[index], name, *self._limits)
         return {"image": image, "name": name, "index": index}
 
 
@@ -62,6 +63,7 @@ class TarSource:
       suffixes: suffixes of image members, in lower case, those of photographs first.
       limit: largest number of images; 0 for all.
       max_pixels: limit on width times height; see transforms.read_image.
+      least_px: side to which JPEGs may be reduced while they are decoded; see there.
 
     Attributes:
       names: shard and name of each image.
@@ -71,9 +73,16 @@ class TarSource:
       ValueError: the folder is missing, or has no shard or no image, or a shard is damaged.
     """
 
-    def __init__(self, directory: str, suffixes: tuple[str, ...], limit: int, max_pixels: int):
+    def __init__(
+        self,
+        directory: str,
+        suffixes: tuple[str, ...],
+        limit: int,
+        max_pixels: int,
+        least_px: int = 0,
+    ):
         self._shards = _find_files(directory, ".tar")
-        self._root, self._max_pixels = Path(directory), max_pixels
+        self._root, self._limits = Path(directory), (max_pixels, least_px)
         self.notes: list[str] = []
         found: list[tuple[int, str, int, int]] = []
         for shard, path in enumerate(self._shards):
@@ -112,7 +121,7 @@ class TarSource:
                 content = file.read(size)
         except OSError as error:
             raise ImageError(f"{name}: unreadable ({error.strerror or error}).") from error
-        image = _decode(content, name, self._max_pixels)
+        image = _decode(content, name, *self._limits)
         return {"image": image, "name": name, "index": index}
 
 
@@ -221,7 +230,8 @@ def _find_files(directory: str, suffix: str) -> list[Path]:
     return files
 
 
-def _decode(content: bytes, name: str, max_pixels: int) -> np.ndarray:
+def _decode(content: bytes, name: str, max_pixels: int, least_px: int) -> np.ndarray:
     if not content:
         raise ImageError(f"{name}: the file is empty.")
-    return decode_image(io.BytesIO(content), name, max_pixels=max_pixels, advice=_ADVICE)
+    limits = {"max_pixels": max_pixels, "least_px": least_px}
+    return decode_image(io.BytesIO(content), name, advice=_ADVICE, **limits)

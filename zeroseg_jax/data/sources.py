@@ -54,6 +54,7 @@ class FolderSource:
       limit: largest number of images; 0 for all.
       max_pixels: limit on width times height; see transforms.read_image.
       stems: text file with one stem a line, to take only these images; "" for all.
+      least_px: side to which JPEGs may be reduced at decoding; see transforms.read_image.
 
     Attributes:
       notes: sentences about files that were left out.
@@ -63,7 +64,12 @@ class FolderSource:
     """
 
     def __init__(
-        self, directory: str, limit: int = 0, max_pixels: int = 50_000_000, stems: str = ""
+        self,
+        directory: str,
+        limit: int = 0,
+        max_pixels: int = 50_000_000,
+        stems: str = "",
+        least_px: int = 0,
     ):
         root = Path(directory)
         if not root.is_dir():
@@ -78,7 +84,7 @@ class FolderSource:
             )
         if stems:
             names = _take_listed(names, Path(stems))
-        self.root, self.max_pixels = root, max_pixels
+        self.root, self.max_pixels, self.least_px = root, max_pixels, least_px
         self.names = names[:limit] if limit else names
 
     def __len__(self) -> int:
@@ -86,7 +92,7 @@ class FolderSource:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         name = self.names[index]
-        image = read_image(self.root / name, max_pixels=self.max_pixels)
+        image = read_image(self.root / name, max_pixels=self.max_pixels, least_px=self.least_px)
         return {"image": image, "name": name, "index": index}
 
 
@@ -104,19 +110,25 @@ def _take_listed(names: list[str], path: Path) -> list[str]:
     return taken
 
 
-def build_source(config: Config) -> Source:
+def build_source(config: Config, least_px: int = 0) -> Source:
     """Build the image source of a config (data.source).
+
+    Args:
+      config: settings of the source.
+      least_px: with data.draft, side to which JPEGs may be reduced while they are decoded.
 
     Raises:
       ValueError: the folder is missing or empty, or a shard is damaged.
     """
     data = config.data
+    limits = (data.images, data.max_pixels)
+    least_px = least_px if data.draft else 0
     if data.source == "folder":
-        return FolderSource(data.directory, data.images, data.max_pixels, data.names)
+        return FolderSource(data.directory, *limits, data.names, least_px)
     if data.source == "arrayrecord":
-        return packed_sources.ArrayRecordSource(data.directory, data.images, data.max_pixels)
+        return packed_sources.ArrayRecordSource(data.directory, *limits, least_px)
     if data.source == "tar":
-        return packed_sources.TarSource(data.directory, SUFFIXES, data.images, data.max_pixels)
+        return packed_sources.TarSource(data.directory, SUFFIXES, *limits, least_px)
     if data.source == "tfds":
         return packed_sources.TfdsSource(data.directory, data.images)
     return PlaygroundSource(data.scene_seed, data.images)
@@ -126,7 +138,8 @@ def describe_source(config: Config) -> dict[str, Any]:
     """Return the settings of a config's source for a manifest."""
     data = config.data
     if data.source != "playground":
-        return {"kind": data.source, "directory": data.directory, "images": data.images}
+        found = {"kind": data.source, "directory": data.directory, "images": data.images}
+        return {**found, "draft": True} if data.draft else found  # older banks have no such entry
     return {"kind": "playground", "seed": data.scene_seed, "images": data.images}
 
 

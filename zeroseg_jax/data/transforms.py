@@ -103,7 +103,7 @@ def _decoding(name: str) -> Iterator[None]:
 
 
 def read_image(
-    path: str | Path, *, max_pixels: int = MAX_PIXELS, upright: bool = True
+    path: str | Path, *, max_pixels: int = MAX_PIXELS, upright: bool = True, least_px: int = 0
 ) -> np.ndarray:
     """Read an image as 8-bit RGB in display orientation.
 
@@ -115,6 +115,8 @@ def read_image(
       path: image file of one of FORMATS, whatever its suffix.
       max_pixels: limit on width times height; see open_image.
       upright: False ignores the EXIF rotation.
+      least_px: a JPEG is decoded at 1/2, 1/4 or 1/8 of its size while both sides keep at least
+        this; 0 for full size.
 
     Returns:
       uint8 (H, W, 3).
@@ -123,6 +125,7 @@ def read_image(
       ImageError: the file is missing, empty, not an image, damaged or too large.
     """
     with open_image(path, max_pixels=max_pixels) as image:
+        _reduce(image, least_px)
         return _to_rgb(ImageOps.exif_transpose(image) if upright else image, str(path))
 
 
@@ -133,6 +136,7 @@ def decode_image(
     max_pixels: int = MAX_PIXELS,
     formats: tuple[str, ...] = FORMATS,
     advice: str = "make it smaller.",
+    least_px: int = 0,
 ) -> np.ndarray:
     """Decode an image from an open file; see read_image.
 
@@ -142,6 +146,7 @@ def decode_image(
       max_pixels: limit on width times height; see open_image.
       formats: accepted formats by Pillow's names.
       advice: end of the error message about an image that is too large.
+      least_px: see read_image.
 
     Returns:
       uint8 (H, W, 3).
@@ -150,7 +155,13 @@ def decode_image(
       ImageError: the content is no image of these formats, damaged or too large.
     """
     with _open(file, name, max_pixels, formats, advice) as image:
+        _reduce(image, least_px)
         return _to_rgb(ImageOps.exif_transpose(image), name)
+
+
+def _reduce(image: Image.Image, least_px: int) -> None:
+    if least_px:
+        image.draft(None, (least_px, least_px))  # nothing happens to other formats
 
 
 def read_orientation(path: str | Path) -> tuple[tuple[int, int], int]:
@@ -270,11 +281,34 @@ def square_crop(image: np.ndarray, size_px: int) -> np.ndarray:
     return resize(centre_square(image), size_px, size_px)
 
 
+def square_for_views(image: np.ndarray, windows: Sequence[Window], size_px: int) -> np.ndarray:
+    """Return the centre square at the resolution of which the views are cut.
+
+    It is the image's own, reduced to what the smallest view needs, at least size_px.
+
+    Args:
+      image: uint8 (H, W, 3).
+      windows: windows of the views; see data/views.py.
+      size_px: side of a view.
+
+    Returns:
+      uint8 (side, side, 3).
+    """
+    square = centre_square(image)
+    side = int(np.clip(len(square), size_px, count_needed_px(windows, size_px)))
+    return resize(square, side, side)
+
+
+def count_needed_px(windows: Sequence[Window], size_px: int) -> int:
+    """Return the side of an image at which its smallest view has size_px pixels."""
+    return size_px * round(1 / min(bottom - top for top, _, bottom, _ in windows))
+
+
 def cut_views(image: np.ndarray, windows: Sequence[Window], size_px: int) -> np.ndarray:
     """Cut windows out of the centre square and resize each.
 
-    The windows are cut at the image's own resolution, reduced to what the smallest view needs.
-    Window edges are rounded to pixels, so that a 3 x 3 grid fits any side.
+    Window edges are rounded to pixels, so that a 3 x 3 grid fits any side. teacher/view_cutting.py
+    does the same on a device.
 
     Args:
       image: uint8 (H, W, 3).
@@ -286,12 +320,9 @@ def cut_views(image: np.ndarray, windows: Sequence[Window], size_px: int) -> np.
 
     Source: ZeroSeg, multi-scale views.
     """
-    square = centre_square(image)
-    finest = round(1 / min(bottom - top for top, _, bottom, _ in windows))
-    side = int(np.clip(len(square), size_px, size_px * finest))
-    square = resize(square, side, side)
+    square = square_for_views(image, windows, size_px)
     views = []
     for window in windows:
-        top, left, bottom, right = (int(np.rint(edge * side)) for edge in window)
+        top, left, bottom, right = (int(np.rint(edge * len(square))) for edge in window)
         views.append(resize(square[top:bottom, left:right], size_px, size_px))
     return np.stack(views)

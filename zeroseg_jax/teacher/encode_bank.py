@@ -12,7 +12,7 @@ import dataclasses
 import itertools
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,10 @@ from zeroseg_jax.config import Config
 from zeroseg_jax.data import bank, locks, sources, transforms
 from zeroseg_jax.data.progress import ProgressLog
 from zeroseg_jax.data.records import count_record_bytes, encode_record
-from zeroseg_jax.data.views import list_windows
+from zeroseg_jax.data.views import Window, list_windows
 from zeroseg_jax.teacher.load import Teacher
-from zeroseg_jax.teacher.views import EncodeViews, build_encoder
+from zeroseg_jax.teacher.view_cutting import choose_cut
+from zeroseg_jax.teacher.views import EncodeSquares, build_encoder, build_square_encoder
 
 # Patches in one forward pass, over all its views: 480 views of ViT-L/14 on an accelerator. Larger
 # groups are no faster on a CPU and delay the first progress line.
@@ -63,7 +64,8 @@ def prepare_bank(
     """
     if not 0 <= host_index < host_count:
         raise ValueError(f"--host_index: {host_index} is not below --host_count {host_count}.")
-    source = sources.build_source(config)
+    needed_px = transforms.count_needed_px(list_windows(config), clip.image_px)
+    source = sources.build_source(config, max(needed_px, config.model.image_px))
     for note in getattr(source, "notes", ()):
         log(f"prepare: {note}")
     settings = bank_settings(config, clip, source)
@@ -230,6 +232,9 @@ def encode_shards(
     progress = ProgressLog("prepare", images, "images", log)
     windows = list_windows(config)
 
+    on_device = choose_cut(config.teacher.cut, config.teacher.grids, jax.default_backend())
+    prepare_views = transforms.square_for_views if on_device else transforms.cut_views
+
     def read(index: int) -> dict[str, Any]:
         try:
             item = source[index]
@@ -239,10 +244,10 @@ def encode_shards(
             "index": index,
             "name": item["name"],
             "image": transforms.square_crop(item["image"], config.model.image_px),
-            "views": transforms.cut_views(item["image"], windows, clip.image_px),
+            "views": prepare_views(item["image"], windows, clip.image_px),
         }
 
-    encode = build_encoder(clip, jax.local_devices())
+    encode = _build_encode(clip, windows, on_device)
     group_images = count_group_images(clip, len(windows))
     shard = _Shard(directory, config.teacher.dtype)
     threads = max(_MIN_THREADS, os.cpu_count() or 1)
@@ -284,17 +289,22 @@ def _read_ahead(
         yield group
 
 
-def _send(group: _Group, encode: EncodeViews, group_images: int) -> None:
-    if not group.items:
-        return
-    views = np.stack([item["views"] for item in group.items])
-    # Padding to one shape avoids a second compilation.
-    missing = group_images - len(views)
-    if missing:
-        views = np.concatenate([views, np.repeat(views[-1:], missing, axis=0)])
-    for item in group.items:
-        del item["views"]
-    group.features = encode(views)
+def _build_encode(clip: Teacher, windows: Sequence[Window], on_device: bool) -> EncodeSquares:
+    """Return the function from the views of some images, or from their squares, to features."""
+    if on_device:
+        return build_square_encoder(clip, windows, jax.local_devices())
+    encode_views = build_encoder(clip, jax.local_devices())
+
+    def encode(views: Sequence[np.ndarray], count: int) -> jax.Array:
+        # Padding to one shape avoids a second compilation.
+        return encode_views(np.stack([*views, *[views[-1]] * (count - len(views))]))
+
+    return encode
+
+
+def _send(group: _Group, encode: EncodeSquares, group_images: int) -> None:
+    if group.items:
+        group.features = encode([item.pop("views") for item in group.items], group_images)
 
 
 class _Shard:

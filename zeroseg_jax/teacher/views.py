@@ -11,11 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from zeroseg_jax.data.views import Window
 from zeroseg_jax.teacher.load import Teacher
 from zeroseg_jax.teacher.towers import VisionTower
+from zeroseg_jax.teacher.view_cutting import cut_on, stack_squares
 
 Array = jax.Array
 EncodeViews = Callable[[np.ndarray], Array]
+EncodeSquares = Callable[[Sequence[np.ndarray], int], Array]
 # Memory of the float32 scores of one forward pass: larger passes leave VMEM on a TPU.
 _SCORE_BYTES = 128 * 2**20
 
@@ -33,24 +36,66 @@ def build_encoder(teacher: Teacher, devices: Sequence[jax.Device] | None = None)
       A function from views uint8 (B, V, px, px, 3), px the teacher's input side, to float32
       (B, V, E), projected and not normalised. It returns before the devices are done.
     """
-    devices = list(devices or jax.local_devices()[:1])
-    placed: dict[int, tuple[NamedSharding, dict, Callable[..., Array]]] = {}
-
-    def place(count: int) -> tuple[NamedSharding, dict, Callable[..., Array]]:
-        if count not in placed:
-            mesh = Mesh(np.array(devices[:count]), ("views",))
-            params = jax.device_put(teacher.vision_params, NamedSharding(mesh, PartitionSpec()))
-            split = NamedSharding(mesh, PartitionSpec("views"))
-            placed[count] = split, params, encode_on(teacher, mesh)
-        return placed[count]
+    placements = _Placements(teacher, devices)
 
     def encode_views(views: np.ndarray) -> jax.Array:
         b, v, height, width, channels = views.shape
-        split, params, encode = place(math.gcd(b * v, len(devices)))
+        split, params, encode = placements.of(b * v)
         flat = jax.device_put(views.reshape(b * v, height, width, channels), split)
         return encode(params, flat).reshape(b, v, -1)
 
     return encode_views
+
+
+def build_square_encoder(
+    teacher: Teacher, windows: Sequence[Window], devices: Sequence[jax.Device] | None = None
+) -> EncodeSquares:
+    """Build a function that cuts, resizes and encodes the views of images on all devices.
+
+    Cutting is a compiled call of its own, so that the teacher is compiled once for squares of every
+    side.
+
+    Args:
+      teacher: teacher that encodes the views.
+      windows: windows of the V views; see data/views.py.
+      devices: see build_encoder; images are split over them.
+
+    Returns:
+      A function from the squares of transforms.square_for_views, and a number B of rows to which
+      the last one is repeated, to float32 (B, V, E). It returns before the devices are done.
+    """
+    placements = _Placements(teacher, devices)
+    cutters: dict[NamedSharding, Callable[..., Array]] = {}
+
+    def encode_squares(squares: Sequence[np.ndarray], count: int) -> jax.Array:
+        split, params, encode = placements.of(count)
+        if split not in cutters:
+            cutters[split] = cut_on(windows, teacher.image_px, split.mesh)
+        stacked = stack_squares(squares, windows, teacher.image_px, count)
+        views = cutters[split](*jax.device_put(stacked, split))
+        flat = views.reshape(-1, *views.shape[2:])
+        return encode(params, flat).reshape(count, len(windows), -1)
+
+    return encode_squares
+
+
+class _Placements:
+    """The parameters and the compiled pass on as many devices as a batch can be split over."""
+
+    def __init__(self, teacher: Teacher, devices: Sequence[jax.Device] | None):
+        self._teacher, self._devices = teacher, list(devices or jax.local_devices()[:1])
+        self._found: dict[int, tuple[NamedSharding, dict, Callable[..., Array]]] = {}
+
+    def of(self, rows: int) -> tuple[NamedSharding, dict, Callable[..., Array]]:
+        """Return the sharding of `rows` rows, the parameters, and the function of both."""
+        count = math.gcd(rows, len(self._devices))
+        if count not in self._found:
+            mesh = Mesh(np.array(self._devices[:count]), ("views",))
+            whole = NamedSharding(mesh, PartitionSpec())
+            params = jax.device_put(self._teacher.vision_params, whole)
+            split = NamedSharding(mesh, PartitionSpec("views"))
+            self._found[count] = split, params, encode_on(self._teacher, mesh)
+        return self._found[count]
 
 
 def encode_on(
