@@ -241,6 +241,20 @@ def test_turning_is_pillow_s(tmp_path, orientation):
     np.testing.assert_array_equal(turn_upright(stored, orientation), wanted)
 
 
+def test_large_jpegs_are_decoded_at_a_fraction_and_other_files_whole(tmp_path):
+    ramp = np.linspace(0, 255, 900)[None, :, None] * np.ones((600, 1, 3))
+    pixels = ramp.astype(np.uint8)
+    jpeg = save(tmp_path / "a.jpg", Image.fromarray(pixels), quality=95)
+    for least, shape in ((0, (600, 900)), (301, (600, 900)), (300, (300, 450)), (100, (150, 225))):
+        found = read_image(jpeg, least_px=least)
+        assert found.shape[:2] == shape
+        # The means of blocks: what the filter of a later resize begins with.
+        wanted = np.asarray(Image.fromarray(pixels).reduce(600 // shape[0])).astype(int)
+        assert np.abs(found - wanted).max() <= 3
+    png = save(tmp_path / "a.png", Image.fromarray(pixels))
+    assert read_image(png, least_px=100).shape == (600, 900, 3)
+
+
 def test_missing_file():
     with pytest.raises(ImageError, match="nowhere.png"):
         read_image("nowhere.png")

@@ -63,7 +63,7 @@ def test_auto_cuts_on_accelerators_where_the_grids_allow_it():
 def test_a_bank_cut_on_the_device_is_that_of_the_host(tmp_path, monkeypatch):
     monkeypatch.setattr(bank, "SHARD_IMAGES", 8)
     config = from_mapping(
-        {"model": {"image_px": 32, "encoder": {"patch_px": 8}},
+        {"model": {"image_px": 48, "encoder": {"patch_px": 8}},
          "teacher": {"grids": (1, 2, 3), "cut": "host"}, "data": {"images": 13}}
     )  # fmt: skip
     clip = load_teacher("playground")

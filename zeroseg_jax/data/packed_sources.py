@@ -233,5 +233,6 @@ def _find_files(directory: str, suffix: str) -> list[Path]:
 def _decode(content: bytes, name: str, max_pixels: int, least_px: int) -> np.ndarray:
     if not content:
         raise ImageError(f"{name}: the file is empty.")
-    limits = {"max_pixels": max_pixels, "least_px": least_px}
-    return decode_image(io.BytesIO(content), name, advice=_ADVICE, **limits)
+    return decode_image(
+        io.BytesIO(content), name, max_pixels=max_pixels, advice=_ADVICE, least_px=least_px
+    )

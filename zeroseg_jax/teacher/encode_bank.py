@@ -23,7 +23,7 @@ from zeroseg_jax.config import Config
 from zeroseg_jax.data import bank, locks, sources, transforms
 from zeroseg_jax.data.progress import ProgressLog
 from zeroseg_jax.data.records import count_record_bytes, encode_record
-from zeroseg_jax.data.views import Window, list_windows
+from zeroseg_jax.data.views import list_windows
 from zeroseg_jax.teacher.load import Teacher
 from zeroseg_jax.teacher.view_cutting import choose_cut
 from zeroseg_jax.teacher.views import EncodeSquares, build_encoder, build_square_encoder
@@ -177,6 +177,7 @@ class _Group:
     items: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     skipped: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     features: jax.Array | None = None
+    first_views: jax.Array | None = None
 
 
 def _split(todo: list[int], total: int, group_images: int) -> list[_Group]:
@@ -234,20 +235,25 @@ def encode_shards(
 
     on_device = choose_cut(config.teacher.cut, config.teacher.grids, jax.default_backend())
     prepare_views = transforms.square_for_views if on_device else transforms.cut_views
+    side = config.model.image_px
 
     def read(index: int) -> dict[str, Any]:
         try:
             item = source[index]
         except transforms.ImageError as error:
             return {"skipped": {"index": index, "reason": str(error)}}
-        return {
-            "index": index,
-            "name": item["name"],
-            "image": transforms.square_crop(item["image"], config.model.image_px),
-            "views": prepare_views(item["image"], windows, clip.image_px),
-        }
+        found = {"index": index, "name": item["name"]}
+        found["views"] = views = prepare_views(item["image"], windows, clip.image_px)
+        whole = len(views) == min(item["image"].shape[:2])  # nothing was resized
+        # Then the training square is the first view, which the device returns.
+        if not (on_device and whole and side == clip.image_px):
+            found["image"] = transforms.square_crop(item["image"], side)
+        return found
 
-    encode = _build_encode(clip, windows, on_device)
+    if on_device:
+        encode = build_square_encoder(clip, windows, jax.local_devices())
+    else:
+        encode = _encode_cut(clip)
     group_images = count_group_images(clip, len(windows))
     shard = _Shard(directory, config.teacher.dtype)
     threads = max(_MIN_THREADS, os.cpu_count() or 1)
@@ -289,22 +295,21 @@ def _read_ahead(
         yield group
 
 
-def _build_encode(clip: Teacher, windows: Sequence[Window], on_device: bool) -> EncodeSquares:
-    """Return the function from the views of some images, or from their squares, to features."""
-    if on_device:
-        return build_square_encoder(clip, windows, jax.local_devices())
+def _encode_cut(clip: Teacher) -> EncodeSquares:
+    """Return build_square_encoder's function for views that the host has cut."""
     encode_views = build_encoder(clip, jax.local_devices())
 
-    def encode(views: Sequence[np.ndarray], count: int) -> jax.Array:
+    def encode(views: Sequence[np.ndarray], count: int) -> tuple[jax.Array, None]:
         # Padding to one shape avoids a second compilation.
-        return encode_views(np.stack([*views, *[views[-1]] * (count - len(views))]))
+        return encode_views(np.stack([*views, *[views[-1]] * (count - len(views))])), None
 
     return encode
 
 
 def _send(group: _Group, encode: EncodeSquares, group_images: int) -> None:
     if group.items:
-        group.features = encode([item.pop("views") for item in group.items], group_images)
+        views = [item.pop("views") for item in group.items]
+        group.features, group.first_views = encode(views, group_images)
 
 
 class _Shard:
@@ -339,6 +344,9 @@ def _pack(group: _Group, dtype: str) -> list[bytes]:
         return []
     records = []
     features = np.asarray(group.features)[: len(group.items)]
+    if any("image" not in item for item in group.items):
+        for item, view in zip(group.items, np.asarray(group.first_views), strict=False):
+            item.setdefault("image", view)
     for item, rows in zip(group.items, features, strict=True):
         small = rows.astype(dtype)
         if not np.isfinite(small).all():

@@ -18,7 +18,7 @@ from zeroseg_jax.teacher.view_cutting import cut_on, stack_squares
 
 Array = jax.Array
 EncodeViews = Callable[[np.ndarray], Array]
-EncodeSquares = Callable[[Sequence[np.ndarray], int], Array]
+EncodeSquares = Callable[[Sequence[np.ndarray], int], tuple[Array, Array | None]]
 # Memory of the float32 scores of one forward pass: larger passes leave VMEM on a TPU.
 _SCORE_BYTES = 128 * 2**20
 
@@ -62,19 +62,21 @@ def build_square_encoder(
 
     Returns:
       A function from the squares of transforms.square_for_views, and a number B of rows to which
-      the last one is repeated, to float32 (B, V, E). It returns before the devices are done.
+      the last one is repeated, to float32 (B, V, E) and the first view of each, uint8
+      (B, px, px, 3). It returns before the devices are done.
     """
     placements = _Placements(teacher, devices)
-    cutters: dict[NamedSharding, Callable[..., Array]] = {}
+    cutters: dict[Mesh, Callable[..., Array]] = {}
 
-    def encode_squares(squares: Sequence[np.ndarray], count: int) -> jax.Array:
+    def encode_squares(squares: Sequence[np.ndarray], count: int) -> tuple[Array, Array | None]:
         split, params, encode = placements.of(count)
-        if split not in cutters:
-            cutters[split] = cut_on(windows, teacher.image_px, split.mesh)
+        mesh = placements.mesh(count)
+        if mesh not in cutters:
+            cutters[mesh] = cut_on(windows, teacher.image_px, mesh)
         stacked = stack_squares(squares, windows, teacher.image_px, count)
-        views = cutters[split](*jax.device_put(stacked, split))
+        views = cutters[mesh](*jax.device_put(stacked, split))
         flat = views.reshape(-1, *views.shape[2:])
-        return encode(params, flat).reshape(count, len(windows), -1)
+        return encode(params, flat).reshape(count, len(windows), -1), views[:, 0]
 
     return encode_squares
 
@@ -86,11 +88,16 @@ class _Placements:
         self._teacher, self._devices = teacher, list(devices or jax.local_devices()[:1])
         self._found: dict[int, tuple[NamedSharding, dict, Callable[..., Array]]] = {}
 
+    def mesh(self, rows: int) -> Mesh:
+        """Return the mesh of the devices that share `rows` rows."""
+        count = math.gcd(rows, len(self._devices))
+        return Mesh(np.array(self._devices[:count]), ("views",))
+
     def of(self, rows: int) -> tuple[NamedSharding, dict, Callable[..., Array]]:
         """Return the sharding of `rows` rows, the parameters, and the function of both."""
-        count = math.gcd(rows, len(self._devices))
+        mesh = self.mesh(rows)
+        count = mesh.size
         if count not in self._found:
-            mesh = Mesh(np.array(self._devices[:count]), ("views",))
             whole = NamedSharding(mesh, PartitionSpec())
             params = jax.device_put(self._teacher.vision_params, whole)
             split = NamedSharding(mesh, PartitionSpec("views"))
