@@ -12,7 +12,7 @@ import dataclasses
 import itertools
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from zeroseg_jax.data.records import count_record_bytes, encode_record
 from zeroseg_jax.data.views import list_windows
 from zeroseg_jax.teacher.load import Teacher
 from zeroseg_jax.teacher.view_cutting import choose_cut
-from zeroseg_jax.teacher.views import EncodeSquares, build_encoder, build_square_encoder
+from zeroseg_jax.teacher.views import EncodeSquares, build_padded_encoder, build_square_encoder
 
 # Patches in one forward pass, over all its views: 480 views of ViT-L/14 on an accelerator. Larger
 # groups are no faster on a CPU and delay the first progress line.
@@ -250,10 +250,8 @@ def encode_shards(
             found["image"] = transforms.square_crop(item["image"], side)
         return found
 
-    if on_device:
-        encode = build_square_encoder(clip, windows, jax.local_devices())
-    else:
-        encode = _encode_cut(clip)
+    build = build_square_encoder if on_device else build_padded_encoder
+    encode = build(clip, windows, jax.local_devices())
     group_images = count_group_images(clip, len(windows))
     shard = _Shard(directory, config.teacher.dtype)
     threads = max(_MIN_THREADS, os.cpu_count() or 1)
@@ -293,17 +291,6 @@ def _read_ahead(
         group.skipped = [item["skipped"] for item in items if "skipped" in item]
         group.items = [item for item in items if "skipped" not in item]
         yield group
-
-
-def _encode_cut(clip: Teacher) -> EncodeSquares:
-    """Return build_square_encoder's function for views that the host has cut."""
-    encode_views = build_encoder(clip, jax.local_devices())
-
-    def encode(views: Sequence[np.ndarray], count: int) -> tuple[jax.Array, None]:
-        # Padding to one shape avoids a second compilation.
-        return encode_views(np.stack([*views, *[views[-1]] * (count - len(views))])), None
-
-    return encode
 
 
 def _send(group: _Group, encode: EncodeSquares, group_images: int) -> None:

@@ -81,6 +81,23 @@ def build_square_encoder(
     return encode_squares
 
 
+def build_padded_encoder(
+    teacher: Teacher, windows: Sequence[Window], devices: Sequence[jax.Device] | None = None
+) -> EncodeSquares:
+    """Build build_square_encoder's function for views that the host has cut.
+
+    It takes the views of some images, uint8 (V, px, px, 3) each, and returns no first views.
+    """
+    del windows
+    encode_views = build_encoder(teacher, devices)
+
+    def encode(views: Sequence[np.ndarray], count: int) -> tuple[Array, None]:
+        # Padding to one shape avoids a second compilation.
+        return encode_views(np.stack([*views, *[views[-1]] * (count - len(views))])), None
+
+    return encode
+
+
 class _Placements:
     """The parameters and the compiled pass on as many devices as a batch can be split over."""
 
