@@ -29,6 +29,7 @@ from absl import flags as absl_flags
 from absl.flags import FLAGS
 
 from bench import record
+from bench.endurance.exceptions import FAULTS
 from zeroseg_jax.commands import flags
 from zeroseg_jax.config import (
     ClipZssConfig,
@@ -166,7 +167,7 @@ def read_arguments(arguments: list[str]) -> tuple[Verdict, Config | None]:
         if error.code == 2 and said and len(lines[0]) < 500 and "Traceback" not in lines[0]:
             return Verdict("refused", lines[0]), None
         return Verdict("fault", f"exit {error.code}: {errors.getvalue()[-600:]}"), None
-    except Exception as error:  # any other kind is the finding
+    except FAULTS as error:
         return Verdict("fault", f"{type(error).__name__}: {error}"[:600]), None
     finally:
         sys.argv = argv
@@ -206,7 +207,7 @@ def check_training(config: Config, traced: set[Any]) -> Verdict:
         if len(lines) == 1 and named and lines[0][-1:] in ".?":
             return Verdict("refused", f"error: {lines[0]}")
         return Verdict("fault", f"ValueError: {error}"[:600])
-    except Exception as error:  # any other kind is the finding
+    except FAULTS as error:
         return Verdict("fault", f"{type(error).__name__}: {error}"[:600])
     return Verdict("trainable")
 

@@ -26,6 +26,7 @@ from absl import flags as absl_flags
 from absl.flags import FLAGS
 
 from bench import record
+from bench.endurance.exceptions import FAULTS
 from zeroseg_jax.commands import flags
 from zeroseg_jax.config import Config, from_mapping, to_mapping
 from zeroseg_jax.data import bank, files, records
@@ -363,7 +364,7 @@ def _try(state_file: StateFile, folder: Path) -> tuple[str, str]:
         named = Path(state_file.path).name in text or str(folder) in text
         kind = "named" if told and named else "fault"
         return kind, f"{type(error).__name__}: {text}"
-    except Exception as error:  # any other kind is the finding
+    except FAULTS as error:  # other than the two above: an accident
         return "fault", f"{type(error).__name__}: {error}"
     return "read", ""
 
