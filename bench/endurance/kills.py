@@ -364,6 +364,8 @@ def main(arguments: list[str]) -> int:
     """Kill the commands and print a table; 1 if a result differs."""
     del arguments
     rows: dict[str, Any] = {}
+    # Children of a background job would ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # ends children
     flags.use_compilation_cache()  # programs compile once for all starts
     for name in FLAGS.commands:

@@ -28,6 +28,7 @@ from PIL import Image
 
 from bench import record
 from zeroseg_jax.commands import flags
+from zeroseg_jax.data.playground.scenes import build_scene, render
 
 Request = tuple[str, str, bytes, dict[str, str]]  # method, path, body, headers
 _JSON = {"Content-Type": "application/json"}
@@ -116,9 +117,18 @@ def _png_header(width: int, height: int) -> bytes:
 
 
 def _png(height: int, width: int) -> bytes:
+    return _encode_png(np.full((height, width, 3), 90, np.uint8))
+
+
+def _encode_png(pixels: np.ndarray) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(np.full((height, width, 3), 90, np.uint8)).save(buffer, "PNG")
+    Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def draw_scene(index: int, px: int) -> bytes:
+    """Draw a scene of the Playground as a PNG file of px x px."""
+    return _encode_png(render(build_scene(2, index), px)[0])
 
 
 def _jpeg() -> bytes:
@@ -136,7 +146,8 @@ def _scramble(rng: random.Random, content: bytes) -> bytes:
 
 
 @contextlib.contextmanager
-def _run_server() -> Iterator[tuple[int, int]]:
+def run_server() -> Iterator[tuple[int, int]]:
+    """Run `zeroseg serve --model=playground`; yield its port and process id."""
     command = [sys.executable, "-m", "zeroseg_jax", "serve", "--model=playground", "--port=0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
@@ -148,7 +159,8 @@ def _run_server() -> Iterator[tuple[int, int]]:
             server.terminate()
 
 
-def _read_memory(pid: int) -> float:
+def read_memory(pid: int) -> float:
+    """Return the resident memory of a process in MB."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
@@ -159,7 +171,7 @@ def main(arguments: list[str]) -> None:
     rng = random.Random(0)
     memory, kinds, statuses = [], Counter(), Counter()
     begin = time.time()
-    with _run_server() as (port, pid):
+    with run_server() as (port, pid):
         # The first image compiles, which may exceed the time limit of one request.
         while send(port, ("POST", "/pictures", _png(96, 96), {}))[0] == 504:
             pass
@@ -175,7 +187,7 @@ def main(arguments: list[str]) -> None:
             # 503 and 504 are orderly refusals, 500 is a bug.
             assert status != 500, (kind, answer[:300])
             if number % max(1, FLAGS.requests // 20) == 0 or number == FLAGS.requests - 1:
-                memory.append({"requests": number + 1, "rss_mb": round(_read_memory(pid), 1)})
+                memory.append({"requests": number + 1, "rss_mb": round(read_memory(pid), 1)})
                 print(memory[-1], flush=True)
         good = send(port, ("POST", "/pictures", _png(96, 96), {}))
         assert good[0] == 200, good

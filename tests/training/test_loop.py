@@ -51,7 +51,7 @@ def test_a_signal_saves_a_checkpoint_and_is_in_the_result(tmp_path, configure, c
     before = signal.getsignal(number)
 
     def log(line):
-        if "step" in line and not stopped:
+        if "step 1/" in line and not stopped:
             stopped.append(line)
             os.kill(os.getpid(), number)
 

@@ -151,7 +151,7 @@ def fit(
         run = _Run(config, workdir, steps, int(state.step), mesh, clock, options, previews)
         step_fn = build_step(config, objective, optimizer, mesh, abstract_state)
         with contextlib.closing(run.sinks), contextlib.closing(run.profile), run.watchdog, \
-                _catch_signal(run):  # fmt: skip
+                run.signals:  # fmt: skip
             state = run.loop(state, step_fn, inputs, checkpoints)
     done = int(state.step)
     return {
@@ -194,7 +194,7 @@ class _Run:
         self.finite = FiniteCheck(workdir)
         self.profile = _Profile(workdir / "profile", start, options.profile_steps)
         self.watchdog = Watchdog(config.run.watchdog_seconds)
-        self.stop_signal = 0
+        self.signals, self.stop_signal = contextlib.ExitStack(), 0
         self.record: dict[str, Any] = {}
 
     def loop(
@@ -212,6 +212,7 @@ class _Run:
                 with self.clock.measure("compile"):
                     step_fn = memory.compile_step(step_fn, state, batch, self.mesh)
                 self.watch.restart()
+                self.signals.enter_context(_catch_signal(self))  # from now on there is work
             annotation = jax.profiler.StepTraceAnnotation("train", step_num=step)
             with self.clock.measure("step"), jax.transfer_guard("disallow"), annotation:
                 state, metrics = step_fn(state, batch)
