@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 STAMP := .setup-done
 DEV_STAMP := .setup-dev-done
 
-.PHONY: setup setup-dev demo test lint lock test-slow clean playground-clip playground-student playground-table pictures zss-table
+.PHONY: setup setup-dev demo test lint lock test-slow release notebooks clean playground-clip playground-student playground-table pictures zss-table
 
 setup: $(STAMP)
 
@@ -54,10 +54,19 @@ lock: setup-dev
 	  --python-version 3.11 requirements-dev.txt; } > .ci/requirements-hashed.txt
 	@$(BIN)/python -m bench.licences > docs/licences.md
 
-# Everything that takes minutes: tests marked slow, the site, a wheel in a clean environment,
+# Everything that takes minutes: tests marked slow, the site, sdist and wheel in clean environments,
 # notebooks.
 test-slow: setup-dev
 	@PYTHON=$(BIN)/python .ci/slow
+
+# Builds sdist and wheel into dist/ and tries both in fresh environments; docs/releasing.md.
+release:
+	@PYTHONS=$(PYTHON) .ci/release
+
+# Runs the notebooks and stores their outputs in them.
+notebooks: setup-dev
+	@$(PIP) -r docs/requirements.txt
+	@$(BIN)/python notebooks/execute.py
 
 PRETRAIN := $(BIN)/python -m zeroseg_jax pretrain_clip
 LATER := --rate=1e-3 --easy_share=0

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,35 @@ def test_messages_of_the_troubleshooting_page_exist():
     for message in messages:
         for part in map(str.strip, message.split("...")):
             assert part in strings, message
+
+
+def test_version_is_the_same_everywhere():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert (
+        f"zeroseg_jax-{version}-py3-none-any.whl" in (ROOT / "space/requirements.txt").read_text()
+    )
+    heading = re.search(r"^## (\S+),", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert heading and heading[1] == version
+
+
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("notebooks/[sc]*.ipynb")), ids=lambda path: path.stem
+)
+def test_notebooks_are_stored_with_outputs(path):
+    """Each code cell ran, in order and without an error; Colab's notebook is run there only."""
+    cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
+    for number, cell in enumerate(cells, 1):
+        source = "".join(cell["source"])
+        ast.parse(re.sub(r"^%.*$", "", source, flags=re.MULTILINE))
+        assert cell["execution_count"] == (None if path.stem == "colab" else number)
+        assert not any(output["output_type"] == "error" for output in cell["outputs"])
+    pictures = [o for c in cells for o in c["outputs"] if "image/png" in o.get("data", {})]
+    assert path.stem == "colab" or len(pictures) >= 2
+
+
+def test_the_space_is_small():
+    assert len((ROOT / "space/app.py").read_text().splitlines()) <= 60
 
 
 def test_tables_of_the_reproduction_are_those_of_its_runs(monkeypatch, tmp_path):
