@@ -3,6 +3,8 @@
 Models other than a student: --model=dense:READOUT of the CLIP in --teacher, --model=dense:proxy of
 --teacher=A+B (affinities of tower A, CLIP B), --model=chance, and --model=predictions:DIR for the
 label maps of another tool.
+
+The same command after an interruption measures the images that are left, from OUTPUT/parts.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from absl.flags import FLAGS
 from zeroseg_jax.commands import flags
 
 if TYPE_CHECKING:
+    from zeroseg_jax.evaluation.baselines import ModelSource
     from zeroseg_jax.evaluation.label_maps import PredictionFolder
     from zeroseg_jax.inference.presets import Preset
     from zeroseg_jax.inference.scoring import ClassVectors
@@ -57,6 +60,12 @@ def define_flags() -> None:
         "pictures", 8, "number of panels of the first images; 0: no figures", lower_bound=0
     )
     absl_flags.DEFINE_boolean("save_predictions", False, "write one index PNG per image")
+    absl_flags.DEFINE_integer(
+        "host_count", 1, "number of processes that share the images and --output", lower_bound=1
+    )
+    absl_flags.DEFINE_integer(
+        "host_index", 0, "index of this process; 0 writes the report", lower_bound=0
+    )
     absl_flags.mark_flag_as_required("output")
 
 
@@ -73,6 +82,11 @@ def main(arguments: list[str]) -> None:
     from zeroseg_jax.inference.presets import get_preset, parse_overrides
 
     names = FLAGS.benchmark.split(",")
+    if not 0 <= FLAGS.host_index < FLAGS.host_count:
+        raise ValueError(
+            f"--host_index: {FLAGS.host_index} is not below --host_count {FLAGS.host_count}."
+        )
+    source: ModelSource | None = None
     for name in names:
         benchmark = get_benchmark(
             name,
@@ -89,7 +103,8 @@ def main(arguments: list[str]) -> None:
             all_names = [*class_names, list(preset.background_words)]
             if shared := find_shared_names(all_names):
                 print(f"evaluate: {len(shared)} names occur twice, for example {shared[0]!r}")
-        model, classes, checkpoint = _open_model(class_names, preset)
+        source = source or _open_source()
+        model, classes, checkpoint = _build_model(source, class_names, preset)
         output = Path(FLAGS.output)
         runner.evaluate(
             model,
@@ -104,26 +119,38 @@ def main(arguments: list[str]) -> None:
             workers=FLAGS.workers,
             save_predictions=FLAGS.save_predictions,
             panels=FLAGS.pictures,
+            host_index=FLAGS.host_index,
+            host_count=FLAGS.host_count,
         )
-    if len(names) > 1:
+    if len(names) > 1 and not FLAGS.host_index:
         write_index(FLAGS.output)
         print(f"evaluate: all reports in {Path(FLAGS.output) / 'index.html'}")
 
 
-def _open_model(
-    class_names: list[list[str]] | None, preset: Preset
-) -> tuple[Segmenter | PredictionFolder, ClassVectors | None, str]:
-    """Return a model under the preset, its class vectors, and its name for the report."""
-    from zeroseg_jax.evaluation.baselines import build_segmenter, check_baseline
-    from zeroseg_jax.evaluation.label_maps import PredictionFolder
+def _open_source() -> ModelSource | None:
+    """Load the model of the flags; None for the label maps of another tool."""
+    if FLAGS.model.startswith("predictions:"):
+        return None
+    from zeroseg_jax.evaluation.baselines import check_baseline, open_source
     from zeroseg_jax.inference.segmenters import choose_devices
 
-    if class_names is None:
-        directory = FLAGS.model.removeprefix("predictions:")
-        return PredictionFolder(directory), None, f"predictions in {directory}"
     if FLAGS.model:
         check_baseline(FLAGS.model)
-    return build_segmenter(
-        FLAGS.workdir or FLAGS.model, class_names, preset, teacher=FLAGS.teacher,
-        devices=choose_devices(FLAGS.devices),
-    )  # fmt: skip
+    return open_source(
+        FLAGS.workdir or FLAGS.model, teacher=FLAGS.teacher, devices=choose_devices(FLAGS.devices)
+    )
+
+
+def _build_model(
+    source: ModelSource | None, class_names: list[list[str]] | None, preset: Preset
+) -> tuple[Segmenter | PredictionFolder, ClassVectors | None, str]:
+    """Return a model under the preset, its class vectors, and its name for the report."""
+    if source is None or class_names is None:
+        from zeroseg_jax.evaluation.label_maps import PredictionFolder
+
+        directory = FLAGS.model.removeprefix("predictions:")
+        return PredictionFolder(directory), None, f"predictions in {directory}"
+    from zeroseg_jax.inference.class_vectors import embed_class_names
+
+    vectors = embed_class_names(source.clip, class_names, preset)
+    return source.build(preset), vectors, source.title

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -48,21 +49,60 @@ def build_segmenter(
     Raises:
       ValueError: see build_baseline and inference.model.load.
     """
-    segmenter: Segmenter
+    source = open_source(name, teacher=teacher, devices=devices)
+    return source.build(preset), embed_class_names(source.clip, class_names, preset), source.title
+
+
+class ModelSource:
+    """A model that is loaded once and read under several presets.
+
+    Args:
+      title: name of the model for reports.
+      clip: the CLIP that embeds class names.
+      build: builds the segmenter of a preset.
+    """
+
+    def __init__(self, title: str, clip: Teacher, build: Callable[[Preset], Segmenter]):
+        self.title, self.clip, self._build = title, clip, build
+        self._built: dict[tuple[str, str], Segmenter] = {}
+
+    def build(self, preset: Preset) -> Segmenter:
+        """Return the segmenter of a preset; presets of the same pixels and positions share one.
+
+        Raises:
+          ValueError: the preset has no meaning for the model.
+        """
+        key = (preset.normalisation, preset.positions)
+        if key not in self._built:
+            self._built[key] = self._build(preset)
+        segmenter = self._built[key]
+        check_scale(preset, FAMILIES[self.clip.config.family].max_scale)
+        described = segmenter.describe(preset)
+        check_read_out(preset, described["read_out"], described.get("affinity", ""))
+        return segmenter
+
+
+def open_source(
+    name: str, *, teacher: str = "", devices: list[jax.Device] | None = None
+) -> ModelSource:
+    """Load a baseline or a model; arguments and errors as in build_segmenter."""
     if name == CHANCE or name.startswith(_DENSE):
+        check_baseline(name)
         teacher = teacher or "playground"
-        (clip, affinity), title = load_towers(teacher), f"{name} of {teacher}"
-        segmenter = build_baseline(name, clip, preset, affinity=affinity, devices=devices)
-    else:
-        model = load(name, teacher=teacher)
-        clip, title = model.teacher, model.checkpoint
-        segmenter = ModelSegmenter(
-            model, preset.normalisation, positions=preset.positions, devices=devices
+        clip, affinity = load_towers(teacher)
+        return ModelSource(
+            f"{name} of {teacher}",
+            clip,
+            lambda preset: build_baseline(name, clip, preset, affinity=affinity, devices=devices),
         )
-    check_scale(preset, FAMILIES[clip.config.family].max_scale)
-    described = segmenter.describe(preset)
-    check_read_out(preset, described["read_out"], described.get("affinity", ""))
-    return segmenter, embed_class_names(clip, class_names, preset), title
+    model = load(name, teacher=teacher)
+    return ModelSource(
+        model.checkpoint,
+        model.teacher,
+        lambda preset: ModelSegmenter(
+            model, preset.normalisation, positions=preset.positions, devices=devices
+        ),
+    )
 
 
 def build_baseline(
@@ -131,3 +171,7 @@ class ChanceSegmenter:
     def describe(self, preset: Preset) -> dict[str, Any]:
         """See Segmenter."""
         return {"read_out": CHANCE}
+
+    def checksum(self) -> int:
+        """Return 0: there are no weights."""
+        return 0

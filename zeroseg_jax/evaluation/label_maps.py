@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,12 @@ class PredictionFolder:
         if not path.is_file():
             raise ValueError(f"{path}: missing; save a prediction for every image.")
         return read_index(path)
+
+    def checksum(self) -> int:
+        """Return a checksum of the files' names, sizes and times."""
+        files = ((p.name, p.stat()) for p in sorted(self.directory.glob("*.png")))
+        text = "".join(f"{name} {stat.st_size} {stat.st_mtime_ns};" for name, stat in files)
+        return zlib.crc32(text.encode())
 
     def _path(self, name: str) -> Path:
         return self.directory / f"{name}.png"

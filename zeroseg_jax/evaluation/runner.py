@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +20,7 @@ from zeroseg_jax.data import drawing, files
 from zeroseg_jax.data.progress import ProgressLog
 from zeroseg_jax.evaluation.label_maps import PredictionFolder
 from zeroseg_jax.evaluation.measure import ImageCounts, Measurements, measure_image
+from zeroseg_jax.evaluation.parts import Parts
 from zeroseg_jax.evaluation.render import render_html, render_markdown
 from zeroseg_jax.evaluation.report import build_sections, render_protocol, render_score_line
 from zeroseg_jax.inference import batches, guide_image, labelling, windows
@@ -85,9 +87,15 @@ def evaluate(
     workers: int = 2,
     save_predictions: bool = False,
     panels: int = 8,
+    host_index: int = 0,
+    host_count: int = 1,
+    save_seconds: float = 10.0,
     log: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Evaluate a benchmark; write report.json, report.md, report.html, counts.npz and figures.
+
+    Measured images are kept in output/parts until the report is written. The same call again after
+    an interruption measures the others; see parts.py.
 
     Args:
       model: a segmenter, or the label maps of another tool.
@@ -103,10 +111,13 @@ def evaluate(
       workers: number of threads that read, resize, label and measure.
       save_predictions: True writes one index PNG per image to output/predictions.
       panels: number of panels drawn of the first images; 0 draws nothing.
+      host_index, host_count: share of the images that this host measures; hosts have one `output`.
+        Host 0 waits for the others and writes the report.
+      save_seconds: time between two writes of measured images.
       log: receives progress lines and the score line.
 
     Returns:
-      The content of report.json.
+      The content of report.json; {} on another host than 0.
 
     Raises:
       ValueError: the benchmark is empty, or an image and its mask do not fit; names the image.
@@ -118,13 +129,30 @@ def evaluate(
         (output / folder).mkdir(parents=True, exist_ok=True)
     _check_predictions(model, benchmark)
     begin = time.time()
-    measured = Measurements(benchmark)
-    progress = ProgressLog("evaluate", len(benchmark), "images", log)
     run = _Run(model, benchmark, preset, classes, output, panels, save_predictions)
-    with ThreadPoolExecutor(workers) as pool:
-        for counts in run_ahead(pool, run.measure, run.predict(pool, batch, workers), workers):
-            measured.add(counts)
-            progress.add()
+    parts = Parts(
+        output, run.identify(checkpoint), len(benchmark), host_index=host_index,
+        host_count=host_count, save_seconds=save_seconds,
+    )  # fmt: skip
+    missing = parts.list_missing()
+    if done := parts.count():
+        log(f"evaluate: {done} of {len(benchmark)} images are measured already")
+    progress = ProgressLog("evaluate", len(missing), "images", log)
+    try:
+        with ThreadPoolExecutor(workers) as pool:
+            predicted = run.predict(pool, missing, batch, workers)
+            for index, counts in run_ahead(pool, run.measure, predicted, workers):
+                parts.add(index, counts)
+                progress.add()
+    finally:
+        parts.flush()
+    if host_index:
+        log(f"evaluate: the images of host {host_index} are measured; host 0 writes the report")
+        return {}
+    parts.wait(log)
+    measured = Measurements(benchmark)
+    for counts in parts.read():
+        measured.add(counts)
     result = {
         **measured.summarise(unseen or []),
         **run.describe(checkpoint, class_names),
@@ -139,6 +167,7 @@ def evaluate(
     sections = build_sections(result, figures)
     files.write_text(output / "report.md", render_markdown(benchmark.name, sections))
     files.write_text(output / "report.html", render_html(benchmark.name, sections))
+    parts.remove()
     for line in measured.notes:
         log(f"evaluate: {line}")
     for line in result["differences"]:
@@ -173,10 +202,29 @@ class _Run:
     panels: int
     save_predictions: bool
 
-    def predict(self, pool: ThreadPoolExecutor, batch: int, workers: int) -> Iterator[Any]:
+    def identify(self, checkpoint: str) -> dict[str, Any]:
+        """Return everything that the measurements of an image depend on."""
+        names = list(getattr(self.benchmark, "names", ()))
+        return {
+            **self.describe(checkpoint, None),
+            "benchmark": self.benchmark.name,
+            "images": names or len(self.benchmark),
+            "seed": getattr(self.benchmark, "seed", None),
+            "options": dict(getattr(self.benchmark, "options", {})),
+            "files": getattr(self.benchmark, "checksum", int)(),
+            "vectors": zlib.crc32(np.asarray(self.classes.vectors).tobytes())
+            if self.classes
+            else None,
+            "weights": self.model.checksum(),
+            "saved": [self.save_predictions, self.panels],
+        }
+
+    def predict(
+        self, pool: ThreadPoolExecutor, indices: list[int], batch: int, workers: int
+    ) -> Iterator[Any]:
         """Yield (index, item, scored windows) in order; None for label maps of another tool."""
         if isinstance(self.model, PredictionFolder):
-            for index in range(len(self.benchmark)):
+            for index in indices:
                 yield index, self.benchmark[index], None
             return
         segmenter = self.model
@@ -187,13 +235,15 @@ class _Run:
                 item["image"], self.preset, segmenter, item=(index, item)
             )
 
-        prepared = run_ahead(pool, prepare, range(len(self.benchmark)), workers)
+        prepared = run_ahead(pool, prepare, indices, workers)
         for scored in batches.score_images(
             segmenter, prepared, self._classes(), self.preset, batch=batch
         ):
             yield *scored.item, scored
 
-    def measure(self, predicted: tuple[int, dict[str, Any], WindowedImage | None]) -> ImageCounts:
+    def measure(
+        self, predicted: tuple[int, dict[str, Any], WindowedImage | None]
+    ) -> tuple[int, ImageCounts]:
         """Label one image, measure it, and write its prediction and panel."""
         index, item, scored = predicted
         labelled = self._label(item, scored)
@@ -211,7 +261,7 @@ class _Run:
         if index < self.panels:
             panel = self._draw(item, labelled)
             files.write_png(self.output / "pictures" / f"{item['name']}.png", panel)
-        return counts
+        return index, counts
 
     def redraw(self, index: int) -> Image.Image:
         """Segment an image again and draw its panel."""

@@ -7,6 +7,7 @@ windows_per_call windows; incomplete calls are padded and the padding is dropped
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -60,6 +61,9 @@ class Segmenter(Protocol):
 
     def describe(self, preset: Preset) -> dict[str, Any]:
         """Return what a report records of the model under a preset."""
+
+    def checksum(self) -> int:
+        """Return a checksum of the weights; 0 without weights."""
 
 
 class ModelSegmenter:
@@ -137,6 +141,13 @@ class ModelSegmenter:
             "std": self.std,
             "logit_scale": round(scale, 4),
         }
+
+    def checksum(self) -> int:
+        """Return the CRC of all weights."""
+        total = 0
+        for leaf in jax.tree.leaves(self._weights):
+            total = zlib.crc32(np.ascontiguousarray(leaf).view(np.uint8), total)
+        return total
 
 
 def build_forward(

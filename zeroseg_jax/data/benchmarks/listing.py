@@ -6,6 +6,7 @@ Each data set has a module that builds its FileBenchmark.
 from __future__ import annotations
 
 import dataclasses
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,14 @@ class FileBenchmark:
         pair = self.listing.pairs[index]
         label = self.encoding.read(pair.mask)
         return {"image": read_like(pair, label), "label": label, "name": pair.name}
+
+    def checksum(self) -> int:
+        """Return a checksum of the names and sizes of all files."""
+        total = 0
+        for pair in self.listing.pairs:
+            sizes = (pair.image.stat().st_size, pair.mask.stat().st_size)
+            total = zlib.crc32(f"{pair.name} {sizes}".encode(), total)
+        return total
 
     def keep(self, images: int) -> FileBenchmark:
         """Return the benchmark with only its first `images` images."""
