@@ -97,11 +97,13 @@ def test_truth_scores_100_and_a_planted_error_what_the_hand_counts(name, tmp_pat
     assert len(list((tmp_path / "a" / "pictures").iterdir())) == 2
     said = capsys.readouterr().out
     if name in OFFICIAL:
-        assert f"2 of {OFFICIAL[name]} images |" in said
+        assert f"2 of {OFFICIAL[name]} images, checkpoint" in said
         note = f"a score on 2 of {OFFICIAL[name]} images is not comparable to others"
         assert note in said and result["notes"] == [note]
     else:
-        assert "2 images (ignore 255, reduce_zero False) |" in said and not result["notes"]
+        assert (
+            "2 images (ignore 255, reduce_zero False), checkpoint" in said and not result["notes"]
+        )
 
     # Nine pixels of the second class are taken for the last.
     (stem, ids), *_ = labels.items()
@@ -137,7 +139,8 @@ def test_the_teacher_itself_with_a_background(tmp_path, run_evaluate, capsys):
     assert len(np.unique(np.stack(list(maps.values())))) > 1
     assert all(m.shape == layouts.SIZE and m.max() <= 20 for m in maps.values())
     said = capsys.readouterr().out
-    assert "2 of 1449 images | preset groupvit" in said and "threshold 0.95 (window)" in said
+    assert "2 of 1449 images, checkpoint" in said
+    assert "protocol: preset groupvit" in said and "threshold 0.95 (window)" in said
     # Another tool that made these maps would get this score.
     again = run_evaluate(tmp_path / "b", *asked,
                          f"--model=predictions:{tmp_path / 'a' / 'predictions'}")  # fmt: skip
