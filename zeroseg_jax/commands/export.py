@@ -74,9 +74,12 @@ def _export_safetensors() -> None:
         return
     # The CLIP is not loaded: a run can be exported on a machine without it.
     params, config, step = load_params(directory)
+    teacher = model_files.find_teacher(directory, FLAGS.teacher) or config.teacher.directory
     model_files.write_pretrained(
         params, config, FLAGS.output, model_files.read_facts(directory), step=step,
-        teacher=model_files.find_teacher(directory, FLAGS.teacher) or config.teacher.directory,
+        teacher=teacher,
         include_teacher=FLAGS.include_teacher, dtype=FLAGS.dtype,
     )  # fmt: skip
+    if FLAGS.include_teacher and str(teacher) == "playground":
+        print("export: the Playground's CLIP is not copied; it ships with the package")
     print(f"export: step {step} of {FLAGS.model} as {FLAGS.dtype} in {FLAGS.output}")

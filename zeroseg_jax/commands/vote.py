@@ -41,6 +41,7 @@ def main(arguments: list[str]) -> int:
     from zeroseg_jax.evaluation import open_vocabulary
     from zeroseg_jax.evaluation.baselines import build_segmenter
     from zeroseg_jax.evaluation.classes import find_shared_names
+    from zeroseg_jax.inference.model import DRAWN_ONLY
     from zeroseg_jax.inference.presets import get_preset, parse_overrides
     from zeroseg_jax.teacher.class_embeddings import cache_directory
     from zeroseg_jax.teacher.prompts import PROMPTS
@@ -57,6 +58,8 @@ def main(arguments: list[str]) -> int:
         name: build_segmenter(name, class_names, preset, teacher=FLAGS.teacher)[:2]
         for name in _model_names()
     }
+    if "playground" in models:
+        print(f"vote: playground: {DRAWN_ONLY}", flush=True)
     errors = open_vocabulary.name_images(
         folder,
         paths,
