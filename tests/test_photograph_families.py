@@ -138,6 +138,54 @@ for name in ({name!r}, {str(tmp_path / "named")!r}):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("recipe", "teacher", "affinity", "readout", "sizes"),
+    [("clip_zss:playground", "clip-b16", "dino-b8", "proxy", (64, 96)),
+     ("zeroseg_regions", "laion-b16", "", "scclip", (64, 96)),
+     ("clip_zss:playground", "tipsv2-b14", "", "maskclip", (32, 84))],
+)  # fmt: skip
+def test_students_are_trained_from_a_name_and_fetch_it_again(
+    place, call, tmp_path, recipe, teacher, affinity, readout, sizes
+):
+    root, hub, _ = place
+    shared = (
+        f"--config={recipe}", f"--workdir={tmp_path / 'run'}",
+        f"--config.teacher.directory={teacher}", f"--config.teacher.affinity={affinity}",
+        f"--config.clip_zss.regions.readout={readout}", f"--config.model.embed_dim={sizes[0]}",
+        f"--config.clip_zss.regions.teacher_px={sizes[1]}", "--config.model.encoder.init=scratch",
+        "--config.data.images=16", "--config.optim.batch_global=4", "--config.optim.steps=2",
+    )  # fmt: skip
+    call("-m", "small_hub", "prepare", *shared)
+    call("-m", "small_hub", "train", *shared)
+    wanted = {}
+    for field, name in (("directory", teacher), ("affinity", affinity)):
+        alias = aliases.ALIASES.get(name)
+        commit = alias and hub.commit(alias.repository, alias.revision)
+        wanted[field] = f"hf:{alias.repository}@{commit}" if alias else ""
+    call("-m", "small_hub", "export", f"--model={tmp_path / 'run'}",
+         f"--output={tmp_path / 'student'}", "--noinclude_teacher")  # fmt: skip
+    for record in ("run/manifest.json", "student/config.json"):
+        found = json.loads((tmp_path / record).read_text())["config"]["teacher"]
+        assert {field: found[field] for field in wanted} == wanted
+    assert not (tmp_path / "student" / "teacher").exists()
+    # A machine that has the student alone: its teacher comes by its commit, the other tower not.
+    before = len(hub.requests)
+    code = f"""
+import small_hub
+small_hub.record_small_sums()
+from zeroseg_jax import Predictor
+predictor = Predictor.from_pretrained({str(tmp_path / "student")!r}, cache_names=False)
+assert predictor.model.teacher.pinned == {wanted["directory"]!r}
+print(predictor.segment({str(root / "photo.jpg")!r}, "dog, sofa").class_names)
+"""
+    done = call("-c", code, HF_HUB_CACHE=str(tmp_path / "other"))
+    assert "('dog', 'sofa')" in done.stdout
+    asked = " ".join(path for _, path, *_ in hub.requests[before:])
+    assert aliases.ALIASES[teacher].repository in asked
+    assert not affinity or aliases.ALIASES[affinity].repository not in asked
+
+
+@pytest.mark.slow
 def test_serve_answers_with_each_family(place):
     root, _, environment = place
     pytest.importorskip("starlette", reason="the extra 'serve' is not installed")

@@ -145,6 +145,23 @@ def test_regions_of_a_pair_record_the_second_tower(prepared, tmp_path, clip):
         from_mapping({**TINY, "teacher": {"grids": (1,), "affinity": "dinov2"}})
 
 
+def test_regions_are_those_of_the_read_out(prepared, tmp_path, clip):
+    """SC-CLIP's tokens as targets: other regions than the recipe's read-out, by name."""
+    config = from_mapping({**TINY, "clip_zss": change({"regions.readout": "scclip"})})
+    directory = tmp_path / "bank"
+    shutil.copytree(prepared[0], directory)
+    shutil.rmtree(directory / "regions")
+    pseudo_labels.prepare_regions(config, directory, clip, quiet)
+    manifest = json.loads((directory / "regions" / "manifest.json").read_text())
+    assert manifest["readout"] == "scclip"
+    maps = [
+        np.stack([FusedSource(place)[i]["fused"] for i in range(8)])
+        for place in (directory, prepared[0])
+    ]
+    assert ((maps[0] < 14) == (maps[1] < 14)).mean() > 0.99  # seen labels stay
+    assert (maps[0] != maps[1]).any()
+
+
 def test_permuted_unseen_labels_train_the_same_student(
     prepared, tmp_path, clip, whole, monkeypatch
 ):
