@@ -38,7 +38,7 @@ def select_device(name: str) -> None:
         devices = jax.local_devices(backend=kind)
     except RuntimeError as error:
         raise ValueError(
-            f"--device: JAX finds no {kind} here; install its wheel, see docs/quick-start.md, or "
+            f"--device: JAX finds no {kind} here; install its wheel, see docs/install.md, or "
             "use --device=cpu."
         ) from error
     if int(index or 0) >= len(devices):
