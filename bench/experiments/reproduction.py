@@ -340,7 +340,7 @@ decide what they mean.
    the multi-scale term trains.
 3. The paper's own objective (`faithful`) collapses within 10 steps. The mean cosine between the
    eight segment embeddings of an image is 0.84 at step 0, 0.98 at step 10 and 0.995 at step 80
-   (`reproduction:table4_faithful`, one seed).
+   (`reproduction:table4_faithful`, one seed). [Curves](collapse.md).
 
 So no order of rows in Tables 3 to 6 is evidence for or against the paper's findings.
 

@@ -65,6 +65,12 @@ class HeadConfig:
     gumbel: bool = True  # training: Gumbel(0, 1) noise on the assignment scores
     temperature: float = number(1.0, least=1e-4, most=100)  # of the assignment softmax
     count_eps: float = number(1.0, least=1e-6, most=1e3)  # added to the patch count of a group
+    # own: centred subtracts each segment's mean score over the image's patches before the softmax;
+    # standardised also divides by the deviation of the image's scores
+    scores: Literal["raw", "centred", "standardised"] = "raw"
+    # own: g passes the norm and the MLP that give z (GroupViT's inference) instead of a layer of
+    # its own, so that every term that trains z trains what is scored
+    shared_projection: bool = False
     z_hidden: int = number(2048, least=1, most=65536)  # hidden width of the MLP that gives z
     # own: clustered gives each patch a feature and clusters these
     grouping: Literal["learned", "clustered"] = "learned"
@@ -106,7 +112,9 @@ class LossConfig:
     channels: Literal["mean", "sum"] = "mean"  # over the E channels of an L1 distance
     terms: Literal["mean", "sum"] = "mean"  # over the V views and the S2 tokens
     distil_views: Literal["all", "whole"] = "all"  # views that z follows: all, or whole image
-    matching_mode: Literal["nearest", "coverage"] = "nearest"  # coverage (own): both directions
+    # own: coverage matches in both directions; located matches a segment to the region that
+    # overlaps it most
+    matching_mode: Literal["nearest", "coverage", "located"] = "nearest"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -79,6 +79,11 @@ def _relate_views_and_losses(config: Config) -> Iterator[str]:
         yield f"teacher.grids: {grids} has no regions to match; add a grid or set loss.matching=0."
     if loss.patch and config.model.head.grouping != "clustered":
         yield "loss.patch: needs model.head.grouping=clustered; set that or loss.patch=0."
+    if config.model.head.shared_projection and config.model.head.region_readout:
+        yield (
+            "model.head.shared_projection: excludes model.head.region_readout; set one of them to "
+            "False."
+        )
     terms = (loss.reconstruction, loss.distillation, loss.matching)
     if not any((*terms, loss.cell, loss.inside, loss.patch)):
         yield "loss: every term has weight 0; give one a weight."

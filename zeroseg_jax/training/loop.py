@@ -36,6 +36,8 @@ from zeroseg_jax.training.workdir import check_room, open_workdir
 
 # Maximum number of dispatched steps. More would only queue batches on the devices.
 _IN_FLIGHT = 2
+# Steps at which Objective.diagnose reads the metrics: logged ones of this range, and the last.
+_DIAGNOSED = range(20, 101)
 Previews = Callable[[Any], dict[str, np.ndarray]]
 
 
@@ -148,7 +150,10 @@ def fit(
                 state, seconds = found
                 clock.restore(seconds)
                 options.log(f"train: resuming from step {int(state.step)} of {steps}")
-        run = _Run(config, workdir, steps, int(state.step), mesh, clock, options, previews)
+        run = _Run(
+            config, workdir, steps, int(state.step), mesh, clock, options, previews,
+            objective.diagnose,
+        )  # fmt: skip
         step_fn = build_step(config, objective, optimizer, mesh, abstract_state)
         with contextlib.closing(run.sinks), contextlib.closing(run.profile), run.watchdog, \
                 run.signals:  # fmt: skip
@@ -185,9 +190,11 @@ class _Run:
         clock: Goodput,
         options: Options,
         previews: Previews | None,
+        diagnose: Callable[[dict[str, float]], str],
     ) -> None:
         self.config, self.steps, self.start, self.mesh = config, steps, start, mesh
         self.clock, self.log, self.previews = clock, options.log, previews
+        self.diagnose, self.warned = diagnose, False
         self.sinks = Sinks(workdir, start, config, options.wandb_project)
         self.watch = Stopwatch(config.optim.batch_global, steps, start, clock)
         self.rate = build_schedule(config, steps)
@@ -226,11 +233,14 @@ class _Run:
             last = step == self.steps or stop
             save = step % every.checkpoint_every_steps == 0 or last
             log = step % every.log_every_steps == 0 or step in (1, self.start + 1) or last
-            if save or log:
+            diagnose = step in _DIAGNOSED and (log or step == _DIAGNOSED[-1])
+            if save or log or diagnose:
                 with self.clock.measure("step"):
                     values = self.finite.check()
             if log:
                 self._log_step(step, values)
+            if diagnose:
+                self._warn(step, values)
             if self.previews and (step % every.pictures_every_steps == 0 or last):
                 with self.clock.measure("evaluation"):
                     self.sinks.write_images(step, self.previews(state.params))
@@ -271,6 +281,13 @@ class _Run:
         self.sinks.write(record)
         self.log(self.watch.render_line(step, record))
         self.record = record
+
+    def _warn(self, step: int, metrics: dict[str, float]) -> None:
+        """Log the objective's first warning about early steps."""
+        warning = "" if self.warned else self.diagnose(metrics)
+        if warning:
+            self.log(f"train: warning at step {step}: {warning}")
+            self.warned = True
 
 
 class _Profile:

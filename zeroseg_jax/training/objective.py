@@ -16,7 +16,7 @@ Metrics = dict[str, jax.Array]
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """Functions of a method that the loop calls; all of them are traced.
+    """Functions of a method that the loop calls; all but diagnose are traced.
 
     Attributes:
       init_params: function from a key to float32 parameters.
@@ -24,9 +24,12 @@ class Objective:
         means over images. A batch is a dict of arrays with one row per image.
       init_memory: function without arguments that returns the initial memory of past batches.
       update_memory: function (memory, batch) to the memory of the next step.
+      diagnose: function from the metrics of an early step to a warning with its remedy, or "";
+        not traced.
     """
 
     init_params: Callable[[jax.Array], Params]
     loss_fn: Callable[[Params, Batch, jax.Array, Memory], tuple[jax.Array, Metrics]]
     init_memory: Callable[[], Memory] = lambda: None
     update_memory: Callable[[Memory, Batch], Memory] = lambda memory, batch: memory
+    diagnose: Callable[[dict[str, float]], str] = lambda metrics: ""

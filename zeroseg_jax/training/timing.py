@@ -11,11 +11,12 @@ import numpy as np
 
 # `step` is the time in which the loop dispatches a step or waits for the devices.
 KINDS = ("startup", "compile", "input", "step", "checkpoint", "evaluation")
-# Counts in the progress line, by the names of their metrics.
-_COUNTS = {
-    "distinct_matches": "matches",
-    "segments_used": "segments",
-    "latent_regions": "latent regions",
+# Labels and formats of diagnostics in the progress line, by the names of their metrics.
+_DIAGNOSTICS = {
+    "distinct_matches": ("matches", ".1f"),
+    "segments_used": ("segments", ".1f"),
+    "segment_cosine": ("cosine", ".3f"),
+    "latent_regions": ("latent regions", ".1f"),
 }
 
 
@@ -107,7 +108,9 @@ class Stopwatch:
             if name.startswith("loss")
         )
         counts = "".join(
-            f" {label} {record[name]:.1f}" for name, label in _COUNTS.items() if name in record
+            f" {label} {record[name]:{form}}"
+            for name, (label, form) in _DIAGNOSTICS.items()
+            if name in record
         )
         used = f", {record['device_gb']:.1f} GB a device" if "device_gb" in record else ""
         return (

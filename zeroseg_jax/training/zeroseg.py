@@ -17,6 +17,9 @@ from zeroseg_jax.teacher.load import Teacher
 from zeroseg_jax.training.inputs import Inputs
 from zeroseg_jax.training.objective import Batch, Memory, Metrics, Objective, Params
 
+# Mean number of segments in use, or of different matches, under which segments have collapsed.
+_FEW = 1.5
+
 
 def build(config: Config, teacher: Teacher, inputs: Inputs) -> Objective:
     """Build the objective of a run.
@@ -74,4 +77,37 @@ def _build(
         )
         return loss.mean(), {name: value.mean() for name, value in metrics.items()}
 
-    return Objective(init_params, loss_fn)
+    def diagnose(metrics: dict[str, float]) -> str:
+        return describe_collapse(metrics, config)
+
+    return Objective(init_params, loss_fn, diagnose=diagnose)
+
+
+def describe_collapse(metrics: dict[str, float], config: Config) -> str:
+    """Describe segments that have become one, with the settings that prevent it.
+
+    Args:
+      metrics: values of a step, means over its images: segments_used, distinct_matches,
+        segment_cosine.
+      config: settings of the run.
+
+    Returns:
+      One sentence; "" where the segments differ.
+    """
+    head, loss = config.model.head, config.loss
+    used, matches = metrics["segments_used"], metrics["distinct_matches"]
+    matched = loss.matching and len(config.teacher.grids) > 1
+    few, alike = used < _FEW, bool(matched) and matches < _FEW
+    if head.segment_tokens[-1] == 1 or not (few or alike):
+        return ""
+    remedies = []
+    if few and head.grouping == "learned" and head.scores == "raw":
+        remedies.append("model.head.scores=standardised")
+    if alike and loss.matching_mode == "nearest":
+        remedies.append("loss.matching_mode=located")
+    remedies.append("--config=zeroseg_stable" if remedies else "a lower optim.base_rate")
+    return (
+        f"segments have collapsed: {used:.1f} of {head.segment_tokens[-1]} in use, "
+        f"{matches:.1f} different matches, mean cosine {metrics['segment_cosine']:.3f} between "
+        f"them; use {' or '.join(remedies)}."
+    )

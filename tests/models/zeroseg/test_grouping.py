@@ -7,6 +7,7 @@ import pytest
 
 from zeroseg_jax.config import HeadConfig
 from zeroseg_jax.models.zeroseg.grouping import GroupingBlock, SegmentationHead
+from zeroseg_jax.models.zeroseg.own_terms import normalise_scores
 
 WIDTH, HEADS, TOKENS, SEGMENTS, BATCH = 32, 4, 50, 8, 3
 EPS = 1e-5
@@ -137,3 +138,51 @@ def test_head_shapes_and_maps():
     # Two, two and one layer, and one more for z.
     blocks = [name for name in params["params"] if "blocks" in name]
     assert len(blocks) == 5 and "global_block" in params["params"]
+
+
+def standardise_slowly(scores):
+    """Standardise one image's scores (S, L) a segment at a time."""
+    centred = np.array([row - sum(row) / len(row) for row in scores.astype(np.float64)])
+    deviation = np.sqrt((centred**2).sum() / centred.size + 1e-6)
+    return centred, centred / deviation
+
+
+def test_centred_scores_of_the_block_are_those_of_its_softmax():
+    tokens, queries = draw(BATCH, TOKENS, WIDTH), draw(BATCH, SEGMENTS, WIDTH, seed=1)
+    raw = GroupingBlock(HeadConfig(width=WIDTH, heads=HEADS), SEGMENTS, EPS)
+    params = raw.init(jax.random.key(0), tokens, queries)
+    # The logarithm of a softmax over segments is the score, up to a number for each patch.
+    scores = np.log(np.asarray(raw.apply(params, tokens, queries)[1], np.float64))
+    config = HeadConfig(width=WIDTH, heads=HEADS, scores="centred")
+    _, found = GroupingBlock(config, SEGMENTS, EPS).apply(params, tokens, queries)
+    wanted = [standardise_slowly(image)[0] for image in scores]
+    np.testing.assert_allclose(
+        np.diff(np.log(np.asarray(found, np.float64)), axis=1), np.diff(wanted, axis=1), atol=2e-5
+    )
+
+
+@pytest.mark.parametrize("form", ["centred", "standardised"])
+def test_normalised_scores_equal_the_slow_ones(form):
+    scores = 3 * draw(2, 4, 7) + draw(2, 4, 1, seed=1)
+    found = normalise_scores(scores, form)
+    wanted = [standardise_slowly(image)[form == "standardised"] for image in scores]
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    np.testing.assert_array_equal(normalise_scores(scores, "raw"), scores)
+
+
+def test_a_shared_projection_is_that_of_z():
+    config = HeadConfig(width=WIDTH, heads=HEADS, z_hidden=16, shared_projection=True)
+    head = SegmentationHead(config, embed_dim=24, eps=EPS)
+    patches, positions = draw(BATCH, TOKENS, 20), draw(1, TOKENS, WIDTH, seed=2)
+    params = head.init(jax.random.key(0), [patches], positions)
+    assert not {"segment_projection", "segment_norm"} & params["params"].keys()
+
+    def train_z(params):
+        return jnp.square(head.apply(params, [patches], positions)[1]).sum()
+
+    # What trains z trains the projection of g, and moves g.
+    grads = jax.grad(train_z)(params)
+    assert np.abs(grads["params"]["global_mlp"]["fc2"]["kernel"]).max() > 0
+    before = head.apply(params, [patches], positions)[0]
+    moved = jax.tree.map(lambda p, g: p - 0.1 * g, params, grads)
+    assert np.abs(head.apply(moved, [patches], positions)[0] - before).max() > 1e-3

@@ -63,6 +63,44 @@ def test_matching_by_hand():
     np.testing.assert_allclose(coverage, [0.5 * (0.75 + (1 + 4 + 0.5) / 3)])
 
 
+def test_located_matching_follows_the_largest_overlap():
+    distances = draw(2, 3, 4)
+    overlaps = draw(2, 3, 4, seed=1)
+    loss = losses.matching_loss(distances, mode="located", terms="mean", overlaps=overlaps)
+    wanted = [
+        np.mean([distances[b, s, max(range(4), key=overlaps[b, s].__getitem__)] for s in range(3)])
+        for b in range(2)
+    ]
+    np.testing.assert_allclose(loss, wanted, rtol=1e-6)
+
+
+def test_located_matches_are_the_cells_that_segments_lie_in():
+    assignment = np.zeros((1, 3, 16), np.float32)
+    grid = np.arange(16).reshape(4, 4)
+    for segment, cell in enumerate((grid[:2, :2], grid[2:, 2:], grid[2:, :2])):
+        assignment[0, segment, cell.ravel()] = 1
+    features = draw(1, 5, 6)
+    segments = features[:, [1, 4, 3]]  # views of the 2 x 2 grid in reading order, after the whole
+    made = StudentOutputs(
+        np.zeros((1, 16, 12)), np.zeros((1, 16)), segments, features[:, 0], assignment, None
+    )
+    config = LossConfig(reconstruction=0.0, matching_mode="located")
+    _, parts = losses.total_loss(made, np.zeros((1, 16, 12)), features, config, windows=WINDOWS)
+    np.testing.assert_allclose(parts["loss_matching"], 0, atol=1e-6)
+    assert parts["distinct_matches"][0] == 3
+
+
+def test_segment_cosine_equals_the_mean_over_pairs():
+    made, target, features = outputs(), draw(2, 16, 12, seed=8), draw(2, 5, 6, seed=9)
+    _, parts = losses.total_loss(made, target, features, LossConfig(), windows=WINDOWS)
+    for image, found in zip(made.segments, parts["segment_cosine"], strict=True):
+        pairs = [
+            image[i] @ image[j] / np.linalg.norm(image[i]) / np.linalg.norm(image[j])
+            for i in range(3) for j in range(3) if i != j
+        ]  # fmt: skip
+        np.testing.assert_allclose(found, np.mean(pairs), atol=1e-5)
+
+
 def outputs(seed=0):
     return StudentOutputs(
         pixels=draw(2, 16, 12, seed=seed),

@@ -15,6 +15,7 @@ from zeroseg_jax.models.zeroseg.own_terms import (
     cell_weights,
     cluster_patches,
     inside_loss,
+    overlap_regions,
     patch_loss,
 )
 from zeroseg_jax.teacher.load import load_teacher
@@ -59,6 +60,27 @@ def test_scale_of_features_and_order_of_patches_change_nothing():
     one = np.asarray(cluster_patches(features, 4, **SETTINGS))
     two = np.asarray(cluster_patches(7 * features[:, order], 4, **SETTINGS))
     np.testing.assert_allclose(one[..., order], two, atol=1e-4)
+
+
+def test_overlap_is_intersection_over_union_of_what_is_visible():
+    assignment = np.abs(draw(2, 3, 16))
+    visible = np.random.default_rng(3).random((2, 1, 16)) < 0.7
+    assignment = np.where(visible, assignment / assignment.sum(axis=1, keepdims=True), 0)
+    assignment = assignment.astype(np.float32)
+    found = overlap_regions(assignment, cell_weights(4, WINDOWS))
+    for image in range(2):
+        for segment in range(3):
+            for view, (top, left, bottom, right) in enumerate(WINDOWS):
+                both = area = cell = 0.0
+                for row in range(4):
+                    for column in range(4):
+                        patch = 4 * row + column
+                        inside = top * 4 <= row < bottom * 4 and left * 4 <= column < right * 4
+                        both += inside * assignment[image, segment, patch]
+                        area += assignment[image, segment, patch]
+                        cell += inside * visible[image, 0, patch]
+                wanted = both / (area + cell - both)
+                np.testing.assert_allclose(found[image, segment, view], wanted, rtol=1e-5)
 
 
 def playground(**head):

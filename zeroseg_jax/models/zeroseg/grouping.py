@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from zeroseg_jax.config import HeadConfig
 from zeroseg_jax.models.layers import Attention, LayerNorm, Mlp, remat_block
-from zeroseg_jax.models.zeroseg.own_terms import assign_clusters, average_clusters
+from zeroseg_jax.models.zeroseg import own_terms
 
 Array = jax.Array
 
@@ -91,7 +91,7 @@ class GroupingBlock(nn.Module):
 
         q, k, v = project("query", queries), project("key", tokens), project("value", tokens)
         scores = jnp.einsum("bsd,bld->bsl", q, k, preferred_element_type=jnp.float32)
-        scores = scores * width**-0.5
+        scores = own_terms.normalise_scores(scores * width**-0.5, self.config.scores)
         soft = jax.nn.softmax(scores, axis=1)
         assignment = soft
         if gumbel_key is not None:
@@ -158,12 +158,20 @@ class SegmentationHead(nn.Module):
             x, assignment, patch_features = self._cluster(x, appearance)
         else:
             x, assignment = self._group(x, gumbel_key)
-        # With the region read-out, g is a correction of it, which starts at 0.
-        start = nn.initializers.zeros if config.region_readout else nn.linear.default_kernel_init
-        segments = nn.Dense(
-            self.embed_dim, dtype=self.dtype, kernel_init=start, name="segment_projection"
-        )(LayerNorm(self.eps, name="segment_norm")(x)).astype(jnp.float32)
-        return segments, self._global_feature(x), assignment, patch_features
+        norm = LayerNorm(self.eps, name="global_norm")
+        mlp = Mlp(config.z_hidden, self.embed_dim, dtype=self.dtype, name="global_mlp")
+        if config.shared_projection:
+            segments = mlp(norm(x))
+        else:
+            # With the region read-out, g is a correction of it, which starts at 0.
+            zeros = config.region_readout
+            start = nn.initializers.zeros if zeros else nn.linear.default_kernel_init
+            segments = nn.Dense(
+                self.embed_dim, dtype=self.dtype, kernel_init=start, name="segment_projection"
+            )(LayerNorm(self.eps, name="segment_norm")(x))
+        x = self._block()(name="global_block")(x)
+        z = mlp(norm(x).mean(axis=1))
+        return segments.astype(jnp.float32), z.astype(jnp.float32), assignment, patch_features
 
     def _group(self, x: Array, gumbel_key: Array | None) -> tuple[Array, Array]:
         """Learned grouping (the paper): (B, L, D) to (B, S2, D) and (B, S2, L)."""
@@ -193,8 +201,8 @@ class SegmentationHead(nn.Module):
         project = nn.Dense(self.embed_dim, dtype=self.dtype, name="patch_projection")
         features = project(LayerNorm(self.eps, name="patch_norm")(x)).astype(jnp.float32)
         mean = self.param("feature_mean", nn.initializers.zeros, (self.embed_dim,))
-        assignment = assign_clusters(features - mean, appearance, config)
-        x = average_clusters(assignment, x)
+        assignment = own_terms.assign_clusters(features - mean, appearance, config)
+        x = own_terms.average_clusters(assignment, x)
         x, _ = self._run_blocks(last, config.stage_depths[last], x, None)
         return x, assignment, features
 
@@ -229,9 +237,3 @@ class SegmentationHead(nn.Module):
             dtype=self.dtype,
             core=self.core,
         )
-
-    def _global_feature(self, x: Array) -> Array:
-        x = self._block()(name="global_block")(x)
-        pooled = LayerNorm(self.eps, name="global_norm")(x).mean(axis=1)
-        mlp = Mlp(self.config.z_hidden, self.embed_dim, dtype=self.dtype, name="global_mlp")
-        return mlp(pooled).astype(jnp.float32)

@@ -19,7 +19,6 @@ from zeroseg_jax.models.zeroseg.student import StudentOutputs
 
 Array = jax.Array
 _PATCH_EPS = 1e-6
-_USED_SHARE = 0.01  # of the visible patches, above which a segment counts as used
 
 
 def reconstruction_loss(
@@ -75,18 +74,26 @@ def matching_distances(segments: Array, regions: Array, channels: str) -> Array:
     return l1_distance(segments[:, :, None], regions[:, None], channels)
 
 
-def matching_loss(distances: Array, *, mode: str, terms: str) -> Array:
-    """Return the distance of each segment to its nearest region.
+def matching_loss(
+    distances: Array, *, mode: str, terms: str, overlaps: Array | None = None
+) -> Array:
+    """Return the distance of each segment to the region that it is matched to.
 
     Args:
       distances: float32 (B, S, V - 1).
       mode: "nearest", the paper's equation 1; "coverage" (own) averages it with the distance of
-        each region to its nearest segment, so that every region is matched.
+        each region to its nearest segment, so that every region is matched; "located" (own)
+        matches a segment to the region of largest overlap.
       terms: "mean" or "sum" over segments.
+      overlaps: float32 (B, S, V - 1), from own_terms.overlap_regions; for "located" alone.
 
     Returns:
       float32 (B,).
     """
+    if mode == "located":
+        assert overlaps is not None
+        chosen = jax.nn.one_hot(overlaps.argmax(axis=2), distances.shape[2])
+        return _reduce((distances * chosen).sum(axis=2), terms)
     loss = _reduce(distances.min(axis=2), terms)
     if mode == "coverage":
         loss = 0.5 * (loss + _reduce(distances.min(axis=1), terms))
@@ -112,8 +119,9 @@ def total_loss(
 
     Returns:
       The loss float32 (B,), and metrics by name, each float32 (B,): the terms, distinct_matches
-      (number of different regions matched) and segments_used (number of segments that hold more
-      than 1 % of the visible patches).
+      (number of different regions matched), segment_cosine (mean cosine between different
+      segments) and segments_used (number of segments that hold more than 1 % of the visible
+      patches).
     """
     chex.assert_shape(target, outputs.pixels.shape)
     chex.assert_shape(features, (len(target), len(windows), outputs.segments.shape[-1]))
@@ -129,6 +137,10 @@ def total_loss(
     regions = features[:, 1:] if features.shape[1] > 1 else features
     distances = matching_distances(segments, regions, config.channels)
     side = int(round(target.shape[1] ** 0.5))
+    weights = jnp.asarray(own_terms.cell_weights(side, windows))
+    overlaps = None
+    if config.matching_mode == "located":
+        overlaps = own_terms.overlap_regions(outputs.assignment, weights[-regions.shape[1] :])
     reductions = {"channels": config.channels, "terms": config.terms}
     distilled = features if config.distil_views == "all" else features[:, :1]
     terms = {
@@ -140,14 +152,16 @@ def total_loss(
             masked_only=config.masked_only,
         ),
         "distillation": lambda: distillation_loss(global_feature, distilled, **reductions),
-        "matching": lambda: matching_loss(distances, mode=config.matching_mode, terms=config.terms),
+        "matching": lambda: matching_loss(
+            distances, mode=config.matching_mode, terms=config.terms, overlaps=overlaps
+        ),
         **own_terms.list_terms(
             segments,
             outputs.assignment,
             patches,
             1 - outputs.mask,
             features,
-            jnp.asarray(own_terms.cell_weights(side, windows)),
+            weights,
             functools.partial(l1_distance, channels=config.channels),
         ),
     }
@@ -155,22 +169,12 @@ def total_loss(
     parts = {name: term() for name, term in terms.items() if getattr(config, name)}
     loss = sum(getattr(config, name) * value for name, value in parts.items())
     metrics = {f"loss_{name}": value for name, value in parts.items()}
-    metrics["distinct_matches"] = _count_distinct(distances.argmin(axis=2), distances.shape[2])
-    metrics["segments_used"] = _count_used(outputs.assignment)
+    matches = distances.argmin(axis=2) if overlaps is None else overlaps.argmax(axis=2)
+    metrics["distinct_matches"] = own_terms.count_distinct(matches, distances.shape[2])
+    metrics["segment_cosine"] = own_terms.mean_cosine(outputs.segments)
+    metrics["segments_used"] = own_terms.count_used(outputs.assignment)
     return loss, metrics
 
 
 def _reduce(distance: Array, terms: str) -> Array:
     return distance.mean(axis=-1) if terms == "mean" else distance.sum(axis=-1)
-
-
-def _count_distinct(choices: Array, regions: int) -> Array:
-    chosen = jax.nn.one_hot(choices, regions, dtype=jnp.float32).max(axis=1)
-    return chosen.sum(axis=-1)
-
-
-def _count_used(assignment: Array) -> Array:
-    visible = assignment.sum(axis=(1, 2))[:, None]
-    winner = jax.nn.one_hot(assignment.argmax(axis=1), assignment.shape[1], axis=1)
-    held = (winner * (assignment.sum(axis=1, keepdims=True) > 0)).sum(axis=2)
-    return (held > _USED_SHARE * visible).sum(axis=-1).astype(jnp.float32)

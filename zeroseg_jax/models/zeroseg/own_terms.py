@@ -1,4 +1,4 @@
-"""Terms that are not in the ZeroSeg paper: cell, patch and inside losses, clustered grouping.
+"""Not in the ZeroSeg paper: cell, patch, inside losses, clustered grouping, diagnostics.
 
 Letters: B images, L tokens, P patches, V views, S segments, E teacher width. All of it is own work
 unless a function names a source.
@@ -19,6 +19,7 @@ Array = jax.Array
 Distance = Callable[[Array, Array], Array]
 
 _EPS = 1e-6
+_USED_SHARE = 0.01  # of the visible patches, above which a segment counts as used
 _EXCLUDED = -1e9  # score of a segment without a seed
 # Thresholds of inside_loss: share of the segment in the view, share of the view in the segment.
 _WHOLE, _LARGE = 0.8, 0.2
@@ -153,6 +154,63 @@ def inside_loss(
     pairs = jax.lax.stop_gradient(pairs)
     apart = distance(segments[:, :, None], features[:, None])
     return (pairs * apart).sum(axis=(1, 2)) / jnp.maximum(pairs.sum(axis=(1, 2)), _EPS)
+
+
+def overlap_regions(assignment: Array, weights: Array) -> Array:
+    """Return the intersection over union of segments and views, over visible patches.
+
+    Args:
+      assignment: float32 (B, S, P), 0 at removed patches.
+      weights: float32 (V, P), from cell_weights.
+
+    Returns:
+      float32 (B, S, V), without gradient.
+    """
+    assignment = jax.lax.stop_gradient(assignment)
+    both = jnp.einsum("bsp,vp->bsv", assignment, weights)
+    area = assignment.sum(axis=2, keepdims=True)
+    view = jnp.einsum("bp,vp->bv", assignment.sum(axis=1), weights)[:, None]
+    return both / jnp.maximum(area + view - both, _EPS)
+
+
+def normalise_scores(scores: Array, form: str) -> Array:
+    """Remove what the scores of a segment have in common at all tokens of an image (own).
+
+    Without this, the segment with the largest common part tends to win every token.
+
+    Args:
+      scores: float32 (B, S, L).
+      form: "raw" (the paper), "centred" or "standardised", see config.HeadConfig.
+    """
+    if form == "raw":
+        return scores
+    scores = scores - scores.mean(axis=2, keepdims=True)
+    if form == "standardised":
+        scores = scores * jax.lax.rsqrt(scores.var(axis=(1, 2), keepdims=True) + _EPS)
+    return scores
+
+
+def mean_cosine(segments: Array) -> Array:
+    """Return the mean cosine over pairs of different segments: (B, S, E) to float32 (B,)."""
+    unit = unit_length(segments)
+    count = unit.shape[1]
+    # The squared length of a sum of unit vectors is the sum of all their cosines.
+    cosines = jnp.square(unit.sum(axis=1)).sum(axis=-1) - count
+    return cosines / max(count * (count - 1), 1)
+
+
+def count_distinct(choices: Array, regions: int) -> Array:
+    """Count the different regions that int (B, S) chooses: float32 (B,)."""
+    chosen = jax.nn.one_hot(choices, regions, dtype=jnp.float32).max(axis=1)
+    return chosen.sum(axis=-1)
+
+
+def count_used(assignment: Array) -> Array:
+    """Count the segments of (B, S, P) that win enough visible patches: float32 (B,)."""
+    visible = assignment.sum(axis=(1, 2))[:, None]
+    winner = jax.nn.one_hot(assignment.argmax(axis=1), assignment.shape[1], axis=1)
+    held = (winner * (assignment.sum(axis=1, keepdims=True) > 0)).sum(axis=2)
+    return (held > _USED_SHARE * visible).sum(axis=-1).astype(jnp.float32)
 
 
 def assign_clusters(features: Array, appearance: Array | None, config: HeadConfig) -> Array:

@@ -247,5 +247,6 @@ def set_feature_mean(params: Params, mean: Array | np.ndarray) -> Params:
             "head": head,
             "region_projection": with_bias(params["region_projection"]),
         }
-    head["segment_projection"] = with_bias(head["segment_projection"])
+    if "segment_projection" in head:  # absent with head.shared_projection
+        head["segment_projection"] = with_bias(head["segment_projection"])
     return {**params, "head": head}
