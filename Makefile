@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 STAMP := .setup-done
 DEV_STAMP := .setup-dev-done
 
-.PHONY: setup setup-dev demo test lint lock test-slow release notebooks clean playground-clip playground-student playground-table pictures zss-table
+.PHONY: setup setup-dev demo test lint lock test-slow endurance release notebooks clean playground-clip playground-student playground-table pictures zss-table
 
 setup: $(STAMP)
 
@@ -67,6 +67,10 @@ release:
 notebooks: setup-dev
 	@$(PIP) -r docs/requirements.txt
 	@$(BIN)/python notebooks/execute.py
+
+# Kills of all commands, damaged files, an attacked page: at most 20 minutes on two idle cores.
+endurance: setup-dev
+	@JAX_PLATFORMS=cpu $(BIN)/python -m bench.endurance.everything
 
 PRETRAIN := $(BIN)/python -m zeroseg_jax pretrain_clip
 LATER := --rate=1e-3 --easy_share=0

@@ -123,6 +123,15 @@ def test_folder_with_bad_files_loses_nothing_silently(tmp_path, monkeypatch):
     assert manifest["views"] == 5 and manifest["images"] == 5
     assert manifest["teacher"] == clip.digest and manifest["dtype"] == "float16"
     assert [entry["index"] for entry in manifest["skipped"]] == [1, 3]
+    # An image that replaces another under its name is read again, and nothing else is.
+    assert encode_bank.prepare_bank(config, tmp_path / "bank", clip, lines.append) == manifest
+    assert any("0 of 5 images" in line for line in lines)
+    pixels = np.zeros((50, 70, 3), np.uint8)
+    Image.fromarray(pixels).save(folder / "c.png")
+    again = encode_bank.prepare_bank(config, tmp_path / "bank", clip, lines.append)
+    assert "prepare: shard 0 is encoded again, because images were replaced" in lines
+    assert again["sha256"] != manifest["sha256"]
+    assert not bank.BankSource(tmp_path / "bank")[1]["image"].any()
     # A file more moves the index of those behind it: another bank.
     Image.fromarray(pixels).save(folder / "aa.png")
     with pytest.raises(bank.BankError, match="begun with images = 5, but now it is 6"):
@@ -133,3 +142,34 @@ def test_folder_with_bad_files_loses_nothing_silently(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 10})())
     with pytest.raises(ValueError, match="the bank needs .* GB"):
         encode_bank.prepare_bank(config, tmp_path / "full", clip, lines.append)
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [(np.nan, "b.jpg: a feature of the teacher is NaN"), (1e6, "b.jpg: .* overflows float16")],
+)
+def test_features_that_cannot_be_stored_are_named(monkeypatch, tmp_path, value, message):
+    """A feature that is not finite is not called an overflow."""
+    config = from_mapping({"model": {"image_px": 32, "encoder": {"patch_px": 8}},
+                           "teacher": {"grids": (1, 2)}})  # fmt: skip
+
+    class Two:
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return {"image": np.zeros((32, 32, 3), np.uint8), "name": "ab"[index] + ".jpg"}
+
+    def encode(*arguments, **named):
+        features = np.zeros((512, 5, 4), np.float32)
+        features[1] = value
+        return features, None
+
+    for kind in ("padded", "square"):
+        monkeypatch.setattr(encode_bank, f"build_{kind}_encoder", lambda *a, **k: encode)
+    bank.begin_bank(tmp_path, {})
+    with pytest.raises(ValueError, match=message):
+        encode_bank.encode_shards(
+            config, load_teacher("playground"), tmp_path, Two(), [0], lambda line: None
+        )

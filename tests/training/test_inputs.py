@@ -60,3 +60,20 @@ def test_a_runs_own_bank_must_be_of_its_source(tmp_path, own_bank):
     other = dataclasses.replace(own_bank, data=data)
     with pytest.raises(BankError, match="source.seed is"):
         inputs.build_inputs(other, tmp_path, None, print)
+
+
+def test_live_features_that_are_not_finite_are_named(monkeypatch, configure, clip):
+    """Before the first step, for the mean of the features initialises the student."""
+
+    def encode(views):
+        features = np.ones((len(views), 5, 128), np.float32)
+        features[1, 2, 3] = np.nan
+        return features
+
+    monkeypatch.setattr(inputs, "build_encoder", lambda teacher: encode)
+    source = [{"views": np.zeros((5, 8, 8, 3), np.uint8), "index": i} for i in (4, 7)]
+    config = configure()
+    data = dataclasses.replace(config.data, features="live")
+    live = inputs.Inputs(source, clip, clip.digest, dataclasses.replace(config, data=data))
+    with pytest.raises(ValueError, match="image 7: a feature of the teacher is NaN"):
+        live.feature_mean()

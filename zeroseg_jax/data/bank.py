@@ -16,6 +16,7 @@ maps and the teacher's features of their regions. Layout of the records: data/re
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,11 @@ def remove_shard(directory: Path, shard: int) -> None:
 
 
 def write_shard(
-    directory: Path, shard: int, records: list[bytes], skipped: list[dict[str, str]]
+    directory: Path,
+    shard: int,
+    records: list[bytes],
+    skipped: list[dict[str, str]],
+    file_sizes: str = "",
 ) -> None:
     """Write a shard and its summary atomically.
 
@@ -112,6 +117,7 @@ def write_shard(
       shard: number of the shard.
       records: its records, in order.
       skipped: "index" and "reason" of each image that was left out.
+      file_sizes: digest of the sizes of its images' files, from sources.digest_sizes.
 
     Raises:
       OSError: the disk is full or cannot be written; nothing is left of the shard.
@@ -128,11 +134,14 @@ def write_shard(
                 writer.write(record)
             writer.close()
         except RuntimeError as error:  # array_record's only kind, a full disk included
-            raise OSError(errno.EIO, str(error).partition(";")[0]) from error
+            full = os.strerror(errno.ENOSPC) in str(error)
+            code = errno.ENOSPC if full else errno.EIO
+            raise OSError(code, str(error).partition(";")[0]) from error
         # The summary comes first: a shard counts as complete once its records are there.
         summary = {
             "records": len(records),
             "skipped": skipped,
+            "file_sizes": file_sizes,
             "bytes": temporary.stat().st_size,
             "sha256": digest_file(temporary),
         }

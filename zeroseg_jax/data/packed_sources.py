@@ -124,6 +124,10 @@ class TarSource:
         image = _decode(content, name, *self._limits)
         return {"image": image, "name": name, "index": index}
 
+    def count_bytes(self, index: int) -> int:
+        """Return the size of an image's member."""
+        return int(self._places[index][2])
+
 
 def _list_images(path: Path, suffixes: tuple[str, ...]) -> list[tuple[str, int, int]]:
     """Return name, offset and size of the images of an uncompressed tar file."""

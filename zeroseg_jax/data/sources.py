@@ -95,6 +95,13 @@ class FolderSource:
         image = read_image(self.root / name, max_pixels=self.max_pixels, least_px=self.least_px)
         return {"image": image, "name": name, "index": index}
 
+    def count_bytes(self, index: int) -> int:
+        """Return the size of an image's file; 0 if it is gone."""
+        try:
+            return (self.root / self.names[index]).stat().st_size
+        except OSError:
+            return 0
+
 
 def _take_listed(names: list[str], path: Path) -> list[str]:
     if not path.is_file():
@@ -154,3 +161,14 @@ def digest_names(source: Source) -> str:
         if names
         else ""
     )
+
+
+def digest_sizes(source: Source, indices: range) -> str:
+    """Return the sha256 hex digest of the sizes of files; "" if the source has none.
+
+    An image that replaces another under its name nearly always has another size.
+    """
+    count_bytes = getattr(source, "count_bytes", None)
+    if count_bytes is None:
+        return ""
+    return hashlib.sha256(" ".join(str(count_bytes(i)) for i in indices).encode()).hexdigest()

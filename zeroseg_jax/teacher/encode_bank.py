@@ -22,7 +22,7 @@ import numpy as np
 from zeroseg_jax.config import Config
 from zeroseg_jax.data import bank, locks, sources, transforms
 from zeroseg_jax.data.progress import ProgressLog
-from zeroseg_jax.data.records import count_record_bytes, encode_record
+from zeroseg_jax.data.records import check_finite, count_record_bytes, encode_record
 from zeroseg_jax.data.views import list_windows
 from zeroseg_jax.teacher.load import Teacher
 from zeroseg_jax.teacher.view_cutting import choose_cut
@@ -88,15 +88,15 @@ def _prepare(
     there = [i for i in range(host_index, shards, host_count) if bank.has_shard(directory, i)]
     damaged = set(bank.verify_shards(directory, there))
     for shard in there:
-        mended = shard not in damaged and _has_mended(directory, shard, source)
-        if mended or shard in damaged:
-            reason = "skipped images were replaced" if mended else "it is damaged"
+        damage = shard in damaged
+        if damage or _has_replaced(directory, shard, source):
+            reason = "it is damaged" if damage else "images were replaced"
             log(f"prepare: shard {shard} is encoded again, because {reason}")
             # Their records shift the places of the others, so that their regions do not fit.
             bank.remove_shard(directory / bank.REGIONS_FOLDER, shard)
             bank.remove_shard(directory, shard)
     todo = [i for i in range(host_index, shards, host_count) if not bank.has_shard(directory, i)]
-    images = sum(shard_length(i, len(source)) for i in todo)
+    images = sum(len(shard_range(i, len(source))) for i in todo)
     _check_room(config, clip, directory, images, len(source), log)
     encode_shards(config, clip, directory, source, todo, log)
     left = [i for i in range(shards) if not bank.has_shard(directory, i)]
@@ -110,9 +110,13 @@ def _prepare(
     return manifest
 
 
-def _has_mended(directory: Path, shard: int, source: sources.Source) -> bool:
-    """Return whether an image that was skipped can be read now."""
-    for entry in bank.read_summary(directory, shard)["skipped"]:
+def _has_replaced(directory: Path, shard: int, source: sources.Source) -> bool:
+    """Return whether an image has another size now, or was skipped and can be read now."""
+    summary = bank.read_summary(directory, shard)
+    before = summary.get("file_sizes", "")  # older banks have none
+    if before and before != sources.digest_sizes(source, shard_range(shard, len(source))):
+        return True
+    for entry in summary["skipped"]:
         with contextlib.suppress(transforms.ImageError):
             source[entry["index"]]
             return True
@@ -162,9 +166,9 @@ def _check_room(
         )
 
 
-def shard_length(shard: int, total: int) -> int:
-    """Return the number of images of a shard, of a source of `total` images."""
-    return min(bank.SHARD_IMAGES, total - shard * bank.SHARD_IMAGES)
+def shard_range(shard: int, total: int) -> range:
+    """Return the indices of the images of a shard, of a source of `total` images."""
+    return range(shard * bank.SHARD_IMAGES, min((shard + 1) * bank.SHARD_IMAGES, total))
 
 
 @dataclasses.dataclass
@@ -183,11 +187,10 @@ class _Group:
 def _split(todo: list[int], total: int, group_images: int) -> list[_Group]:
     groups = []
     for shard in todo:
-        first, length = shard * bank.SHARD_IMAGES, shard_length(shard, total)
-        for start in range(0, length, group_images):
-            stop = min(start + group_images, length)
-            indices = range(first + start, first + stop)
-            groups.append(_Group(shard, indices, stop == length))
+        images = shard_range(shard, total)
+        for start in range(0, len(images), group_images):
+            part = images[start : start + group_images]
+            groups.append(_Group(shard, part, part.stop == images.stop))
     return groups
 
 
@@ -227,9 +230,9 @@ def encode_shards(
       log: receiver of progress lines.
 
     Raises:
-      ValueError: a feature overflows the bank's dtype.
+      ValueError: a feature is not finite, or overflows the bank's dtype.
     """
-    images = sum(shard_length(i, len(source)) for i in todo)
+    images = sum(len(shard_range(i, len(source))) for i in todo)
     progress = ProgressLog("prepare", images, "images", log)
     windows = list_windows(config)
 
@@ -253,7 +256,7 @@ def encode_shards(
     build = build_square_encoder if on_device else build_padded_encoder
     encode = build(clip, windows, jax.local_devices())
     group_images = count_group_images(clip, len(windows))
-    shard = _Shard(directory, config.teacher.dtype)
+    shard = _Shard(directory, config.teacher.dtype, source)
     threads = max(_MIN_THREADS, os.cpu_count() or 1)
     with (
         concurrent.futures.ThreadPoolExecutor(threads) as readers,
@@ -302,8 +305,8 @@ def _send(group: _Group, encode: EncodeSquares, group_images: int) -> None:
 class _Shard:
     """Records of the current shard; a complete shard is written in the background."""
 
-    def __init__(self, directory: Path, dtype: str):
-        self._directory, self._dtype = directory, dtype
+    def __init__(self, directory: Path, dtype: str, source: sources.Source):
+        self._directory, self._dtype, self._source = directory, dtype, source
         self._records: list[bytes] = []
         self._skipped: list[dict[str, Any]] = []
         self._writing: concurrent.futures.Future | None = None
@@ -316,8 +319,9 @@ class _Shard:
         progress.add(len(group.indices))
         if group.ends_shard:
             self.wait()
+            sizes = sources.digest_sizes(self._source, shard_range(group.shard, len(self._source)))
             self._writing = writer.submit(
-                bank.write_shard, self._directory, group.shard, self._records, self._skipped
+                bank.write_shard, self._directory, group.shard, self._records, self._skipped, sizes
             )
             self._records, self._skipped = [], []
 
@@ -335,6 +339,7 @@ def _pack(group: _Group, dtype: str) -> list[bytes]:
         for item, view in zip(group.items, np.asarray(group.first_views), strict=False):
             item.setdefault("image", view)
     for item, rows in zip(group.items, features, strict=True):
+        check_finite(rows, item["name"])
         small = rows.astype(dtype)
         if not np.isfinite(small).all():
             raise ValueError(

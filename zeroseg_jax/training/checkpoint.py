@@ -8,6 +8,8 @@ elapsed seconds by kind. The data position is not stored: it is the step.
 from __future__ import annotations
 
 import contextlib
+import errno
+import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -61,11 +63,15 @@ class Checkpoints:
         )
 
     def __enter__(self) -> Checkpoints:
+        logging.getLogger("absl").addFilter(_is_not_raised)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        with self._explain_errors():
-            self._manager.close()
+        try:
+            with self._explain_errors():
+                self._manager.close()
+        finally:
+            logging.getLogger("absl").removeFilter(_is_not_raised)
 
     @property
     def steps(self) -> list[int]:
@@ -302,8 +308,17 @@ def _sum_leaves(leaves: list[jax.Array]) -> jax.Array:
     return jnp.stack(sums)
 
 
+def _is_not_raised(record: logging.LogRecord) -> bool:
+    """Filter out errors of Orbax: it logs what it raises, from each thread with a traceback."""
+    return record.levelno < logging.ERROR or "orbax" not in Path(record.pathname).parts
+
+
 def _first_cause(error: BaseException) -> str:
+    """Return the first line of the innermost error; of a full disk only the system's words."""
     while error.__cause__ is not None:
         error = error.__cause__
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200] if lines else 'no message'}"
+    text = str(error).strip()
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if os.strerror(number) in text:
+            return os.strerror(number)
+    return f"{type(error).__name__}: {text.splitlines()[0][:200] if text else 'no message'}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from zeroseg_jax.config import Config
 from zeroseg_jax.data import bank, pipeline, sources
+from zeroseg_jax.data.records import check_finite
 from zeroseg_jax.data.views import grid_windows, list_windows
 from zeroseg_jax.teacher.load import Teacher
 from zeroseg_jax.teacher.region_labels import describe_settings
@@ -126,6 +127,7 @@ class Inputs:
             else:
                 views = np.stack([record["views"] for record in records])
                 features = np.asarray(encode(views))
+                _check_live(features, [record["index"] for record in records])
             features = features.astype(np.float64)
             if self.config.loss.features == "unit":
                 features /= np.linalg.norm(features, axis=-1, keepdims=True)
@@ -138,7 +140,14 @@ def _encode(iterator: Iterator[HostBatch], teacher: Teacher) -> Iterator[HostBat
     encode = build_encoder(teacher)
     for batch in iterator:
         features = jax.device_get(encode(batch["views"]))
+        _check_live(features, batch["index"])
         yield {"image": batch["image"], "features": features, "index": batch["index"]}
+
+
+def _check_live(features: np.ndarray, indices: Sequence[int] | np.ndarray) -> None:
+    """Refuse features of the teacher that are not finite; a bank checks its own."""
+    for index, rows in zip(indices, features, strict=True):
+        check_finite(rows, f"image {index}")
 
 
 def build_inputs(

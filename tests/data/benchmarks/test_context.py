@@ -40,7 +40,7 @@ def test_context_says_what_its_json_lacks(tmp_path):
     good = path.read_text()
     cases = [
         (good.replace('"category_id": 2,', '"category_id": 3,'), None),
-        (good[: len(good) // 2], "not in the published form"),
+        (good[: len(good) // 2], "not valid JSON"),
         (good.replace("annos_segmentation", "annotations"), "annos_segmentation"),
         (good.replace('"size": [12, 17]', '"size": [17, 12]'), "size"),
         (good.replace('"counts": [', '"counts": [1, '), "pixels"),

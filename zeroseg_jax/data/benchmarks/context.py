@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -150,7 +149,7 @@ def _read_annotations(
 ) -> tuple[list[dict[str, Any]], dict[Any, list[dict[str, Any]]]]:
     log(f"convert: reading {path}, {path.stat().st_size / 1e6:.0f} MB")
     try:
-        content = json.loads(path.read_bytes())
+        content = files.read_json(path, remedy="download the file again")
         images = [image for image in content["images"] if image["phase"] == "val"]
         wanted = {image["image_id"] for image in images}
         annotations: dict[Any, list[dict[str, Any]]] = defaultdict(list)
@@ -159,8 +158,11 @@ def _read_annotations(
                 annotations[region["image_id"]].append(region)
         for image in images:
             if not Path(image["file_name"]).stem or min(image["height"], image["width"]) < 1:
-                raise ValueError(f"image {image['image_id']} has no name or no size")
-    except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(
+                    f"{path}: image {image['image_id']} has no name or no size; download the "
+                    "file again."
+                )
+    except (KeyError, TypeError) as error:
         raise ValueError(
             f"{path}: not in the published format ({error!r}); download the file again."
         ) from error
