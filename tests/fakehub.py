@@ -31,6 +31,9 @@ class Faults:
     Attributes:
       gated: repositories that answer 403 GatedRepo without a token.
       down: repositories that answer 503 to every request.
+      busy: repositories that answer 429 to every request.
+      denied: repositories that answer 401 to every request, without the Hub's error code.
+      sign_in: repositories whose every answer is a web page with status 200.
       cut_once: files of which half arrives before the connection drops, once.
       short: files of which half arrives, well-formed, always.
       flipped: files of the right length with one wrong byte.
@@ -41,6 +44,9 @@ class Faults:
 
     gated: set[str] = dataclasses.field(default_factory=set)
     down: set[str] = dataclasses.field(default_factory=set)
+    busy: set[str] = dataclasses.field(default_factory=set)
+    denied: set[str] = dataclasses.field(default_factory=set)
+    sign_in: set[str] = dataclasses.field(default_factory=set)
     cut_once: set[str] = dataclasses.field(default_factory=set)
     short: set[str] = dataclasses.field(default_factory=set)
     flipped: set[str] = dataclasses.field(default_factory=set)
@@ -92,8 +98,12 @@ class _Handler(BaseHTTPRequestHandler):
         if not (found or file):
             return self._fail(404, "EntryNotFound", "no such route")
         repo, revision = (file[1], file[2]) if file else (found[1], found[3] or "main")
-        if repo in self.hub.faults.down:
-            return self._fail(503, "", "down")
+        faults = self.hub.faults
+        for repos, status in ((faults.down, 503), (faults.busy, 429), (faults.denied, 401)):
+            if repo in repos:
+                return self._fail(status, "", "refused")
+        if repo in faults.sign_in:
+            return self._send(200, b"<!DOCTYPE html><title>Sign in</title>", {})
         if repo not in self.hub.repos:
             return self._fail(401, "RepoNotFound", "Repository not found")
         if repo in self.hub.faults.gated and not token and (file or found[2] == "tree"):

@@ -1,12 +1,18 @@
 """Models by name against a loopback Hub: what is fetched, verified, refused and read offline."""
 
 import dataclasses
+import errno
+import http.server
 import json
 import os
+import shutil
+import ssl
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
 from fakehub import FakeHub, Faults
@@ -16,6 +22,25 @@ from zeroseg_jax.teacher import aliases, hub, model_names
 from zeroseg_jax.teacher.hub import HubError
 
 ROOT = Path(__file__).parent.parent.parent
+# Of nobody: made for this test, and refused by every client.
+SELF_SIGNED = """\
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgj53AUc4Pc/AITMDw
+wMTwOuBCR9/wUgG7BivdE3+42smhRANCAASDySq9SMiuJ0igy3MmeiDNZQexkuqq
+mW6SrbHdAaFlCevHUyv1rld0iop3AYc3O+JfEelv6eUtihwXFPUtbAIm
+-----END PRIVATE KEY-----
+-----BEGIN CERTIFICATE-----
+MIIBfjCCASWgAwIBAgIUZOUt0XY+S1eSnitt4VSfZg4BgZUwCgYIKoZIzj0EAwIw
+FDESMBAGA1UEAwwJMTI3LjAuMC4xMCAXDTI2MTEyNzE5MTAyMloYDzIxMjYxMTAz
+MTkxMDIyWjAUMRIwEAYDVQQDDAkxMjcuMC4wLjEwWTATBgcqhkjOPQIBBggqhkjO
+PQMBBwNCAASDySq9SMiuJ0igy3MmeiDNZQexkuqqmW6SrbHdAaFlCevHUyv1rld0
+iop3AYc3O+JfEelv6eUtihwXFPUtbAImo1MwUTAdBgNVHQ4EFgQUs37YgwAGF0yn
+WJpizVKDwheiTiQwHwYDVR0jBBgwFoAUs37YgwAGF0ynWJpizVKDwheiTiQwDwYD
+VR0TAQH/BAUwAwEB/zAKBggqhkjOPQQDAgNHADBEAiBUhI59plJJYNhy6gDodSxS
+DOIy3u2Sk0W9Us4pNRmxjAIgBmWVD6MVuHVtu8nqQiGnFLdsZvXH7GYPparRyMTt
+CX0=
+-----END CERTIFICATE-----
+"""
 
 
 @pytest.fixture
@@ -126,7 +151,13 @@ def test_a_mirror_without_commits_serves_a_pinned_name(folder, start):
         ("hf:o/absent", {}, "does not exist on .* or is private"),
         ("hf:o/n@v9", {}, "has no revision 'v9'"),
         ("hf:o/n", {"gated": ["o/n"]}, "is gated; accept its terms"),
-        ("hf:o/n", {"down": ["o/n"]}, "cannot be reached"),
+        ("hf:o/n", {"down": ["o/n"]}, "answers with HTTP 503; connect once"),
+        ("hf:o/n", {"busy": ["o/n"]}, "takes no more requests for now .HTTP 429.; wait"),
+        ("hf:o/n", {"denied": ["o/n"]}, "refused access .HTTP 401.; log in .* check HF_TOKEN"),
+        ("hf:o/n", {"sign_in": ["o/n"]}, "such as a sign-in page; sign in to the network"),
+        (f"hf:o/n@{'0' * 40}", {"sign_in": ["o/n"]}, "such as a sign-in page"),
+        ("hf:o--n/x", {}, "no name of a repository"),
+        ("hf:o/n@../../x", {}, "not of the form hf:owner/name"),
         ("hf:o/n/../../x", {}, "not of the form hf:owner/name"),
         ("hf:o", {}, "not of the form hf:owner/name"),
         ("clip-b17", {}, "did you mean clip-b16"),
@@ -181,6 +212,71 @@ def test_an_unreachable_hub_names_what_ships(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(HubError, match="cannot be reached.*--model=playground.*drawn shapes"):
         model_names.resolve("clip-b16", log=lambda _: None)
+
+
+def test_a_certificate_or_a_proxy_that_fails_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "own.pem").write_text(SELF_SIGNED)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "own.pem")
+
+    class Refusing(http.server.BaseHTTPRequestHandler):
+        def do_CONNECT(self):
+            self.send_error(407)
+
+        def log_message(self, *_):
+            pass
+
+    def ask(endpoint, proxy=""):
+        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+        monkeypatch.setenv("HTTPS_PROXY", proxy)
+        huggingface_hub.close_session()  # it keeps the proxies of its first request
+        with pytest.raises(HubError) as caught:
+            model_names.resolve("hf:o/n", log=lambda _: None)
+        return str(caught.value)
+
+    servers = [http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing) for _ in range(3)]
+    signed, plain, proxy = servers
+    signed.socket = context.wrap_socket(signed.socket, server_side=True)
+    for server in servers:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        found = ask(f"https://127.0.0.1:{signed.server_port}")
+        assert "the certificate of 127.0.0.1" in found and "SSL_CERT_FILE" in found
+        assert "no encrypted connection" in ask(f"https://127.0.0.1:{plain.server_port}")
+        refused = ask("https://hub.invalid", f"http://127.0.0.1:{proxy.server_port}")
+        assert "the proxy refused the connection to hub.invalid; check HTTPS_PROXY" in refused
+        absent = ask("https://hub.invalid", "http://127.0.0.1:9")
+        assert "hub.invalid cannot be reached through the proxy of HTTPS_PROXY" in absent
+    finally:
+        for server in servers:
+            server.shutdown()
+            server.server_close()
+        huggingface_hub.close_session()
+
+
+def test_a_full_disk_is_named_before_a_byte_is_fetched(folder, start, monkeypatch):
+    server = start({"o/n": folder})
+    full = shutil.disk_usage(folder)._replace(free=100)
+    monkeypatch.setattr(hub.shutil, "disk_usage", lambda path: full)
+    with pytest.raises(HubError, match="the disk of .*cache is full; free space or set HF_HOME"):
+        model_names.resolve("hf:o/n", log=pytest.fail)
+    assert not any("/resolve/" in path for _, path, *_ in server.requests)
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(errno.ENOSPC, "the disk of .* is full"), (errno.EROFS, "cannot be written; set HF_HOME")],
+)
+def test_a_disk_that_fails_while_fetching_is_named(folder, start, monkeypatch, number, words):
+    start({"o/n": folder})
+
+    def fail(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+    with pytest.raises(HubError, match=words):
+        model_names.resolve("hf:o/n", log=lambda _: None)
 
 
 def test_a_cache_that_cannot_be_written_is_named(folder, start, monkeypatch, tmp_path):

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import getproxies
 
 from zeroseg_jax.data.files import atomic_path, read_json, write_json, write_text
 from zeroseg_jax.teacher.aliases import Alias
@@ -100,8 +101,7 @@ def _fetch(
 
     api = huggingface_hub.HfApi(endpoint=_endpoint())
     try:
-        # This request is not repeated for minutes where there is no network.
-        info = api.model_info(repository, revision=revision, files_metadata=True)
+        info = _read_info(api, repository, revision, field)
         commit = str(info.sha)
         files = {file.rfilename: file for file in info.siblings or ()}
         wanted = _choose(repository, files, field)
@@ -135,6 +135,23 @@ def _fetch(
         # The library's own note of which commit a branch was at.
         write_text(directory.parent.parent / "refs" / revision, commit)
     return commit, directory
+
+
+def _read_info(api: Any, repository: str, revision: str, field: str) -> Any:
+    from huggingface_hub.errors import HFValidationError
+
+    # This request is not repeated for minutes where there is no network.
+    try:
+        return api.model_info(repository, revision=revision, files_metadata=True)
+    except HFValidationError as error:
+        raise HubError(
+            f"{field}: {repository!r} is no name of a repository; check the spelling."
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise HubError(
+            f"{field}: {repository}: {_host()} answers with something else than the list of files, "
+            "such as a sign-in page; sign in to the network or proxy first, or check HF_ENDPOINT."
+        ) from error
 
 
 def _check_room(size: int) -> None:
@@ -264,13 +281,27 @@ def _explain(error: OSError, repository: str, revision: str, field: str) -> str:
         )
     if any(isinstance(c, errors.RepositoryNotFoundError) for c in causes):
         return f"{at} does not exist on {_host()}, or is private; check the spelling, or log in."
-    if any(isinstance(c, ssl.SSLError) for c in causes) or "CERTIFICATE_VERIFY" in text:
+    if "CERTIFICATE_VERIFY" in text:
         return (
             f"{at}: the certificate of {_host()} was refused; set SSL_CERT_FILE to the "
             "certificates of your network."
         )
+    if any(isinstance(c, ssl.SSLError) for c in causes):
+        return f"{at}: no encrypted connection to {_host()}; check HF_ENDPOINT, or HTTPS_PROXY."
     if any(type(c).__name__ == "ProxyError" for c in causes):
         return f"{at}: the proxy refused the connection to {_host()}; check HTTPS_PROXY."
+    answers = [c.response for c in causes if isinstance(c, errors.HfHubHTTPError)]
+    status = next((answer.status_code for answer in answers if answer is not None), 0)
+    if status in (401, 403):
+        return (
+            f"{at}: {_host()} refused access (HTTP {status}); log in with `hf auth login`, or "
+            "check HF_TOKEN."
+        )
+    if status == 429:
+        return (
+            f"{at}: {_host()} takes no more requests for now (HTTP 429); wait some minutes, or "
+            "log in with `hf auth login`."
+        )
     for cause in causes:
         number = cause.errno if isinstance(cause, OSError) else None
         if number == errno.ENOSPC:
@@ -279,8 +310,13 @@ def _explain(error: OSError, repository: str, revision: str, field: str) -> str:
             return f"{at}: {_cache()} cannot be written; set HF_HOME to a folder that can."
     if "onsistency check" in text or "peer closed" in text or "incomplete" in text.lower():
         return f"{at}: the transfer was cut; run the command again, and it resumes."
-    offline = constants.HF_HUB_OFFLINE
-    reason = "HF_HUB_OFFLINE is set" if offline else f"{_host()} cannot be reached"
+    if constants.HF_HUB_OFFLINE:
+        reason = "HF_HUB_OFFLINE is set"
+    elif status:
+        reason = f"{_host()} answers with HTTP {status}"
+    else:
+        through = " through the proxy of HTTPS_PROXY" if "https" in getproxies() else ""
+        reason = f"{_host()} cannot be reached{through}"
     remedies = "connect once, or copy the folder and give its path"
     if field == "--model":
         remedies = (

@@ -125,7 +125,7 @@ def _parse(text: str, field: str = "--model") -> tuple[str, str]:
     repository, _, revision = rest.rstrip("/").partition("@")
     if found := re.fullmatch(r"(.+?)/tree/([^/]+)", repository):
         repository, revision = found[1], revision or found[2]
-    if not _REPOSITORY.fullmatch(repository):
+    if not _REPOSITORY.fullmatch(repository) or ".." in revision:  # it is a path in the cache
         raise HubError(f"{field}: {text!r} is not of the form hf:owner/name or hf:owner/name@REV.")
     return repository, revision or "main"
 
