@@ -19,7 +19,7 @@ from fakehub import FakeHub, Faults
 from safetensors.numpy import save_file
 
 from zeroseg_jax.teacher import aliases, hub, model_names
-from zeroseg_jax.teacher.hub import HubError
+from zeroseg_jax.teacher.hub_errors import HubError
 
 ROOT = Path(__file__).parent.parent.parent
 # Of nobody: made for this test, and refused by every client.

@@ -14,7 +14,7 @@ from small_clips import save
 from zeroseg_jax.config import Config, from_mapping
 from zeroseg_jax.teacher.aliases import ALIASES
 from zeroseg_jax.teacher.checkpoints.config import CheckpointError
-from zeroseg_jax.teacher.hub import HubError
+from zeroseg_jax.teacher.hub_errors import HubError
 from zeroseg_jax.teacher.load import SHIPPED, Teacher, _round_length, load_teacher, pin_teachers
 from zeroseg_jax.teacher.model_names import Located
 from zeroseg_jax.teacher.towers import ClipConfig, TextTower, TowerConfig

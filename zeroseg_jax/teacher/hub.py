@@ -13,15 +13,14 @@ import hashlib
 import os
 import re
 import shutil
-import ssl
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.request import getproxies
 
 from zeroseg_jax.data.files import atomic_path, read_json, write_json, write_text
 from zeroseg_jax.teacher.aliases import Alias
+from zeroseg_jax.teacher.hub_errors import HubError, explain, list_causes
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 # Files that load_teacher and the tokenizers read.
@@ -39,10 +38,6 @@ _WEIGHTS = (
 # First bytes of a Git LFS pointer and of a sign-in page, found in place of a weight file.
 _POINTER, _PAGES = b"version https://git-lfs", (b"<!doctype", b"<html", b"<?xml")
 Log = Callable[[str], None]
-
-
-class HubError(ValueError):
-    """A model that cannot be fetched; the message is one sentence."""
 
 
 def is_commit(revision: str) -> bool:
@@ -89,7 +84,8 @@ def locate(
     try:
         return _fetch(repository, revision, alias, log, field)
     except OSError as error:
-        raise HubError(_explain(error, repository, revision, field)) from error
+        sentence = explain(error, repository, revision, field=field, host=_host(), cache=_cache())
+        raise HubError(sentence) from error
 
 
 def _fetch(
@@ -121,7 +117,7 @@ def _fetch(
                 )
             )  # fmt: skip
         except (FileMetadataError, LocalEntryNotFoundError) as error:
-            if not any(isinstance(cause, FileMetadataError) for cause in _causes(error)):
+            if not any(isinstance(cause, FileMetadataError) for cause in list_causes(error)):
                 raise
             # A mirror that states no commit: the name is pinned, so its files are known by it.
             directory = _fetch_plainly(repository, commit, {n: files[n] for n in wanted})
@@ -261,77 +257,6 @@ def _read_record(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         # A damaged record only costs a second check of the files.
         return {}
-
-
-def _explain(error: OSError, repository: str, revision: str, field: str) -> str:
-    """Return one sentence: what went wrong, and what to do."""
-    from huggingface_hub import constants, errors
-
-    causes = list(_causes(error))
-    text = " ".join(str(cause) for cause in causes)
-    at = f"{field}: {repository}"
-    if any(isinstance(c, errors.GatedRepoError) for c in causes):
-        return (
-            f"{at} is gated; accept its terms at {_host()}/{repository}, then log in with "
-            "`hf auth login` or set HF_TOKEN."
-        )
-    if any(isinstance(c, errors.RevisionNotFoundError) for c in causes):
-        return (
-            f"{at} has no revision {revision!r}; give a branch, a tag or all 40 digits of a commit."
-        )
-    if any(isinstance(c, errors.RepositoryNotFoundError) for c in causes):
-        return f"{at} does not exist on {_host()}, or is private; check the spelling, or log in."
-    if "CERTIFICATE_VERIFY" in text:
-        return (
-            f"{at}: the certificate of {_host()} was refused; set SSL_CERT_FILE to the "
-            "certificates of your network."
-        )
-    if any(isinstance(c, ssl.SSLError) for c in causes):
-        return f"{at}: no encrypted connection to {_host()}; check HF_ENDPOINT, or HTTPS_PROXY."
-    if any(type(c).__name__ == "ProxyError" for c in causes):
-        return f"{at}: the proxy refused the connection to {_host()}; check HTTPS_PROXY."
-    answers = [c.response for c in causes if isinstance(c, errors.HfHubHTTPError)]
-    status = next((answer.status_code for answer in answers if answer is not None), 0)
-    if status in (401, 403):
-        return (
-            f"{at}: {_host()} refused access (HTTP {status}); log in with `hf auth login`, or "
-            "check HF_TOKEN."
-        )
-    if status == 429:
-        return (
-            f"{at}: {_host()} takes no more requests for now (HTTP 429); wait some minutes, or "
-            "log in with `hf auth login`."
-        )
-    for cause in causes:
-        number = cause.errno if isinstance(cause, OSError) else None
-        if number == errno.ENOSPC:
-            return f"{at}: the disk of {_cache()} is full; free space or set HF_HOME to another."
-        if number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-            return f"{at}: {_cache()} cannot be written; set HF_HOME to a folder that can."
-    if "onsistency check" in text or "peer closed" in text or "incomplete" in text.lower():
-        return f"{at}: the transfer was cut; run the command again, and it resumes."
-    if constants.HF_HUB_OFFLINE:
-        reason = "HF_HUB_OFFLINE is set"
-    elif status:
-        reason = f"{_host()} answers with HTTP {status}"
-    else:
-        through = " through the proxy of HTTPS_PROXY" if "https" in getproxies() else ""
-        reason = f"{_host()} cannot be reached{through}"
-    remedies = "connect once, or copy the folder and give its path"
-    if field == "--model":
-        remedies = (
-            "connect once, copy the folder and give its path, or use --model=playground, which "
-            "ships with the package and knows only drawn shapes"
-        )
-    return f"{at} is not in {_cache()} and {reason}; {remedies}."
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _folder(repository: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from zeroseg_jax.teacher import hub
 from zeroseg_jax.teacher.aliases import ALIASES, TWINS, Alias
-from zeroseg_jax.teacher.hub import HubError
+from zeroseg_jax.teacher.hub_errors import HubError
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
