@@ -4,9 +4,11 @@ import jax
 
 from zeroseg_jax.models.clip_zss import student as dense_student
 from zeroseg_jax.models.zeroseg import student as students
+from zeroseg_jax.training.methods import set_width
 
 
 def check_student(config):
+    config = set_width(config, 512)
     student = students.build_student(config.model)
     shapes = jax.eval_shape(lambda: students.init_params(student, jax.random.key(0)))
     images = jax.ShapeDtypeStruct((2, config.model.image_px, config.model.image_px, 3), "float32")
@@ -18,6 +20,7 @@ def check_student(config):
 
 
 def check_dense_student(config):
+    config = set_width(config, 512)
     student = dense_student.build_dense_student(config.model, config.clip_zss.student)
     shapes = jax.eval_shape(lambda: dense_student.init_dense_params(student, jax.random.key(0)))
     side = config.model.image_px

@@ -49,6 +49,7 @@ from zeroseg_jax.data.views import list_windows
 from zeroseg_jax.teacher.clustering import find_regions, free_tokens, fuse_labels
 from zeroseg_jax.teacher.region_labels import count_tokens
 from zeroseg_jax.training import memory, sharding
+from zeroseg_jax.training.methods import set_width
 from zeroseg_jax.training.optimizer import build_schedule, count_steps
 from zeroseg_jax.training.plan.planner import trace_step
 
@@ -184,6 +185,7 @@ def check_training(config: Config, traced: set[Any]) -> Verdict:
       traced: keys of the programs that were traced before, extended here.
     """
     try:
+        config = set_width(config, 512)
         mesh = sharding.build_mesh(config, jax.devices()[:1])
         images = config.data.images or _SOURCE_IMAGES
         steps = count_steps(config, images)

@@ -10,6 +10,7 @@ from building import check_dense_student, check_student
 from zeroseg_jax.assets.recipes import base
 from zeroseg_jax.commands.recipes import list_recipes
 from zeroseg_jax.config import from_mapping, to_mapping
+from zeroseg_jax.training.optimizer import count_steps
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -86,6 +87,17 @@ def test_the_papers_size():
     assert model.head.segment_tokens == (32, 8) and sum(model.head.stage_depths) == 5
     assert model.decoder.depth == 8 and model.mask_ratio == 0.6
     assert config.optim.base_rate * config.optim.batch_global / 256 == pytest.approx(2.4e-3)
+
+
+@pytest.mark.parametrize(("images", "steps"), [(1000, 1171), (10_000, 11_718)])
+def test_the_papers_student_on_a_folder_trains_as_its_header_says(images, steps):
+    config = expand("photos", "vit_b16")
+    assert config.model.encoder == expand("imagenet", "vit_b16").model.encoder
+    assert count_steps(config, images) == steps == 300 * images // 256
+    assert config.optim.base_rate * config.optim.batch_global / 256 == 5e-4
+    text = (ROOT / "configs" / "photos.py").read_text()
+    assert "300 N / 256 steps, for example 11,718 for 10,000" in text
+    assert expand("photos", "vit_b16_smoke").optim.steps == 8
 
 
 def test_every_point_of_the_reproduction_can_be():

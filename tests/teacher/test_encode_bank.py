@@ -89,6 +89,13 @@ def test_hosts_share_the_shards_and_the_last_closes_the_bank(tmp_path, monkeypat
         )
 
 
+def test_a_source_without_a_whole_batch_is_refused_before_encoding(tmp_path):
+    config = from_mapping({"data": {"images": 30}, "optim": {"batch_global": 32}})
+    with pytest.raises(ValueError, match="optim.batch_global: 32 is more than the 30 images"):
+        encode_bank.prepare_bank(config, tmp_path, load_teacher("playground"), print, trains=True)
+    assert not list(tmp_path.iterdir())
+
+
 def test_one_forward_takes_even_shares_of_a_shard():
     clip = load_teacher("playground")
     devices = jax.local_device_count()

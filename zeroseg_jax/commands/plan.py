@@ -67,10 +67,16 @@ def main(arguments: list[str]) -> int:
 
 def _plan() -> int:
     from zeroseg_jax.data import files
+    from zeroseg_jax.teacher.checkpoints.config import read_config
+    from zeroseg_jax.teacher.load import find_teacher
+    from zeroseg_jax.training.methods import set_width
     from zeroseg_jax.training.plan import planner
     from zeroseg_jax.training.workdir import describe_machine
 
     config, overrides = flags.read_config()
+    if not config.model.embed_dim:
+        located = find_teacher(config.teacher.directory)
+        config = set_width(config, read_config(located.directory).embed_dim)
     given = planner.Assumptions(FLAGS.images, FLAGS.price)
     if FLAGS.search:
         plans = _search(config, given)

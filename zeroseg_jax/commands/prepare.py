@@ -28,12 +28,14 @@ def main(arguments: list[str]) -> None:
     from zeroseg_jax.teacher.encode_bank import prepare_bank
     from zeroseg_jax.teacher.load import find_teacher, load_teacher, pin_teachers
     from zeroseg_jax.teacher.region_labels import count_tokens, prepare_regions
+    from zeroseg_jax.training.methods import fit_teacher
 
     config, _ = flags.read_config()
     directory = bank_directory(config, FLAGS.workdir)
     # Region records name the commit of a second tower, as the manifest of training does.
     config = pin_teachers(config)
     clip = load_teacher(config.teacher.directory, attention=config.run.attention)
+    config = fit_teacher(config, clip)
     if config.objective == "clip_zss":  # before hours of encoding
         get_split(config.clip_zss.labels.split)
         if name := config.teacher.affinity:
@@ -42,6 +44,6 @@ def main(arguments: list[str]) -> None:
         else:
             count_tokens(config, clip.patch_px)
     hosts = {"host_index": FLAGS.host_index, "host_count": FLAGS.host_count}
-    manifest = prepare_bank(config, directory, clip, **hosts)
+    manifest = prepare_bank(config, directory, clip, trains=True, **hosts)
     if config.objective == "clip_zss" and manifest is not None:
         prepare_regions(config, directory, clip, **hosts)

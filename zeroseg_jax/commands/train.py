@@ -42,6 +42,7 @@ def main(arguments: list[str]) -> int:
     from zeroseg_jax.teacher.load import load_teacher, pin_teachers
     from zeroseg_jax.training import hosts
     from zeroseg_jax.training.loop import Options, train
+    from zeroseg_jax.training.methods import fit_teacher
 
     config, overrides = flags.read_config()
     flags.use_compilation_cache()
@@ -62,5 +63,6 @@ def main(arguments: list[str]) -> int:
     # The manifest and exports name the commits, so that anyone can fetch the same teacher.
     config = pin_teachers(config)
     teacher = load_teacher(config.teacher.directory, attention=config.run.attention)
+    config = fit_teacher(config, teacher)
     result = train(config, FLAGS.workdir, teacher=teacher, options=options)
     return 0 if result["finished"] else SIGNAL_EXIT + result["signal"]

@@ -88,7 +88,7 @@ class ModelConfig:
     """Student."""
 
     image_px: int = number(224, least=16, most=4096)  # side of the training square
-    embed_dim: int = number(768, least=1, most=16384)  # E, width of the teacher's features
+    embed_dim: int = number(768, least=0, most=16384)  # E, width of teacher features; 0: as found
     mask_ratio: float = number(0.6, least=0, below=1)  # share of masked patches (ZeroSeg)
     encoder: EncoderConfig = EncoderConfig()
     decoder: DecoderConfig = DecoderConfig()

@@ -11,7 +11,7 @@ from typing import Any
 import grain
 import numpy as np
 
-from zeroseg_jax.data.sources import Source
+from zeroseg_jax.data.sources import Source, check_batch
 from zeroseg_jax.data.transforms import ImageError, cut_views, square_crop
 from zeroseg_jax.data.views import Window
 
@@ -92,11 +92,7 @@ def build_train_iterator(
       ValueError: the source has fewer records than one global batch.
     """
     batch_global = batch_per_host * host_count
-    if len(source) < batch_global:
-        raise ValueError(
-            f"optim.batch_global: {batch_global} is more than the {len(source)} images of the "
-            "source; use a smaller batch or more images."
-        )
+    check_batch(batch_global, len(source))
     dataset = grain.MapDataset.source(source).seed(seed).shuffle().repeat().map(_select)
     # Batches are formed before the worker processes, because each worker would drop a remainder.
     # Hosts take whole batches in turn, so that the rows of a global batch are those of one host.

@@ -141,6 +141,15 @@ def build_source(config: Config, least_px: int = 0) -> Source:
     return PlaygroundSource(data.scene_seed, data.images)
 
 
+def check_batch(batch_global: int, images: int) -> None:
+    """Raise a ValueError if a source has fewer images than a global batch."""
+    if images < batch_global:
+        raise ValueError(
+            f"optim.batch_global: {batch_global} is more than the {images} images of the "
+            "source; use a smaller batch or more images."
+        )
+
+
 def describe_source(config: Config) -> dict[str, Any]:
     """Return the settings of a config's source for a manifest."""
     data = config.data

@@ -44,6 +44,7 @@ def prepare_bank(
     *,
     host_index: int = 0,
     host_count: int = 1,
+    trains: bool = False,
 ) -> dict[str, Any] | None:
     """Write the bank, or resume one that was interrupted.
 
@@ -54,13 +55,14 @@ def prepare_bank(
       log: receiver of progress lines.
       host_index, host_count: index and number of machines that share the directory. Each
         encodes every host_count-th shard; the last one to finish writes the manifest.
+      trains: True refuses a source with fewer images than optim.batch_global.
 
     Returns:
       The manifest, or None while other hosts are not done.
 
     Raises:
-      ValueError: the disk is too small, the directory holds a bank of other settings, or
-        host_index is not below host_count.
+      ValueError: the disk is too small, the directory holds a bank of other settings, host_index
+        is not below host_count, or the source is too small for training.
     """
     if not 0 <= host_index < host_count:
         raise ValueError(f"--host_index: {host_index} is not below --host_count {host_count}.")
@@ -68,6 +70,8 @@ def prepare_bank(
     source = sources.build_source(config, max(needed_px, config.model.image_px))
     for note in getattr(source, "notes", ()):
         log(f"prepare: {note}")
+    if trains:
+        sources.check_batch(config.optim.batch_global, len(source))
     settings = bank_settings(config, clip, source)
     with locks.lock_directory(directory, "prepares a bank", name=f".lock-{host_index}"):
         return _prepare(config, directory, clip, source, settings, log, host_index, host_count)

@@ -45,6 +45,16 @@ def build(config: Config, teacher: Teacher, inputs: Inputs) -> Objective:
     return _build(config, student, text, _choose_start(config, student, teacher))
 
 
+def check_start(config: Config, teacher: Teacher) -> None:
+    """Refuse initial weights that do not fit the student; computes no weights.
+
+    Raises:
+      ValueError: see build.
+    """
+    student = _build_student(config)
+    jax.eval_shape(_choose_start(config, student, teacher), jax.random.key(0))
+
+
 def build_abstract(config: Config) -> Objective:
     """Build the objective without teacher and data, with 156 seen classes.
 

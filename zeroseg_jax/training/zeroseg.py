@@ -37,6 +37,16 @@ def build(config: Config, teacher: Teacher, inputs: Inputs) -> Objective:
     return _build(config, feature_mean, tower)
 
 
+def check_start(config: Config, teacher: Teacher) -> None:
+    """Refuse a teacher whose vision tower cannot initialise the encoder; computes no weights.
+
+    Raises:
+      ValueError: see build.
+    """
+    tower = teacher.vision_params if config.model.encoder.init == "teacher" else None
+    jax.eval_shape(_build(config, None, tower).init_params, jax.random.key(0))
+
+
 def build_abstract(config: Config) -> Objective:
     """Build the objective without teacher and data; its parameters start at random values."""
     return _build(config, None, None)
