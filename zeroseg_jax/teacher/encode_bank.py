@@ -78,15 +78,9 @@ def prepare_bank(
 
 
 def _prepare(
-    config: Config,
-    directory: Path,
-    clip: Teacher,
-    source: sources.Source,
-    settings: dict[str, Any],
-    log: Callable[[str], None],
-    host_index: int,
-    host_count: int,
-) -> dict[str, Any] | None:
+    config: Config, directory: Path, clip: Teacher, source: sources.Source,
+    settings: dict[str, Any], log: Callable[[str], None], host_index: int, host_count: int,
+) -> dict[str, Any] | None:  # fmt: skip
     bank.begin_bank(directory, settings)
     shards = -(-len(source) // bank.SHARD_IMAGES)
     there = [i for i in range(host_index, shards, host_count) if bank.has_shard(directory, i)]
