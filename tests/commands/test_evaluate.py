@@ -28,6 +28,7 @@ IDS = {
     "context59": {0: None, 1: 0, 2: 1, 3: 2, 59: 58},
     "coco_object": {0: 1, 10: 11, 12: 12, 89: 80, 91: 0, 181: 0, 255: 0},
     "coco_stuff171": {0: 0, 10: 10, 12: 11, 89: 79, 91: 80, 181: 170, 255: None},
+    "coco_stuff27": {0: 9, 10: 8, 12: 8, 89: 4, 91: 17, 181: 24, 255: None},
     "ade150": {0: None, 1: 0, 2: 1, 150: 149},
     "cityscapes19": {0: None, 7: 0, 8: 1, 9: None, 26: 13, 33: 18},
     "imagenet_s50": {0: 0, 1: 1, 50: 50, 1000: None},
@@ -36,6 +37,7 @@ IDS = {
 }
 OFFICIAL = {"voc21": "1449", "voc20": "1449", "context60": "5105 or 5104",
             "context59": "5105 or 5104", "coco_object": "5000", "coco_stuff171": "5000",
+            "coco_stuff27": "5000",
             "ade150": "2000", "cityscapes19": "500", "imagenet_s50": "752",
             "imagenet_s": "12419"}  # fmt: skip
 # ImageNet-S counts a class that never occurs as 0.

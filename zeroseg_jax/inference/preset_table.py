@@ -103,6 +103,9 @@ _PROXYCLIP: dict[str, dict[str, Any]] = {
     "context60": {"threshold": 0.15, "words_file": "sclip"},
     "coco_object": {"threshold": 0.25, "words_file": "proxyclip"},
     "ade150": {"short_side_px": 448, "words_file": "sclip"},
+    # Their class names are ProxyCLIP's.
+    "ade847": {"short_side_px": 448},
+    "context459": {"short_side_px": 448},
     "cityscapes19": {"short_side_px": 448, "window_px": 224, "words_file": "sclip"},
 }
 

@@ -11,7 +11,12 @@ def test_context_from_json(tmp_path):
     labels = layouts.write_context(tmp_path)
     with pytest.raises(LayoutError, match="--convert"):
         get_benchmark("context60", data_dir=tmp_path)
-    assert context.convert(tmp_path, log=lambda line: None) == 2
+    assert context.convert(tmp_path, log=lambda line: None) == 3
+    # The training split is written too, for CLIP-ZSS.
+    root = tmp_path / "VOCdevkit/VOC2010"
+    lists = {p.stem: p.read_text() for p in (root / "ImageSets/SegmentationContext").iterdir()}
+    assert lists == {"val": "2008_000002\n2008_000003\n", "train": "2008_000099\n"}
+    assert (root / "SegmentationClassContext/2008_000099.png").is_file()
     layouts.check_labels(get_benchmark("context60", data_dir=tmp_path), labels,
                  {0: 0, 1: 1, 2: 2, 3: 3, 59: 59})  # fmt: skip
     fewer = get_benchmark("context59", data_dir=tmp_path)
@@ -44,7 +49,7 @@ def test_context_says_what_its_json_lacks(tmp_path):
         (good.replace("annos_segmentation", "annotations"), "annos_segmentation"),
         (good.replace('"size": [12, 17]', '"size": [17, 12]'), "size"),
         (good.replace('"counts": [', '"counts": [1, '), "pixels"),
-        (good.replace('"val"', '"test"'), "no image of phase"),
+        (good.replace('"val"', '"test"'), "no image of phase 'val'"),
     ]
     for text, message in cases:
         assert text != good
@@ -58,5 +63,5 @@ def test_context_says_what_its_json_lacks(tmp_path):
         else:  # a category outside of the 59 is ignored, and said
             lines = []
             context.convert(tmp_path, log=lines.append)
-            assert "2 regions of other categories" in lines[-1]
+            assert "3 regions of other categories" in lines[-1]
             assert (get_benchmark("context60", data_dir=tmp_path)[0]["label"] == -1).any()

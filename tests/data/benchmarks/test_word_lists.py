@@ -12,10 +12,33 @@ from zeroseg_jax.data.benchmarks.word_lists import (
 )
 
 CLASSES = {"voc21": 21, "voc20": 20, "context60": 60, "context59": 59, "coco_object": 81,
-           "coco_stuff171": 171, "ade150": 150, "cityscapes19": 19}  # fmt: skip
+           "coco_stuff171": 171, "coco_stuff27": 27, "ade150": 150, "cityscapes19": 19}  # fmt: skip
+# Class names of other projects, without a list of our own.
+FOREIGN = {"ade847": 847, "context459": 459, "bdd100k": 19, "dark_zurich": 20, "foodseg103": 104,
+           "atlantis": 56, "dram": 12, "suim": 8, "pst900": 5, "corrosion_cs": 4, "deepcrack": 2,
+           "chase_db1": 2, "kvasir_instrument": 2, "zerowaste": 5, "cub_200": 201,
+           "cwfid": 3}  # fmt: skip
 
 # SHA-256 of the lines "name; name" of the published list. The lists without an entry are own.
 PUBLIC = {
+    # MESS
+    "bdd100k": "5995d02d6c574d515fa02371c8c2b5367f55cba8a732fed0567427c093f95adf",
+    "dark_zurich": "a5e64827bd673d29ae7214482c56bb664f1b06b581662066023cdccfaffaa5bd",
+    "foodseg103": "acd3b9264d85a235118aed9accdbe29095fdd9125f4270bf30d82cdf288fef32",
+    "atlantis": "eef1c2f7ebf382263fa686b5f73aa3115decd33e3eff0e2099d75d54a4866e0f",
+    "dram": "af579a891695b43f6185b623448be8d99bbb9dee08e5f0d96979cf539cba1b1b",
+    "suim": "3eb45b1fc57b8392691dc225ffa62a94d6aa760e24059b9683745b432425560b",
+    "pst900": "9753670f05ff95e900742bb4d264ff0580278ef18ed3b7d2bcb998746356e3fd",
+    "corrosion_cs": "088d5fd5433baa9f9947cd137a7fbaffff2a0399ba5c0ef99b96ea518812cd0f",
+    "deepcrack": "ffc61630489c5c58d479ac4d320f2ff7f8208ad5c6f4df46971f3a36440af5e9",
+    "chase_db1": "3c331815444196771ebce5a8a4387a6cef716d65eb610b9cabb55d3cde179b20",
+    "kvasir_instrument": "dacfc6c78c036d5c66a4985a4f95243914b5c8ac19565b57f208eb81e4735ccb",
+    "zerowaste": "6348e0eb8d6931cd9fc57ce7d1c7bf4ef05041d89fae7915b8a19538b1b1a9ab",
+    "cub_200": "5603328c784e381d4a0201ccb2e5ac184a65f810ca10a0fae556e0818027eb3f",
+    "cwfid": "63b3239cd6ec3faaaf40b3db4855db8e1300fabe40722932ed7ecb9d4e70d2e0",
+    # ProxyCLIP
+    "ade847": "5d6612d2a2f9778fc7270baf0db7bc800b054d1aa1f107e323197e8c54e33e26",
+    "context459": "c9fe8ff7083d2572021691666a700755d8f4e1c634585ba9919a3f3a2c834538",
     # MaskCLIP, TIPS
     "ade150": "f9dbd8a75a0722c971d8c82db76dc205e06cb422d98153f4e5bbf90408ef5438",
     # MaskCLIP
@@ -61,7 +84,7 @@ PUBLIC = {
     # mmsegmentation
     "voc21.tcl": "301e5e4e2a9a7ab6bfd6c7e2b1d381d4dd465ddedf787b4b4ed802b3366deb6c",
 }
-OWN = {"voc21", "voc20", "context60", "context59", "coco_stuff171", "imagenet1k"}
+OWN = {"voc21", "voc20", "context60", "context59", "coco_stuff171", "coco_stuff27", "imagenet1k"}
 
 
 def test_published_lists_are_exact():
@@ -90,9 +113,9 @@ def test_bad_words_files(tmp_path):
 
 def test_shipped_words_have_a_line_for_every_class():
     stems = {path.stem for path in WORDS.glob("*.txt")} - {"imagenet1k"}
-    assert {stem.split(".")[0] for stem in stems} == set(CLASSES)
+    assert {stem.split(".")[0] for stem in stems} == {*CLASSES, *FOREIGN}
     for stem in stems:
-        assert len(load_words(stem)) == CLASSES[stem.split(".")[0]], stem
+        assert len(load_words(stem)) == {**CLASSES, **FOREIGN}[stem.split(".")[0]], stem
     for name, classes in CLASSES.items():  # the project's own lists have no word twice
         rows = read_words(WORDS / f"{name}.txt", classes=classes)
         assert all(word == word.strip() and "  " not in word for row in rows for word in row)

@@ -7,7 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 from zeroseg_jax.config import suggest
-from zeroseg_jax.data.benchmarks import ade20k, cityscapes, coco, context, folder, imagenet_s, voc
+from zeroseg_jax.data.benchmarks import (
+    ade20k,
+    ade847,
+    cityscapes,
+    coco,
+    context,
+    context459,
+    folder,
+    imagenet_s,
+    mess,
+    voc,
+)
 from zeroseg_jax.data.benchmarks.listing import FileBenchmark, LayoutError
 from zeroseg_jax.data.benchmarks.playground import BENCHMARKS, Playground
 
@@ -23,9 +34,13 @@ FILES: dict[str, Callable[[str, Path], FileBenchmark]] = {
     "context59": context.build,
     "coco_object": coco.build,
     "coco_stuff171": coco.build,
+    "coco_stuff27": coco.build,
     "ade150": ade20k.build,
+    "ade847": ade847.build,
+    "context459": context459.build,
     "cityscapes19": cityscapes.build,
     **{name: imagenet_s.build for name in imagenet_s.SPLITS},
+    **{name: mess.build for name in mess.SOURCES},
     "folder": lambda name, root: folder.build(root),
 }
 

@@ -15,7 +15,7 @@ from zeroseg_jax.data.benchmarks.masks import Encoding, build_table
 
 ARCHIVES = ("leftImg8bit_trainvaltest.zip", "gtFine_trainvaltest.zip")
 # Evaluated label ids in the order of train ids; the other ids up to 33 are ignored.
-_EVALUATED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+EVALUATED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 
 
 def build(name: str, data_dir: Path) -> FileBenchmark:
@@ -36,7 +36,7 @@ def build(name: str, data_dir: Path) -> FileBenchmark:
         ("", "cityscapes"),
         f"unpack {ARCHIVES[0]} and {ARCHIVES[1]} in {data_dir}.",
     )
-    ids = {value: number for number, value in enumerate(_EVALUATED)}
+    ids = {value: number for number, value in enumerate(EVALUATED)}
     return build_benchmark(
         name,
         listing=match(

@@ -24,9 +24,9 @@ from zeroseg_jax.data.progress import ProgressLog
 
 ARCHIVE = "VOCtrainval_03-May-2010.tar"
 ANNOTATIONS = "trainval_merged.json"
-_SPLIT = "ImageSets/SegmentationContext/val.txt"
+SPLIT = "ImageSets/SegmentationContext/val.txt"
 _MASKS = "SegmentationClassContext"
-_ROOTS = ("VOCdevkit/VOC2010", "VOC2010", "")
+ROOTS = ("VOCdevkit/VOC2010", "VOC2010", "")
 # Evaluated category ids of the annotations in the order of train ids; 0 is unlabelled.
 _CATEGORIES = (
     0, 2, 9, 18, 19, 22, 23, 25, 31, 33, 34, 44, 45, 46, 59, 65, 68, 72, 80, 85, 98, 104, 105,
@@ -35,6 +35,7 @@ _CATEGORIES = (
 )  # fmt: skip
 _IDS = {category: number for number, category in enumerate(_CATEGORIES)}
 _IGNORED = 255
+_PHASES = ("train", "val")
 
 
 def build(name: str, data_dir: Path) -> FileBenchmark:
@@ -49,8 +50,8 @@ def build(name: str, data_dir: Path) -> FileBenchmark:
     """
     root = find_root(
         data_dir,
-        ("JPEGImages", _SPLIT, _MASKS),
-        _ROOTS,
+        ("JPEGImages", SPLIT, _MASKS),
+        ROOTS,
         f"unpack {ARCHIVE} in {data_dir}, put {ANNOTATIONS} there too, and run zeroseg "
         f"verify --benchmark={name} --data_dir={data_dir} --convert.",
     )
@@ -61,7 +62,7 @@ def build(name: str, data_dir: Path) -> FileBenchmark:
     return build_benchmark(
         name,
         has_background=has_background,
-        listing=list_named(read_split(root / _SPLIT), root / "JPEGImages", root / _MASKS),
+        listing=list_named(read_split(root / SPLIT), root / "JPEGImages", root / _MASKS),
         encoding=Encoding(table, hint="The masks may be written for 59 classes; convert again."),
         # Both are in use: papers print 5,105, the usual list has 5,104 names.
         official_images=(5105, 5104),
@@ -69,9 +70,10 @@ def build(name: str, data_dir: Path) -> FileBenchmark:
 
 
 def convert(data_dir: Path, log: Callable[[str], None] = print) -> int:
-    """Write the annotations of the validation split as index PNGs, and their list.
+    """Write the annotations of both splits as index PNGs, and their lists.
 
-    Each file is written atomically, the list last. An interrupted conversion is resumed.
+    CLIP-ZSS trains with those of the training split. Each file is written atomically, the lists
+    last. An interrupted conversion is resumed.
 
     Args:
       data_dir: folder of VOCdevkit and the annotations.
@@ -85,7 +87,7 @@ def convert(data_dir: Path, log: Callable[[str], None] = print) -> int:
       ValueError: the annotations are not in the published format.
     """
     source = f"unpack {ARCHIVE} in {data_dir}."
-    root = find_root(data_dir, ("JPEGImages",), _ROOTS, source)
+    root = find_root(data_dir, ("JPEGImages",), ROOTS, source)
     path = next((d / ANNOTATIONS for d in (root, data_dir) if (d / ANNOTATIONS).is_file()), None)
     if path is None:
         raise LayoutError(f"{root / ANNOTATIONS}: missing; put the file of annotations there.")
@@ -99,8 +101,11 @@ def convert(data_dir: Path, log: Callable[[str], None] = print) -> int:
             files.write_png(target, ids)
             written, unlisted = written + 1, unlisted + strange
         progress.add()
-    names = sorted(Path(image["file_name"]).stem for image in images)
-    files.write_text(root / _SPLIT, "\n".join(names) + "\n")
+    for phase in _PHASES:
+        names = sorted(Path(i["file_name"]).stem for i in images if i["phase"] == phase)
+        if names:
+            list_path = (root / SPLIT).with_name(f"{phase}.txt")
+            files.write_text(list_path, "\n".join(names) + "\n")
     found = len(images) - written
     log(f"convert: {written} masks written, {found} already there, in {root / _MASKS}")
     if unlisted:
@@ -150,7 +155,7 @@ def _read_annotations(
     log(f"convert: reading {path}, {path.stat().st_size / 1e6:.0f} MB")
     try:
         content = files.read_json(path, remedy="download the file again")
-        images = [image for image in content["images"] if image["phase"] == "val"]
+        images = [image for image in content["images"] if image["phase"] in _PHASES]
         wanted = {image["image_id"] for image in images}
         annotations: dict[Any, list[dict[str, Any]]] = defaultdict(list)
         for region in content["annos_segmentation"]:
@@ -166,6 +171,6 @@ def _read_annotations(
         raise ValueError(
             f"{path}: not in the published format ({error!r}); download the file again."
         ) from error
-    if not images:
+    if not any(image["phase"] == "val" for image in images):
         raise ValueError(f"{path}: no image of phase 'val'; download the file again.")
     return images, annotations

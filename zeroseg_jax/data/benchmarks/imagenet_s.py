@@ -13,7 +13,7 @@ from zeroseg_jax.data.benchmarks.listing import (
     list_folder,
     match,
 )
-from zeroseg_jax.data.benchmarks.masks import Encoding, build_table
+from zeroseg_jax.data.benchmarks.masks import Encoding, build_table, read_rgb_values
 from zeroseg_jax.data.benchmarks.word_lists import load_imagenet_words
 
 # name -> folder, number of classes, images of the validation split
@@ -71,7 +71,9 @@ def build(name: str, data_dir: Path) -> FileBenchmark:
             masks,
             in_subfolders=True,
         ),
-        encoding=Encoding(build_table({i: i for i in range(classes + 1)}, (_IGNORED,)), True),
+        encoding=Encoding(
+            build_table({i: i for i in range(classes + 1)}, (_IGNORED,)), read_rgb_values
+        ),
         official_images=(images,),
         absent_as_zero=True,
     )

@@ -208,19 +208,20 @@ def read_split(path: Path) -> list[str]:
     return names
 
 
-def list_named(names: list[str], images: Path, masks: Path) -> Listing:
+def list_named(names: list[str], images: Path, masks: Path, ending: str = ".png") -> Listing:
     """List the files of a split by name.
 
     Args:
       names: names of the split.
       images: folder of NAME.jpg.
-      masks: folder of NAME.png.
+      masks: folder of NAME and `ending`.
+      ending: end of a mask's file name.
     """
     here = {folder: {entry.name for entry in folder.iterdir()} for folder in (images, masks)}
     pairs: list[Pair] = []
     missing: list[Path] = []
     for name in names:
-        pair = Pair(name, images / f"{name}.jpg", masks / f"{name}.png")
+        pair = Pair(name, images / f"{name}.jpg", masks / f"{name}{ending}")
         absent = [file for file in (pair.image, pair.mask) if file.name not in here[file.parent]]
         missing += absent
         if not absent:

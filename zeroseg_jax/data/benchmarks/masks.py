@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +27,12 @@ class Encoding:
     Attributes:
       table: int32 (values,), class id of each raw value; IGNORED for ignored ones, less for
         values without a meaning.
-      is_rgb: True if the raw value is red + 256 * green of an RGB image.
+      reader: reads the raw values of a mask file, int (H, W) from 0; None for read_index.
       hint: likely cause of values without a meaning, a sentence.
     """
 
     table: np.ndarray
-    is_rgb: bool = False
+    reader: Callable[[Path], np.ndarray] | None = None
     hint: str = ""
 
     def read(self, path: Path) -> np.ndarray:
@@ -45,7 +45,7 @@ class Encoding:
           ImageError: the file is unreadable.
           MaskError: the mask has colours instead of indices, or a value without a meaning.
         """
-        raw = read_rgb_values(path) if self.is_rgb else read_index(path)
+        raw = (self.reader or read_index)(path)
         ids = np.append(self.table, np.int32(_MEANINGLESS))[np.minimum(raw, len(self.table))]
         if ids.min() < IGNORED:
             value = int(raw[ids < IGNORED][0])
