@@ -125,9 +125,7 @@ def test_version_is_the_same_everywhere():
     assert heading and heading[1] == version
 
 
-@pytest.mark.parametrize(
-    "path", sorted(ROOT.glob("notebooks/[sc]*.ipynb")), ids=lambda path: path.stem
-)
+@pytest.mark.parametrize("path", sorted(ROOT.glob("notebooks/*.ipynb")), ids=lambda path: path.stem)
 def test_notebooks_are_stored_with_outputs(path):
     """Each code cell ran, in order and without an error; Colab's notebook is run there only."""
     cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
