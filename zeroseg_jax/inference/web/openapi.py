@@ -157,12 +157,17 @@ def _build_schemas(limits: Limits) -> dict[str, Any]:
         },
         "Maps": {
             "type": "object",
-            "required": ["width", "height", "words", "colours", "has_background", "maps"],
+            "required": [
+                "width", "height", "words", "colours", "spare_colours", "has_background", "maps",
+            ],
             "properties": {
                 "width": side,
                 "height": side,
                 "words": {"type": "array", "items": _TEXT},
                 "colours": {"type": "array", "items": _TEXT},
+                "spare_colours": {
+                    "type": "array", "items": _TEXT, "description": "for class names of edits"
+                },
                 "has_background": {"type": "boolean", "description": "class 0 is background"},
                 "maps": _TEXT | {
                     "contentEncoding": "base64",

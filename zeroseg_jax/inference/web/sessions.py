@@ -19,13 +19,14 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 
+from zeroseg_jax.data import drawing
 from zeroseg_jax.data.transforms import decode_image
 from zeroseg_jax.inference import outputs
 from zeroseg_jax.inference.batches import EncodedImage
 from zeroseg_jax.inference.cache import LruCache
 from zeroseg_jax.inference.class_names import check_classes, parse_classes
 from zeroseg_jax.inference.segmentation import Segmentation
-from zeroseg_jax.inference.web.edits import apply_edits, read_edits
+from zeroseg_jax.inference.web.edits import MAX_EDITS, apply_edits, read_edits
 from zeroseg_jax.inference.web.models import Models
 
 T = TypeVar("T")
@@ -244,8 +245,9 @@ class Sessions:
         """Segment at the size that the page draws; the page applies the threshold itself.
 
         Returns:
-          width, height, words, colours, has_background, and maps: a base64 PNG with the class id
-          in red, the score times 255 in green and the segment id modulo 256 in blue.
+          width, height, words, colours, spare_colours of class names that edits add,
+          has_background, and maps: a base64 PNG with the class id in red, the score times 255 in
+          green and the segment id modulo 256 in blue.
         """
         height, width = upload.encoded.size
         scale = min(1.0, self.limits.shown_px / max(height, width))
@@ -253,6 +255,8 @@ class Sessions:
         result = self._segment(
             upload, {**options, "threshold": 0.0, "edits": [], "size": (height, width)}
         )
+        names = (*result.class_names, *[""] * MAX_EDITS)
+        colours = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in drawing.palette(names)]
         maps = np.stack(
             [result.mask, np.rint(255 * result.scores), result.segments % 256], axis=-1
         ).astype(np.uint8)
@@ -260,7 +264,8 @@ class Sessions:
             "width": width,
             "height": height,
             "words": list(result.class_names),
-            "colours": ["#{:02x}{:02x}{:02x}".format(*colour) for colour in result.colours],
+            "colours": colours[: len(result.class_names)],
+            "spare_colours": colours[len(result.class_names) :],
             "has_background": len(result.class_names) > len(options["classes"]),
             "maps": base64.b64encode(_to_png(Image.fromarray(maps))).decode(),
         }

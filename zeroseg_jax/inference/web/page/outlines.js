@@ -5,15 +5,16 @@
 
 const STEP_X = [1, 0, -1, 0], STEP_Y = [0, 1, 0, -1];  // east, south, west, north
 const SMOOTHING = 3;
+const LEAST_BORDER = 0.02;  // of width and height; shorter borders have no line, crumbs would glare
 
 // Returns { fills, borders }: a closed path of each label, and the lines between labels.
 export function traceOutlines(labels, width, height) {
-  const fills = new Map(), borders = new Path2D();
+  const fills = new Map(), borders = new Path2D(), least = LEAST_BORDER * (width + height);
   forEachLoop(labels, width, height, (own, loop) => {
     if (!fills.has(own)) fills.set(own, new Path2D());
     smooth(loop);
     addClosed(fills.get(own), loop);
-    addBorders(borders, loop, own);
+    if (loop.count >= least) addBorders(borders, loop, own);
   });
   return { fills, borders };
 }

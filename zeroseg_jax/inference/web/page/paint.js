@@ -46,9 +46,9 @@ export function paint(pen, scene, place, unit) {
   pen.lineJoin = pen.lineCap = "round";
   strokeTwice(pen, borders, unit / place.scale, [3, `rgba(0, 0, 0, ${0.45 * strength})`],
     [1.3, `rgba(255, 255, 255, ${0.95 * strength})`]);
-  if (look.region && look.view !== "segments") {
+  if (look.region) {
     const path = selection(labelled.labels, result.width, result.height, look.region.at);
-    strokeTwice(pen, path, unit / place.scale, [6, "#000"], [3, "#ffd400"]);
+    strokeTwice(pen, path, unit / place.scale, [5, "#000"], [2.5, "#ffd400"]);
   }
   pen.restore();
   pen.setTransform(1, 0, 0, 1, 0, 0);
@@ -78,7 +78,7 @@ function drawScores(pen, result, opacity) {
   pen.fillStyle = "#808080";
   pen.fillRect(0, 0, result.width, result.height);
   pen.globalCompositeOperation = "source-over";
-  pen.globalAlpha = opacity;
+  pen.globalAlpha = Math.min(1, 1.6 * opacity);
   pen.drawImage(heat(result), 0, 0);
   pen.globalAlpha = 1;
 }
