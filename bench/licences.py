@@ -41,6 +41,9 @@ def read_licence(package: str) -> str:
     stated = metadata.get("License-Expression") or "; ".join(classifiers)
     # Some packages put the whole text there; its first line has the name.
     stated = stated or (metadata.get("License") or "").strip().partition("\n")[0]
+    for name in metadata.get_all("License-File") or []:
+        text = importlib.metadata.distribution(package).read_text(f"licenses/{name}") or ""
+        stated = stated or text.strip().partition("\n")[0]
     return stated.replace("|", "/") or "not stated"
 
 

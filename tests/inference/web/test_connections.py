@@ -19,7 +19,7 @@ KINDS = {
     "nothing": b"",
     "half a head": b"GET / HTTP/1.1\r\nHost: local",
     "half a body": HEAD + b"\r\nab",
-    "no reader": b"GET /page.js HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20,
+    "no reader": b"GET /style.css HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20,
 }
 
 
