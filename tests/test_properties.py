@@ -37,7 +37,9 @@ NAMES = st.text(
     st.characters(exclude_categories=("C", "Z"), exclude_characters=",;/"), min_size=1, max_size=12
 )
 CLASSES = st.lists(st.lists(NAMES, min_size=1, max_size=3), min_size=1, max_size=6).filter(
-    lambda classes: len({n for names in classes for n in names}) == sum(map(len, classes))
+    lambda classes: (
+        len({n.casefold() for names in classes for n in names}) == sum(map(len, classes))
+    )
 )
 
 

@@ -46,7 +46,7 @@ _EARLIEST_SECONDS = 0.5
 _HANGS, _HANG_SECONDS = 8, 60.0
 _SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 _DURATIONS = {"seconds", "milliseconds", "images_per_second"}
-_IMAGES = 1100  # three shards of a bank
+_IMAGES = 1030  # three shards of a bank
 
 _BANK = (
     "--config.data.features=bank", "--config.data.bank=../bank", "--config.data.images=64",
@@ -56,7 +56,7 @@ _DEBUG = ("--config=debug", *_BANK)
 _PREPARE = ("prepare", "--config=debug", f"--config.data.images={_IMAGES}", "--workdir=run",
             "--config.data.features=bank")  # fmt: skip
 _REGIONS = (
-    "prepare", "--config=clip_zss:playground", "--workdir=run", "--config.data.images=700",
+    "prepare", "--config=clip_zss:playground", "--workdir=run", "--config.data.images=520",
     "--config.model.image_px=48", "--config.clip_zss.regions.teacher_px=48",
 )  # fmt: skip
 # Two rates, few steps: the test replaces nothing of the command.
@@ -147,16 +147,16 @@ def _of(place: str, read: Callable[[Path], dict[str, Any]]) -> Callable[[Path], 
     return lambda folder: read(folder / place)
 
 
-_TRAIN = ("train", *_DEBUG, "--workdir=run")
-_SHORT = (*_TRAIN, "--config.optim.steps=30")
+_TRAIN = ("train", *_DEBUG, "--workdir=run", "--config.optim.steps=40")
+_SHORT = (*_TRAIN[:-1], "--config.optim.steps=20")
 COMMANDS: dict[str, Command] = {
     "prepare": Command((_PREPARE,), read_bank, 5),
-    "prepare, regions": Command((_REGIONS,), read_bank, 5),
-    "prepare, two hosts": Command(
+    "prepare with regions": Command((_REGIONS,), read_bank, 4),
+    "prepare on two hosts": Command(
         tuple((*_PREPARE, "--host_count=2", f"--host_index={i}") for i in (0, 1)), read_bank, 4
     ),
     "train": Command((_TRAIN,), _of("run", read_training), 8),
-    "train, two in one directory": Command(
+    "two trainings in one directory": Command(
         (_SHORT, _SHORT), _of("run", read_training), 4, refused="trains there; wait for it"
     ),
     "sweep": Command(
@@ -165,21 +165,21 @@ COMMANDS: dict[str, Command] = {
         read_sweep, 6,
     ),
     "evaluate": Command(
-        (("evaluate", "--workdir=playground", "--images=150", "--output=report",
+        (("evaluate", "--workdir=playground", "--images=60", "--output=report",
           "--save_predictions"),),
-        _of("report", read_files), 4,
+        _of("report", read_files), 3,
     ),
     "export": Command(
-        (("export", "--model=playground", "--output=student"),), _of("student", read_files), 3
+        (("export", "--model=playground", "--output=student"),), _of("student", read_files), 2
     ),
-    "export, stablehlo": Command(
+    "export to stablehlo": Command(
         (("export", "--model=playground", "--format=stablehlo", "--output=exported"),),
-        _of("exported", read_files), 3,
+        _of("exported", read_files), 2,
     ),
     "segment": Command(
         (("segment", "../images", "--model=playground", "--words=star; heart; grass; sky",
           "--output=segmented"),),
-        _of("segmented", read_files), 4,
+        _of("segmented", read_files), 3,
     ),
 }  # fmt: skip
 

@@ -30,6 +30,7 @@ from zeroseg_jax.evaluation.render import render_markdown_table
 
 LIMIT_SECONDS = 2.0
 _TRICKLE_SECONDS = 0.5
+_GET = b"GET /page.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
 _BODY = b"POST /pictures HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999\r\n\r\nab"
 # kind -> what a connection sends at first, and what again and again.
 ATTACKS: dict[str, tuple[bytes, bytes]] = {
@@ -39,7 +40,7 @@ ATTACKS: dict[str, tuple[bytes, bytes]] = {
     "a head by bytes": (b"GET / HTTP/1.1\r\nX: ", b"x"),
     "half a body": (_BODY, b""),
     "a body by bytes": (_BODY, b"x"),
-    "answers are not read": (b"GET /page.js HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20, b""),
+    "answers are not read": (_GET * 20, _GET),
 }
 
 

@@ -32,6 +32,7 @@ def test_text_and_strings_in_python_have_one_grammar(text, classes):
         (" , / \n", "no class name"),
         ("a; a", "given twice"),
         ("a/b, b", "b is given twice"),
+        ("Dog, grass, dog", "Dog and dog differ in case only"),
         ("a\tb", "control character"),
         (",".join(f"w{i}" for i in range(1001)), "1001 classes are more than 1000"),
     ],

@@ -14,6 +14,7 @@ from PIL import Image
 
 from zeroseg_jax.config import from_mapping
 from zeroseg_jax.data import bank
+from zeroseg_jax.data.locks import LockedError, lock_directory
 from zeroseg_jax.teacher import encode_bank
 from zeroseg_jax.teacher.load import load_teacher
 
@@ -180,3 +181,14 @@ def test_features_that_cannot_be_stored_are_named(monkeypatch, tmp_path, value, 
         encode_bank.encode_shards(
             config, load_teacher("playground"), tmp_path, Two(), [0], lambda line: None
         )
+
+
+def test_a_second_prepare_is_told_who_writes_the_bank(tmp_path):
+    config = from_mapping({"model": {"image_px": 32, "encoder": {"patch_px": 8}},
+                           "data": {"images": 4}})  # fmt: skip
+    clip = load_teacher("playground")
+    told = rf"process {os.getpid()} on .* prepares a bank there; wait for it"
+    held = lock_directory(tmp_path, "prepares a bank", name=".lock-0")
+    with held, pytest.raises(LockedError, match=told):
+        encode_bank.prepare_bank(config, tmp_path, clip, print)
+    assert not list(tmp_path.iterdir())

@@ -12,7 +12,8 @@ import pytest
 from tests.training.tiny import QUIET, quiet
 from zeroseg_jax.config import ConfigError, from_mapping
 from zeroseg_jax.data import seen_labels as labels
-from zeroseg_jax.data.bank import FusedSource
+from zeroseg_jax.data.bank import REGIONS_FOLDER, FusedSource
+from zeroseg_jax.data.locks import LockedError, lock_directory
 from zeroseg_jax.evaluation.runner import segment_image
 from zeroseg_jax.inference.model import SHIPPED_STUDENT, Model
 from zeroseg_jax.inference.presets import get_preset
@@ -120,6 +121,9 @@ def test_prepare_goes_on_where_it_was(prepared, tmp_path, clip):
     before = FusedSource(directory)[3]["fused"]
     (directory / "regions" / "manifest.json").unlink()
     record.unlink()
+    held = lock_directory(directory / REGIONS_FOLDER, "prepares regions", name=".lock-0")
+    with held, pytest.raises(LockedError, match="prepares regions there; wait for it"):
+        pseudo_labels.prepare_regions(from_mapping(TINY), directory, clip, quiet)
     again = pseudo_labels.prepare_regions(from_mapping(TINY), directory, clip, quiet)
     assert again == prepared[1]
     np.testing.assert_array_equal(FusedSource(directory)[3]["fused"], before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -105,10 +106,15 @@ def check_classes(
         raise ValueError(f"{field}: a class name of {longest} letters is longer than {letters}.")
     if any(unicodedata.category(letter)[0] == "C" for name in flat for letter in name):
         raise ValueError(f"{field}: a class name holds a control character; type it again.")
-    seen: set[str] = set()
-    twice: set[str] = set()
+    seen: dict[str, str] = {}
     for name in flat:
-        (twice if name in seen else seen).add(name)
+        before = seen.setdefault(name.casefold(), name)
+        if before != name:
+            raise ValueError(
+                f"{field}: {before} and {name} differ in case only, which CLIP does not read; give "
+                "one of them."
+            )
+    twice = {name for name, count in collections.Counter(flat).items() if count > 1}
     if twice:
         raise ValueError(
             f"{field}: {', '.join(sorted(twice)[:5])} is given twice; give each class name once."
