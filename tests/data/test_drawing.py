@@ -88,3 +88,15 @@ def test_soft_overlay_of_one_class_ignored_pixels_and_large_images():
         np.zeros((2, 3), np.uint8),
     )  # fmt: skip
     assert 4 < wide[4, :, 0].astype(float).sum() / wide.max() < 6
+
+
+def test_an_unpainted_class_keeps_the_images_colours():
+    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    labels = (np.arange(60) >= 30).astype(np.int32)[None].repeat(40, 0)
+    colours = np.array([[0, 0, 0], [200, 0, 0]], np.uint8)
+    found = drawing.soft_overlay(image, labels, colours, unpainted=0)
+    np.testing.assert_array_equal(found[:, :25], image[:, :25])
+    usual = drawing.soft_overlay(image, labels, colours)
+    np.testing.assert_array_equal(found[:, 35:], usual[:, 35:])
+    assert (usual[:, :25] <= found[:, :25]).all() and (usual[:, :25] != found[:, :25]).any()
+    assert (found[:, 29:31] > image[:, 29:31]).mean() > 0.7  # the light line between both

@@ -33,3 +33,16 @@ def test_a_notebook_shows_the_overlay_at_a_size_that_fits():
     assert result.to_pil().size[0] >= 2100
     small = build(np.ones((30, 40)))
     assert Image.open(io.BytesIO(small._repr_png_())).size == small.overlay().size
+
+
+def test_the_background_is_not_painted():
+    mask = np.zeros((60, 250))
+    mask[:, 200:] = 1
+    overlay = np.asarray(build(mask).overlay())
+    assert (overlay[:60, :190] == 0).all() and (overlay[:60, 210:] > 0).any(axis=-1).all()
+    other = build(mask, ("cat", "dog"))  # no background: both classes are painted
+    assert (np.asarray(other.overlay())[:60, :190] > 0).any(axis=-1).all()
+    # Its swatch in the legend is white; the mask and the JSON file keep its colour.
+    assert build(mask).classes[0]["colour"] == "#000000"
+    legend = overlay[60:].reshape(-1, 3)
+    assert not (legend == 0).all(axis=-1).any()

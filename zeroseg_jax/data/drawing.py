@@ -85,7 +85,12 @@ def overlay(
 
 
 def soft_overlay(
-    image: np.ndarray, labels: np.ndarray, colours: np.ndarray, opacity: float = 0.45
+    image: np.ndarray,
+    labels: np.ndarray,
+    colours: np.ndarray,
+    opacity: float = 0.45,
+    *,
+    unpainted: int | None = None,
 ) -> np.ndarray:
     """Blend class colours with an image, with anti-aliased light outlines between classes.
 
@@ -97,6 +102,7 @@ def soft_overlay(
       labels: int (H, W); see colour_labels.
       colours: uint8 (C, 3).
       opacity: share of the class colours, in [0, 1].
+      unpainted: class that has the image's own colours, such as the background.
 
     Returns:
       uint8 (H, W, 3).
@@ -111,8 +117,12 @@ def soft_overlay(
         part = np.s_[top : top + _STRIPE_ROWS]
         away = distance[part][..., None]
         share = np.clip(0.5 + away, 0.5, 1)
-        painted = table[winner[part]] * share
-        painted += table[second[part]] * (1 - share)
+        strongest, other = table[winner[part]], table[second[part]]
+        if unpainted is not None:
+            for classes, paint in ((winner[part], strongest), (second[part], other)):
+                np.copyto(paint, image[part], where=(classes == unpainted)[..., None])
+        painted = strongest * share
+        painted += other * (1 - share)
         mixed = image[part] * np.float32(1 - opacity) + painted * np.float32(opacity)
         line = np.clip(_LINE_PX * scale / 2 + 0.5 - away, 0, 1)
         mixed += (painted * (1 - _LIGHT) + 255 * _LIGHT - mixed) * line

@@ -18,6 +18,7 @@ from zeroseg_jax.inference.background import BACKGROUND
 
 NOTHING_FOUND = "none of your words is in this image"
 _NOTEBOOK_PX = 1024  # long side in a notebook
+_WHITE = (255, 255, 255)
 _LEAST_AREA = 0.002  # of the image; a class with less was not found
 
 
@@ -131,14 +132,20 @@ class Segmentation:
         return dataclasses.replace(self, class_names=names, mask=mask)
 
     def overlay(self, opacity: float = 0.45, *, legend: bool = True) -> Image.Image:
-        """Draw the classes' colours over the image; the legend lists fractions of the image."""
-        painted = drawing.soft_overlay(self.image, self.mask, self.colours, opacity)
+        """Draw the classes' colours over the image; the legend lists fractions of the image.
+
+        The background has the image's own colours, and white in the legend.
+        """
+        background = 0 if self.class_names[0] == BACKGROUND else None
+        painted = drawing.soft_overlay(
+            self.image, self.mask, self.colours, opacity, unpainted=background
+        )
         if not legend:
             return Image.fromarray(painted)
         entries = [
             (
                 f"{c['word']} {100 * c['area']:.0f} %",
-                tuple(int(v) for v in self.colours[c["index"]]),
+                _WHITE if c["index"] == background else self.colours[c["index"]],
             )
             for c in self.classes
             if c["area_px"]
