@@ -58,9 +58,10 @@ def list_protocol(result: dict[str, Any]) -> list[tuple[str, str]]:
     kind = preset.get("window", "whole" if preset["window_px"] < 0 else "sliding")
     window = kind.replace("_", " ") if kind != "sliding" else preset["window_px"] or "native"
     image_filter, threshold = preset["image_filter"], preset["threshold"]
+    share = preset.get("vocabulary_share", 0)
     settings = {
         "preset": preset["name"],
-        "short side": preset["short_side_px"] or "native",
+        "short side": f"{preset['short_side_px'] or 'native'}{_render_limit(preset)}",
         "window": f"{window}, stride {preset['stride_px'] or 'half'}",
         "resize": preset["resize"],
         "normalisation": preset["normalisation"],
@@ -73,9 +74,17 @@ def list_protocol(result: dict[str, Any]) -> list[tuple[str, str]]:
         "threshold": f"{threshold} ({preset['threshold_rule']})" if threshold else "off",
         "background words": len(preset["background_words"]),
         "area threshold": preset["area_threshold"] or "off",
+        # A report of an earlier version has no `vocabulary_share`; every class was kept.
+        "vocabulary": f"share {share} of the best" if share else "all classes",
         "refinement": _render_refinement(preset),
     }
     return [(name, str(value)) for name, value in settings.items()]
+
+
+def _render_limit(preset: dict[str, Any]) -> str:
+    # A report of an earlier version has no `long_side_px`; 2048 was the limit.
+    limit = preset.get("long_side_px", 2048)
+    return "" if limit == 2048 else f", long side at most {limit}"
 
 
 def _render_refinement(preset: dict[str, Any]) -> str:

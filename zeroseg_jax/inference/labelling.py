@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 import jax.numpy as jnp
 import numpy as np
 
-from zeroseg_jax.inference import guided, pamr, windows
+from zeroseg_jax.inference import guided, pamr, vocabulary, windows
 from zeroseg_jax.inference.guide_image import STEP_PX, resize_guide
 from zeroseg_jax.inference.presets import Preset
 from zeroseg_jax.inference.scoring import ClassVectors
@@ -121,10 +121,16 @@ def label_image(
       canvas: merged scores.
       size: (H, W) of the labels.
       rule: rule from build_rule.
-      preset: refinement and area threshold.
+      preset: refinement, area threshold and share of the vocabulary.
       guide: image from guide_image.build_guide; None labels without refinement. For the
         guided filter, any size of the image.
     """
+    if preset.vocabulary_share:
+        kept = vocabulary.find_supported(
+            canvas.patches(), rule.class_ids, preset.vocabulary_share,
+            softmax_scale=rule.softmax_scale, has_background=rule.has_background,
+        )  # fmt: skip
+        rule = forbid(rule, ~kept)
     refiner: _Refiner | _GuidedRefiner | None = None
     if guide is not None:
         by_filter = preset.refine == "guided"
@@ -317,4 +323,12 @@ def drop_small(labels: np.ndarray, rule: LabelRule, least: float) -> LabelRule |
     small[0] = False
     if not small[np.unique(labels)].any():
         return None
-    return dataclasses.replace(rule, allowed=~small[rule.class_ids])
+    return forbid(rule, small)
+
+
+def forbid(rule: LabelRule, classes: np.ndarray) -> LabelRule:
+    """Return the rule without the rows of some classes, bool (classes,)."""
+    allowed = ~classes[rule.class_ids]
+    return dataclasses.replace(
+        rule, allowed=allowed if rule.allowed is None else allowed & rule.allowed
+    )

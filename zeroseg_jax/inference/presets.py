@@ -67,6 +67,8 @@ class Preset:
         segment before windows are averaged (GroupViT). "constant": it applies to each pixel's best
         probability at the end.
       background_words: class names of the background; exclude a threshold with naming "segments".
+      vocabulary_share: fraction of the highest support by the whole image that a class must
+        reach, see vocabulary.py; 0: every class.
       area_threshold: classes covering at most this fraction of the foreground are dropped and
         their pixels reassigned (SCLIP); 0: off.
       refine: "pamr": PAMR where it has dilations, as published protocols report. "guided": the
@@ -101,6 +103,7 @@ class Preset:
     threshold: float = 0.0
     threshold_rule: str = "window"
     background_words: tuple[str, ...] = ()
+    vocabulary_share: float = 0.0
     area_threshold: float = 0.0
     refine: str = "pamr"
     pamr_dilations: tuple[int, ...] = ()
@@ -185,7 +188,7 @@ def _check(preset: Preset) -> None:
             raise ValueError(
                 f"--set: {field} is {getattr(preset, field)!r}, not one of {', '.join(choices)}."
             )
-    for field in ("threshold", "area_threshold"):
+    for field in ("threshold", "area_threshold", "vocabulary_share"):
         if not 0 <= getattr(preset, field) <= 1:
             raise ValueError(f"--set: {field} {getattr(preset, field)} is outside [0, 1].")
     least = {"pamr_iterations": 1, "topk": 1, "long_side_px": 1}
