@@ -59,14 +59,14 @@ _REGIONS = (
     "prepare", "--config=clip_zss:playground", "--workdir=run", "--config.data.images=520",
     "--config.model.image_px=48", "--config.clip_zss.regions.teacher_px=48",
 )  # fmt: skip
-# Two rates, few steps: the test replaces nothing of the command.
+# Two rates. All trainings have as many steps, so that they compile once.
 _SWEEP = """
 from zeroseg_jax.assets.recipes import debug
 
 
 def get_config():
     config = debug.get_config()
-    config.optim.steps = 12
+    config.optim.steps = 24
     return config
 
 
@@ -147,8 +147,7 @@ def _of(place: str, read: Callable[[Path], dict[str, Any]]) -> Callable[[Path], 
     return lambda folder: read(folder / place)
 
 
-_TRAIN = ("train", *_DEBUG, "--workdir=run", "--config.optim.steps=40")
-_SHORT = (*_TRAIN[:-1], "--config.optim.steps=20")
+_TRAIN = ("train", *_DEBUG, "--workdir=run", "--config.optim.steps=24")
 COMMANDS: dict[str, Command] = {
     "prepare": Command((_PREPARE,), read_bank, 5),
     "prepare with regions": Command((_REGIONS,), read_bank, 4),
@@ -157,7 +156,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "train": Command((_TRAIN,), _of("run", read_training), 8),
     "two trainings in one directory": Command(
-        (_SHORT, _SHORT), _of("run", read_training), 4, refused="trains there; wait for it"
+        (_TRAIN, _TRAIN), _of("run", read_training), 4, refused="trains there; wait for it"
     ),
     "sweep": Command(
         (("sweep", "--config=../sweep.py", *_BANK, "--workdir=sweep",
