@@ -62,6 +62,7 @@ def test_html_has_the_same_tables_and_is_self_contained():
     assert "<title>&lt;T&gt;</title>" in page and "score &lt;b&gt;1" in page
     assert '<img alt="a &amp; b" src="data:image/jpeg;base64,' in page
     assert "<script" not in page and "http" not in page
+    assert page.count("<main>") == page.count("</main>") == 1  # a landmark for screen readers
 
 
 def test_links_are_relative_and_quoted():
