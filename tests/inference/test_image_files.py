@@ -52,6 +52,15 @@ def test_stems_that_differ_in_case_do_not_overwrite_each_other(tmp_path):
     assert stems == ["a", "A-2"]
 
 
+def test_stems_leave_room_for_what_is_appended(tmp_path):
+    names = [f"{'é' * 120}{end}.png" for end in ("a", "b")]  # 245 bytes
+    for name in names:
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    found = pictures.read_images([tmp_path / name for name in names])
+    stems = [image.stem for image in found]
+    assert stems == ["é" * 100, "é" * 100 + "-2"]
+
+
 def test_frames_of_a_video(tmp_path):
     av = pytest.importorskip("av", reason="the extra 'video' is not installed")
     path = tmp_path / "clip.mp4"
