@@ -17,6 +17,7 @@ from zeroseg_jax.evaluation.attribution import (
 )
 from zeroseg_jax.evaluation.boundary import BoundaryIou
 from zeroseg_jax.evaluation.confusion import IGNORE, Confusion, count_pixels, mean_of_known
+from zeroseg_jax.evaluation.open_metrics import match_masks, open_miou
 
 # Bin edges of the table of segment sizes, as fractions of the image.
 SIZE_EDGES = (0.0, 0.01, 0.05, 0.25, 0.5, 1.0)
@@ -114,6 +115,7 @@ class Measurements:
         self._agreement, self._errors = np.zeros(3, np.int64), np.zeros(len(CAUSES), np.int64)
         self._boundary = BoundaryIou(classes)
         self._official = tuple(getattr(benchmark, "official_images", ()))
+        self._masks = np.zeros(4)  # of open_metrics.match_masks
         self._names: list[str] = []
         self._mious: list[float] = []
         self._counts: list[Cells] = []
@@ -129,6 +131,7 @@ class Measurements:
         self._agreement += image.agreement
         self._errors += image.errors
         self._boundary.merge(image.boundary)
+        self._masks += match_masks(*image.counts, len(self.benchmark.class_names))
         self._names.append(image.name)
         self._mious.append(image.miou)
         self._counts.append(image.counts)
@@ -163,12 +166,14 @@ class Measurements:
             )
         return notes
 
-    def summarise(self, unseen: list[int]) -> dict[str, Any]:
+    def summarise(self, unseen: list[int], similarity: np.ndarray | None = None) -> dict[str, Any]:
         """Return the numbers of report.json; ratios are in percent.
 
         Args:
           unseen: ids of unseen classes; empty for no seen and unseen means.
+          similarity: result of open_metrics.name_similarity; None for no open mIoU.
         """
+        iou, masks, matched, renamed = self._masks
         confusion, names = self.confusion, self.benchmark.class_names
         as_zero = bool(getattr(self.benchmark, "absent_as_zero", False))
         result = {
@@ -185,6 +190,11 @@ class Measurements:
             "mean_accuracy": percent(confusion.mean_accuracy()),
             "frequency_weighted_iou": percent(confusion.frequency_weighted_iou()),
             "boundary_miou": percent(self._boundary.miou()),
+            "mask_miou": percent(iou / max(masks, 1)),
+            "masks_renamed": percent(renamed / max(matched, 1)),
+            "open_miou": None
+            if similarity is None
+            else percent(open_miou(confusion.matrix, similarity)),
             "per_class_iou": _by_class(names, confusion.class_iou()),
             "per_class_accuracy": _by_class(names, confusion.class_accuracy()),
             "per_class_boundary_iou": _by_class(names, self._boundary.class_iou()),

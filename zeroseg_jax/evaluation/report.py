@@ -164,6 +164,10 @@ def _list_measures(result: dict[str, Any]) -> list[tuple[str, Cell]]:
         "mean accuracy": result["mean_accuracy"],
         "frequency-weighted IoU": result["frequency_weighted_iou"],
         "boundary IoU": result["boundary_miou"],
+        # Reports of earlier versions have no such metrics.
+        "mask mIoU (masks without their names)": result.get("mask_miou"),
+        "matched masks under another name, %": result.get("masks_renamed"),
+        "open mIoU (names by their similarity)": result.get("open_miou"),
         "mIoU of the segments with their commonest true classes": diagnostics["oracle_naming_miou"],
         "mIoU of the true regions with their commonest predictions": diagnostics[
             "oracle_segments_miou"

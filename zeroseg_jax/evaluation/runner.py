@@ -20,6 +20,7 @@ from zeroseg_jax.data import drawing, files
 from zeroseg_jax.data.progress import ProgressLog
 from zeroseg_jax.evaluation.label_maps import PredictionFolder
 from zeroseg_jax.evaluation.measure import ImageCounts, Measurements, measure_image
+from zeroseg_jax.evaluation.open_metrics import compare_names
 from zeroseg_jax.evaluation.parts import Parts
 from zeroseg_jax.evaluation.render import render_html, render_markdown
 from zeroseg_jax.evaluation.report import build_sections, render_protocol, render_score_line
@@ -154,7 +155,7 @@ def evaluate(
     for counts in parts.read():
         measured.add(counts)
     result = {
-        **measured.summarise(unseen or []),
+        **measured.summarise(unseen or [], compare_names(classes, benchmark)),
         **run.describe(checkpoint, class_names),
         "batch": batch,
         "seconds": round(time.time() - begin, 2),
