@@ -111,15 +111,20 @@ def soft_overlay(
     count = len(colours)
     table = np.concatenate([colours, np.full((1, 3), _IGNORED, np.uint8)]).astype(np.float32)
     ids = np.where((labels < 0) | (labels >= count), count, labels)
-    winner, second, distance = _find_borders(ids, sigma=scale)
     result = np.empty_like(image)
+    margin = _blur_px(scale)
     for top in range(0, len(image), _STRIPE_ROWS):
         part = np.s_[top : top + _STRIPE_ROWS]
-        away = distance[part][..., None]
+        first = max(top - margin, 0)
+        winner, second, distance = (
+            found[top - first :][:_STRIPE_ROWS]
+            for found in _find_borders(ids[first : top + _STRIPE_ROWS + margin], sigma=scale)
+        )
+        away = distance[..., None]
         share = np.clip(0.5 + away, 0.5, 1)
-        strongest, other = table[winner[part]], table[second[part]]
+        strongest, other = table[winner], table[second]
         if unpainted is not None:
-            for classes, paint in ((winner[part], strongest), (second[part], other)):
+            for classes, paint in ((winner, strongest), (second, other)):
                 np.copyto(paint, image[part], where=(classes == unpainted)[..., None])
         painted = strongest * share
         painted += other * (1 - share)
@@ -135,6 +140,11 @@ def find_scale(size: Sequence[int]) -> float:
     return max(1.0, max(size) / _SCALE_PX)
 
 
+def _blur_px(sigma: float) -> int:
+    """Return the reach of a blur in pixels."""
+    return int(4 * sigma) + 1
+
+
 def _find_borders(ids: np.ndarray, sigma: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the two strongest blurred classes of each pixel, and the distance to their border.
 
@@ -147,7 +157,7 @@ def _find_borders(ids: np.ndarray, sigma: float) -> tuple[np.ndarray, np.ndarray
     """
     best, next_best = np.zeros(ids.shape, np.float32), np.zeros(ids.shape, np.float32)
     winner, second = np.zeros(ids.shape, np.int32), np.zeros(ids.shape, np.int32)
-    margin = int(4 * sigma) + 1
+    margin = _blur_px(sigma)
     for k, area in enumerate(ndimage.find_objects(ids + 1)):
         if area is None:
             continue
