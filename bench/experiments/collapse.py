@@ -4,7 +4,7 @@
     python -m bench.experiments.collapse --workdir=runs/collapse --short     the first figure
     python -m bench.experiments.collapse --write_only                        page and figures
 
-Every reading trains on one bank for the same steps, from the base reproduction:table4_faithful:
+Every reading trains on one bank for the same steps, from the base reproduction:faithful:
 the paper's three terms on the paper's grouping, no labels. The metrics of every step are recorded.
 Scores are on scenes of TUNE_SEED without PAMR. An interrupted run resumes after the last recorded
 reading and seed.
@@ -12,38 +12,24 @@ reading and seed.
 
 from __future__ import annotations
 
-import itertools
 import os
 import statistics
-import tempfile
-import time
 from pathlib import Path
-from typing import Any
 
-import jax
 import numpy as np
 from absl import flags as absl_flags
 from absl.flags import FLAGS
 
 from bench import record
+from bench.experiments import short_runs
 from zeroseg_jax.assets.recipes import reproduction
 from zeroseg_jax.commands import flags
 from zeroseg_jax.commands.flags import use_compilation_cache
 from zeroseg_jax.config import Config, from_mapping
 from zeroseg_jax.data import files
 from zeroseg_jax.data.bank import bank_directory
-from zeroseg_jax.data.benchmarks import get_benchmark
-from zeroseg_jax.data.playground.scenes import TUNE_SEED
-from zeroseg_jax.evaluation import runner
-from zeroseg_jax.inference.model import Model, embed_class_names
-from zeroseg_jax.inference.presets import get_preset
-from zeroseg_jax.inference.segmenters import ModelSegmenter
 from zeroseg_jax.teacher.encode_bank import prepare_bank
-from zeroseg_jax.teacher.load import Teacher, load_teacher
-from zeroseg_jax.training import inputs, sharding, zeroseg
-from zeroseg_jax.training.optimizer import build_optimizer
-from zeroseg_jax.training.state import TrainState, init_state
-from zeroseg_jax.training.step import build_step
+from zeroseg_jax.teacher.load import load_teacher
 
 CURVES = {
     "segment_cosine": "mean cosine between segments",
@@ -109,15 +95,15 @@ def _run_missing(results: dict, workdir: Path, output: Path) -> None:
             continue
         config = _configure(READINGS[reading], seed, workdir)
         prepare_bank(config, bank_directory(config, workdir), clip)
-        found, params = train(config, clip, workdir)
-        scores = score(params, config, clip, FLAGS.images)
+        found, params = short_runs.train(config, clip, workdir)
+        scores = short_runs.score(params, config, clip, FLAGS.images)
         print(reading, seed, {name: round(value, 1) for name, value in scores.items()}, flush=True)
         results["runs"].append({"reading": reading, "seed": seed, **found, "scores": scores})
         record.write(results, output)
 
 
 def _configure(overrides: dict, seed: int, workdir: Path) -> Config:
-    raw = reproduction.get_config("table4_faithful")
+    raw = reproduction.get_config("faithful")
     raw.update_from_flattened_dict(overrides)
     raw.data.bank = str(workdir / "bank")
     raw.optim.steps, raw.run.seed = FLAGS.steps, seed
@@ -159,81 +145,28 @@ def render_table(runs: list[dict]) -> str:
         found = [run for run in runs if run["reading"] == reading]
         if not found:
             continue
-        cells = [_spread([run["curves"]["segment_cosine"][-1] for run in found], 3)]
+        cells = [
+            short_runs.render_spread([run["curves"]["segment_cosine"][-1] for run in found], 3)
+        ]
         # One batch of 16 is noisy: mean of the last ten steps.
         cells += [
-            _spread([statistics.fmean(run["curves"][name][-10:]) for run in found], 1)
+            short_runs.render_spread(
+                [statistics.fmean(run["curves"][name][-10:]) for run in found], 1
+            )
             for name in ("segments_used", "distinct_matches")
         ]
         names = ("things", "full", "full_named_by_truth", "segments_used")
-        cells += [_spread([run["scores"][name] for run in found], 1) for name in names]
+        cells += [
+            short_runs.render_spread([run["scores"][name] for run in found], 1) for name in names
+        ]
         lines.append(f"| {reading} | {len(found)} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def _spread(values: list[float], digits: int) -> str:
-    mean = f"{statistics.fmean(values):.{digits}f}"
-    half = (max(values) - min(values)) / 2
-    return mean if len(values) == 1 else f"{mean} ± {half:.{digits}f}"
-
-
-def train(config: Config, clip: Teacher, workdir: Path) -> tuple[dict, Any]:
-    """Train one run; return its seconds and curves, and its parameters."""
-    source = inputs.build_inputs(config, workdir, clip, lambda line: None)
-    optimizer = build_optimizer(config, config.optim.steps)
-    mesh = sharding.build_mesh(config)
-    objective = zeroseg.build(config, clip, source)
-
-    def initial_state() -> TrainState:
-        return init_state(config, objective, optimizer)
-
-    abstract_state = sharding.shard_state(jax.eval_shape(initial_state), mesh)
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract_state)
-    state = jax.jit(initial_state, out_shardings=shardings)()
-    step = build_step(config, objective, optimizer, mesh, abstract_state)
-    begin = time.time()
-    batches = source.batches(0, batch_per_host=config.optim.batch_global)
-    metrics = []
-    for batch in itertools.islice(batches, config.optim.steps):
-        fed = {"image": batch["image"], "features": batch["features"]}
-        state, values = step(state, fed)
-        metrics.append(values)
-    metrics = jax.device_get(metrics)
-    curves = {
-        name: [round(float(values[name]), 4) for values in metrics]
-        for name in metrics[0]
-        if name in CURVES or name.startswith("loss")
-    }
-    seconds = round(time.time() - begin, 1)
-    return {"seconds": seconds, "curves": curves}, state.params
-
-
-def score(params: Any, config: Config, clip: Teacher, images: int) -> dict:
-    """Score on tune scenes, without the class filter and with z as in the paper (_by_z)."""
-    scores = {}
-    model = ModelSegmenter(Model("zeroseg", params, clip, "bench", config))
-    for name in ("playground/things", "playground/full"):
-        short = name.removeprefix("playground/")
-        benchmark = get_benchmark(name, images=images, seed=TUNE_SEED)
-        for suffix, image_filter in (("", "none"), ("_by_z", "topk_product")):
-            preset = get_preset(
-                "zeroseg", name, {"pamr_dilations": "", "image_filter": image_filter}
-            )
-            with tempfile.TemporaryDirectory() as folder:
-                report = runner.evaluate(
-                    model, benchmark, preset, checkpoint="bench", output=folder, panels=0,
-                    classes=embed_class_names(clip, benchmark.words, preset), log=lambda line: None,
-                )  # fmt: skip
-            scores[short + suffix] = report["miou"]
-        scores[f"{short}_named_by_truth"] = report["diagnostics"]["oracle_naming_miou"]
-        scores["segments_used"] = report["diagnostics"]["segments_used_per_image"]
-    return scores
 
 
 _HEAD = """# Collapse of the segments
 
 On the Playground, the paper's objective makes the segments of an image almost equal within 20
-steps. The curves are of training batches. Base: `reproduction:table4_faithful`, an encoder from
+steps. The curves are of training batches. Base: `reproduction:faithful`, an encoder from
 scratch, the paper's three terms and grouping, 80 steps of 16 images.
 
 ![Diagnostics by training step](images/collapse.png)

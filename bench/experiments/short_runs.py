@@ -1,0 +1,103 @@
+"""Short training runs in one process: curves of every step, and scores on tune scenes."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from zeroseg_jax.config import Config
+from zeroseg_jax.data.benchmarks import get_benchmark
+from zeroseg_jax.data.playground.scenes import TUNE_SEED
+from zeroseg_jax.evaluation import runner
+from zeroseg_jax.inference.class_vectors import embed_class_names
+from zeroseg_jax.inference.model import Model
+from zeroseg_jax.inference.presets import get_preset
+from zeroseg_jax.inference.segmenters import ModelSegmenter
+from zeroseg_jax.teacher.load import Teacher
+from zeroseg_jax.training import inputs, sharding, zeroseg
+from zeroseg_jax.training.optimizer import build_optimizer
+from zeroseg_jax.training.state import TrainState, init_state
+from zeroseg_jax.training.step import build_step
+
+# Diagnostics of the segments among the metrics of a step.
+DIAGNOSTICS = ("segment_cosine", "segments_used", "distinct_matches")
+# Suffix of a score -> class filter of the preset: none, and by z as in the paper.
+FILTERS = {"": "none", "_by_z": "topk_product"}
+
+
+def train(config: Config, clip: Teacher, workdir: Path) -> tuple[dict, Any]:
+    """Train one run; return its seconds and curves, and its parameters."""
+    source = inputs.build_inputs(config, workdir, clip, lambda line: None)
+    optimizer = build_optimizer(config, config.optim.steps)
+    mesh = sharding.build_mesh(config)
+    objective = zeroseg.build(config, clip, source)
+
+    def initial_state() -> TrainState:
+        return init_state(config, objective, optimizer)
+
+    abstract_state = sharding.shard_state(jax.eval_shape(initial_state), mesh)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract_state)
+    state = jax.jit(initial_state, out_shardings=shardings)()
+    step = build_step(config, objective, optimizer, mesh, abstract_state)
+    begin = time.time()
+    batches = source.batches(0, batch_per_host=config.optim.batch_global)
+    metrics = []
+    for batch in itertools.islice(batches, config.optim.steps):
+        fed = {"image": batch["image"], "features": batch["features"]}
+        state, values = step(state, fed)
+        metrics.append(values)
+    metrics = jax.device_get(metrics)
+    curves = {
+        name: [round(float(values[name]), 4) for values in metrics]
+        for name in metrics[0]
+        if name in DIAGNOSTICS or name.startswith("loss")
+    }
+    seconds = round(time.time() - begin, 1)
+    return {"seconds": seconds, "curves": curves}, state.params
+
+
+def score(
+    params: Any,
+    config: Config,
+    clip: Teacher,
+    images: int,
+    benchmarks: tuple[str, ...] = ("things", "full"),
+    filters: tuple[str, ...] = ("", "_by_z"),
+) -> dict[str, float]:
+    """Score a student without PAMR on Playground benchmarks, under class filters of FILTERS.
+
+    Returns:
+      mIoU in percent by benchmark and filter, its bound with true names, and segments_used, the
+      mean number of segments in use on a whole image.
+    """
+    scores = {}
+    model = ModelSegmenter(Model("zeroseg", params, clip, "bench", config))
+    for short in benchmarks:
+        name = f"playground/{short}"
+        benchmark = get_benchmark(name, images=images, seed=TUNE_SEED)
+        for suffix in filters:
+            preset = get_preset(
+                "zeroseg", name, {"pamr_dilations": "", "image_filter": FILTERS[suffix]}
+            )
+            with tempfile.TemporaryDirectory() as folder:
+                report = runner.evaluate(
+                    model, benchmark, preset, checkpoint="bench", output=folder, panels=0,
+                    classes=embed_class_names(clip, benchmark.words, preset), log=lambda line: None,
+                )  # fmt: skip
+            scores[short + suffix] = report["miou"]
+        scores[f"{short}_named_by_truth"] = report["diagnostics"]["oracle_naming_miou"]
+        scores["segments_used"] = report["diagnostics"]["segments_used_per_image"]
+    return scores
+
+
+def render_spread(values: list[float], digits: int = 1) -> str:
+    """Render a mean and, of several values, half their range."""
+    mean = f"{statistics.fmean(values):.{digits}f}"
+    half = (max(values) - min(values)) / 2
+    return mean if len(values) == 1 else f"{mean} ± {half:.{digits}f}"
