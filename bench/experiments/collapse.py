@@ -12,7 +12,6 @@ reading and seed.
 
 from __future__ import annotations
 
-import os
 import statistics
 from pathlib import Path
 
@@ -128,10 +127,7 @@ def plot(runs: list[dict], path: Path) -> None:
         axis.set(xlabel="training step", ylabel=label)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    figure.savefig(part, format="png", dpi=110)
-    os.replace(part, path)
+    short_runs.save_figure(figure, path)
 
 
 def render_table(runs: list[dict]) -> str:

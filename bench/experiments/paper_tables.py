@@ -112,8 +112,15 @@ def _read(config: Any, name: str) -> Any:
 def find_runs(results: dict, row: dict[str, Any], seed: int | None = None) -> list[dict]:
     """Find the recorded runs of a row, of one seed or of all."""
     return [
-        run for run in results["runs"] if run["row"] == row and seed in (None, run["seed"])
+        run
+        for run in results.get("runs", ())
+        if run["row"] == row and seed in (None, run["seed"])
     ]  # fmt: skip
+
+
+def has_runs(table: str, results: dict) -> bool:
+    """Return whether every row of a table has a recorded run."""
+    return all(find_runs(results, row) for row in list_rows(table))
 
 
 def _run(row: dict[str, Any], seed: int, clip: Teacher, workdir: Path) -> dict[str, Any]:
@@ -144,7 +151,7 @@ def _configure(row: dict[str, Any], seed: int, workdir: Path) -> Config:
 
 
 def render_table(table: str, results: dict) -> str:
-    """Render the rows of a table that have runs as Markdown, and compare their order."""
+    """Render the recorded rows of a table as Markdown, and compare their order."""
     lines = [
         "| | paper, VOC | full | full, named by truth | segments used of 8 | mean cosine | matches "
         "| images seen | seeds |",
@@ -154,8 +161,6 @@ def render_table(table: str, results: dict) -> str:
     means = {}
     for label, row in zip(LABELS[table], list_rows(table), strict=True):
         runs = find_runs(results, row)
-        if not runs:
-            continue
         cells = [f"{paper[label]:.1f}" if label in paper else ""]
         for name in ("full_by_z", "full_named_by_truth", "segments_used"):
             cells.append(short_runs.render_spread([run["scores"][name] for run in runs]))
@@ -179,6 +184,39 @@ def _compare_order(paper: dict[str, float], ours: dict[str, float]) -> str:
         [paper[label] for label in shared], [ours[label] for label in shared]
     )
     return f"{text} Rank correlation {correlation:.2f}."
+
+
+def plot(table: str, results: dict, path: Path) -> None:
+    """Draw the rows of a table, with the range over seeds, beside the paper's numbers."""
+    from matplotlib.figure import Figure
+
+    found = [
+        (label, [run["scores"]["full_by_z"] for run in find_runs(results, row)])
+        for label, row in zip(LABELS[table], list_rows(table), strict=True)
+    ]
+    labels, values = zip(*[(label, scores) for label, scores in found if scores], strict=True)
+    means = [statistics.fmean(scores) for scores in values]
+    # The mean of equal numbers may differ from them by rounding.
+    reach = [
+        (max(mean - min(scores), 0), max(max(scores) - mean, 0))
+        for mean, scores in zip(means, values, strict=True)
+    ]
+    figure = Figure(figsize=(5, 3), layout="constrained")
+    axes = figure.add_subplot()
+    axes.errorbar(
+        labels,
+        means,
+        yerr=list(zip(*reach, strict=True)),
+        marker="o",
+        capsize=3,
+        label="full, ours",
+    )
+    if table in PAPER:
+        paper = dict(zip(LABELS[table], PAPER[table], strict=True))
+        axes.plot(labels, [paper[label] for label in labels], "k:s", label="VOC, the paper")
+    axes.set(ylabel="mIoU, %")
+    figure.legend(loc="outside upper center", ncols=2, fontsize=8)
+    short_runs.save_figure(figure, path)
 
 
 def correlate_ranks(first: list[float], second: list[float]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import statistics
 import tempfile
 import time
@@ -101,3 +102,11 @@ def render_spread(values: list[float], digits: int = 1) -> str:
     mean = f"{statistics.fmean(values):.{digits}f}"
     half = (max(values) - min(values)) / 2
     return mean if len(values) == 1 else f"{mean} ± {half:.{digits}f}"
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a matplotlib Figure as PNG, atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    figure.savefig(part, format="png", dpi=110)
+    os.replace(part, path)

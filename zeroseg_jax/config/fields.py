@@ -68,8 +68,8 @@ class HeadConfig:
     # own: centred subtracts each segment's mean score over the image's patches before the softmax;
     # standardised also divides by the deviation of the image's scores
     scores: Literal["raw", "centred", "standardised"] = "raw"
-    # own: g passes the norm and the MLP that give z (GroupViT's inference) instead of a layer of
-    # its own, so that every term that trains z trains what is scored
+    # own: g passes the block, norm and MLP that give z (GroupViT's inference) instead of a layer
+    # of its own, so that every term that trains z trains what is scored
     shared_projection: bool = False
     z_hidden: int = number(2048, least=1, most=65536)  # hidden width of the MLP that gives z
     # own: clustered gives each patch a feature and clusters these

@@ -160,16 +160,19 @@ class SegmentationHead(nn.Module):
             x, assignment = self._group(x, gumbel_key)
         norm = LayerNorm(self.eps, name="global_norm")
         mlp = Mlp(config.z_hidden, self.embed_dim, dtype=self.dtype, name="global_mlp")
+        block = self._block()(name="global_block")
         if config.shared_projection:
+            x = block(x)
             segments = mlp(norm(x))
         else:
             # With the region read-out, g is a correction of it, which starts at 0.
             zeros = config.region_readout
             start = nn.initializers.zeros if zeros else nn.linear.default_kernel_init
-            segments = nn.Dense(
+            project = nn.Dense(
                 self.embed_dim, dtype=self.dtype, kernel_init=start, name="segment_projection"
-            )(LayerNorm(self.eps, name="segment_norm")(x))
-        x = self._block()(name="global_block")(x)
+            )
+            segments = project(LayerNorm(self.eps, name="segment_norm")(x))
+            x = block(x)
         z = mlp(norm(x).mean(axis=1))
         return segments.astype(jnp.float32), z.astype(jnp.float32), assignment, patch_features
 
