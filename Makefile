@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 STAMP := .setup-done
 DEV_STAMP := .setup-dev-done
 
-.PHONY: setup setup-dev demo test lint lock test-slow endurance release notebooks clean playground-clip playground-student playground-table pictures zss-table
+.PHONY: setup setup-dev demo test lint lock test-slow endurance release notebooks clean playground-clip playground-student playground-table pictures zss-table paper-tables paper-tables-short
 
 setup: $(STAMP)
 
@@ -97,8 +97,22 @@ playground-table: setup demo
 pictures: setup
 	$(PIP) matplotlib
 	$(BIN)/python -m bench.pictures
+	$(BIN)/python -m bench.experiments.collapse --write_only
 	$(BIN)/python -m bench.experiments.reproduction --write_only
 	$(BIN)/python -m bench.experiments.photographs --plot_only
+
+# Tables 3 to 6 and the collapse curves: every run (about an hour on two idle cores) with their page,
+# and one seed of the decisive ones (ten minutes).
+paper-tables: setup
+	$(PIP) matplotlib
+	$(BIN)/python -m bench.experiments.collapse
+	$(BIN)/python -m bench.experiments.paper_tables
+	$(BIN)/python -m bench.experiments.reproduction --write_only
+
+paper-tables-short: setup
+	$(PIP) matplotlib
+	$(BIN)/python -m bench.experiments.collapse --workdir=runs/collapse --short
+	$(BIN)/python -m bench.experiments.paper_tables --workdir=runs/tables --short
 
 zss-table: setup
 	$(BIN)/python -m bench.experiments.clip_zss
