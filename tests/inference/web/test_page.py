@@ -393,23 +393,29 @@ def test_several_pictures_are_a_strip_and_keep_their_corrections(page, photo, wi
     page.set_input_files("#file", [photo, wide])
     await_answer(page)
     assert state(page, "s.picture.name") == "my scene.png"
+    # A question while another picture is being read is one about that picture.
+    page.evaluate("""document.querySelector("button.thumbnail[title='wide.png']").click();
+        document.getElementById("ask").click();""")
+    until(page, "s.picture.name === 'wide.png' && s.result")
+    page.click("button.thumbnail[title='my scene.png']")
+    until(page, "s.picture.name === 'my scene.png' && s.result")
     click_at(page, 0.02, 0.02)
     page.fill("#region-word", "ocean")
     page.keyboard.press("Enter")
     assert "ocean" in shares(page)
     page.click("button.thumbnail[title='wide.png']")
-    await_answer(page)
-    assert state(page, "s.picture.name") == "wide.png" and "ocean" not in shares(page)
+    until(page, "s.picture.name === 'wide.png' && s.result")
+    assert "ocean" not in shares(page)
     current = page.locator("button.thumbnail[aria-current=true]")
     assert current.get_attribute("title") == "wide.png"
     uploads = []
     page.on("request", lambda request: uploads.append("/pictures" in request.url))
     page.click("button.thumbnail[title='my scene.png']")
-    await_answer(page)
+    until(page, "s.picture.name === 'my scene.png' && s.result")
     assert "ocean" in shares(page) and not any(uploads)  # the server still has it
     page.click("#remove")
-    await_answer(page)
-    assert state(page, "s.picture.name") == "wide.png" and page.is_hidden("#strip")
+    until(page, "s.picture.name === 'wide.png' && s.result")
+    assert page.is_hidden("#strip")
     page.click("#remove")
     assert page.is_visible("#choose") and page.is_hidden("#results")
 

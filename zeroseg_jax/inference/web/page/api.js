@@ -49,6 +49,7 @@ export async function askAbout(path, picture, question, extra, signal, report = 
       const options = { method: "POST", signal, headers, body: picture.sent };
       held = await (await call(`/pictures?model=${model}`, options)).json();
       picture.entry.held.set(model, held);
+      picture.entry.size = { width: held.width, height: held.height };
     }
     report("Segmenting");
     const name = picture.name.slice(0, 200);

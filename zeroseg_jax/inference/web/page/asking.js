@@ -10,6 +10,7 @@ import { beginTurn, current, endTurn, swap } from "./state.js";
 const TYPING_MS = 350, COMPLAINT_MS = 1200;
 let server = { limits: null, model: 0, refused: () => {}, discard: () => {} };
 let typing = 0, complaining = 0;
+let opening = null;  // the entry of the strip that is being read; until then the old one is shown
 
 // about: { limits, model, refused, discard }. refused() handles a missing token, discard(entry) a
 // picture that nobody can read.
@@ -31,10 +32,13 @@ const plainLook = () => Object.freeze({ ...current().look, picked: "", region: n
 // Shows a picture of the strip and asks about it.
 export async function openPicture(entry) {
   const turn = startTurn();
+  opening = entry;
+  complain("");
   await run(turn, 0, async () => {
     report("Reading the picture");
     const picture = await readPicture(entry, server.limits);
     turn.check();
+    opening = null;
     swap({ picture, question: null, result: null, edits: entry.edits, look: plainLook() });
     await answer(turn, picture);
   });
@@ -43,6 +47,7 @@ export async function openPicture(entry) {
 // Asks about the picture that is shown. wait: milliseconds until an error is shown.
 export async function ask(wait = 0) {
   const { picture } = current();
+  if (opening) return openPicture(opening);
   if (!picture) return;
   const turn = startTurn();
   await run(turn, wait, () => answer(turn, picture));
@@ -56,6 +61,7 @@ export function askSoon() {
 
 export function cancel() {
   endTurn();
+  opening = null;
   clearTimeout(typing);
   finish();
   complain("");
@@ -64,6 +70,7 @@ export function cancel() {
 
 export function closePicture() {
   endTurn();
+  opening = null;
   finish();
   complain("");
   const look = plainLook();
@@ -96,6 +103,7 @@ async function run(turn, wait, job) {
     await job();
   } catch (error) {
     if (!turn.isCurrent() || error.name === "AbortError") return;
+    opening = null;
     if (error.status === 401) server.refused();
     const show = () => {
       const { picture, result } = current();

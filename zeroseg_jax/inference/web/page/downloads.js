@@ -50,14 +50,14 @@ function fetchFor(state, path, fields) {
   const { picture, question, result, look } = state;
   const { edits } = labelled(result, look.threshold, state.edits);
   return askAbout(path, picture, question, {
-    ...fields, threshold: look.threshold, ...downloadSize(picture, question.model, limits()),
+    ...fields, threshold: look.threshold, ...downloadSize(picture, limits()),
     edits: edits.map(({ x, y, word }) => ({ x, y, word })),
   });
 }
 
 async function drawOverlay(state) {
   const scene = sceneOf(state), whole = await decodeWhole(state.picture);
-  const full = downloadSize(state.picture, state.question.model, limits());
+  const full = downloadSize(state.picture, limits());
   const shrunk = Math.min(1, MOST_DRAWN_PX / Math.max(full.width, full.height));
   const width = Math.round(full.width * shrunk), height = Math.round(full.height * shrunk);
   const sheet = new OffscreenCanvas(width, height);
@@ -85,9 +85,9 @@ export function cutOut(word, button) {
   });
 }
 
-function describeSize({ picture, question, result }) {
+function describeSize({ picture, result }) {
   if (!result) return;
-  const { width, height } = downloadSize(picture, question.model, limits());
+  const { width, height } = downloadSize(picture, limits());
   const smaller = picture.width > width;
   $("size").textContent = `Files have ${width} × ${height} pixels` +
     (smaller ? `, the most that this server allows. The picture has ${picture.width} × ${picture.height}.` : ".");

@@ -84,8 +84,9 @@ function makeExample(words, number) {
 
 // Another model needs the picture again, and may load for some seconds.
 async function choose() {
-  const wanted = Number($("models").value);
+  const wanted = Number($("models").value), before = $("model").textContent;
   $("models").disabled = true;
+  $("model").textContent = "Loading the model";
   try {
     const about = await (await call(`/about?model=${wanted}`)).json();
     model = wanted;
@@ -95,6 +96,7 @@ async function choose() {
     ask();
   } catch (error) {
     $("models").value = String(model);
+    $("model").textContent = before;
     complain(error.message);
   } finally {
     $("models").disabled = false;
@@ -111,6 +113,7 @@ function listenToPictures() {
   const isPicture = (one) => one.type.startsWith("image/") || /\.(tiff?|heic|avif)$/i.test(one.name);
   for (const name of ["dragover", "dragleave", "drop"]) {
     document.addEventListener(name, (event) => {
+      if (!event.dataTransfer.types.includes("Files")) return;  // text is dropped into a field
       event.preventDefault();
       frame.classList.toggle("over", name === "dragover");
       if (name === "drop") addFiles([...event.dataTransfer.files].filter(isPicture));

@@ -4,7 +4,7 @@ export const LONG_SIDE_PX = 2048;
 // What the server reads as well; others, for example AVIF, are sent as PNG or JPEG.
 const SENT_AS_THEY_ARE = ["image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp"];
 
-// entry: { file, name, held, edits }. Returns { entry, name, bitmap, sent, width, height }: bitmap
+// entry: { file, name, held, size, edits }. Returns { entry, name, bitmap, sent, width, height }: bitmap
 // is null where only the server can read the file, and width and height are those of the file.
 export async function readPicture(entry, limits) {
   const { file, name } = entry;
@@ -51,8 +51,8 @@ function describeSize(name, bytes, limits) {
 }
 
 // Returns width and height of downloads: those of the file, or the most that the server allows.
-export function downloadSize(picture, model, limits) {
-  const { width, height } = picture.width ? picture : picture.entry.held.get(model);
+export function downloadSize(picture, limits) {
+  const { width, height } = picture.width ? picture : picture.entry.size;
   const scale = Math.min(1, Math.sqrt(limits.pixels / (width * height)));
   if (scale === 1) return { width, height };
   return { width: Math.floor(width * scale), height: Math.floor(height * scale) };

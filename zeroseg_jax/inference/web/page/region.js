@@ -24,8 +24,13 @@ export function startRegions() {
   $("region-drop").addEventListener("click", () => correct(""));
   $("region-close").addEventListener("click", () => close());
   $("region").addEventListener("keydown", (event) => { if (event.key === "Escape") close(); });
-  $("undo").addEventListener("click", () => swapEdits(current().edits.slice(0, -1)));
-  $("undo-all").addEventListener("click", () => swapEdits([]));
+  $("undo").addEventListener("click", () => undo(current().edits.slice(0, -1)));
+  $("undo-all").addEventListener("click", () => undo([]));
+}
+
+function undo(edits) {
+  swapEdits(edits);
+  if (!edits.length) $("canvas").focus({ preventScroll: true });
 }
 
 function close() {

@@ -52,6 +52,7 @@ function shape(state) {
   frame.classList.toggle("full", Boolean(state.picture));
   canvas.hidden = $("zoom").hidden = $("tools").hidden = !state.picture;
   $("empty").hidden = Boolean(state.picture);
+  frame.style.aspectRatio = "";
   if (!state.picture) return;
   const { width, height } = sizeOf(state);
   frame.style.aspectRatio = `${width} / ${height}`;
@@ -148,9 +149,10 @@ function release(event) {
   select(point);
 }
 
-// At the whole picture the wheel scrolls the page downwards.
+// At the whole picture the wheel scrolls the page, downwards and back to its top.
 function turnWheel(event) {
-  if (!current().picture || (event.deltaY > 0 && view.zoom === 1)) return;
+  const scrolls = view.zoom === 1 && !event.ctrlKey && (event.deltaY > 0 || window.scrollY > 0);
+  if (!current().picture || scrolls) return;
   event.preventDefault();
   const lines = event.deltaMode ? 16 : 1, { x, y } = place(event);
   zoomBy(Math.exp(-event.deltaY * lines * (event.ctrlKey ? 0.01 : 0.0015)), x, y);

@@ -1,7 +1,7 @@
 // The strip of pictures: each can be shown again, and keeps its corrections.
 
 import { closePicture, openPicture } from "./asking.js";
-import { $, complain, make } from "./dom.js";
+import { $, make } from "./dom.js";
 import { makeThumbnail } from "./pictures.js";
 import { current, subscribe } from "./state.js";
 
@@ -20,12 +20,11 @@ export function startStrip() {
 export function addFiles(files) {
   const room = MOST_PICTURES - entries.length;
   if (!files.length) return;
-  if (files.length > room) {
-    complain(`The strip holds ${MOST_PICTURES} pictures. Remove some first.`);
-    if (room <= 0) return;
-  }
+  $("strip-full").hidden = files.length <= room;
+  if (room <= 0) return;
   const added = [...files].slice(0, room).map((file) => ({
-    file, name: file.name || "picture.png", held: new Map(), edits: Object.freeze([]), button: null,
+    file, name: file.name || "picture.png", held: new Map(), size: null,
+    edits: Object.freeze([]), button: null,
   }));
   entries = [...entries, ...added];
   for (const entry of added) addButton(entry);
