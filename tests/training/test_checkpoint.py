@@ -54,7 +54,8 @@ def test_sigterm_saves_and_another_mesh_goes_on(tmp_path, configure, clip, whole
     output, _ = process.communicate()
     assert process.returncode == (0 if "step 8/8" in output else 143), output
     assert "asked to stop, saved step" in output or "step 8/8" in output
-    result = train(configure({"data": 2, "fsdp": 2, "tensor": 2}), workdir, teacher=clip,
+    mesh = {"data": 2, "fsdp": 2, "tensor": 2, "shard_optimizer": True}
+    result = train(configure(mesh), workdir, teacher=clip,
                    options=QUIET)  # fmt: skip
     assert result["finished"]
     for step, loss in losses_of(whole).items():

@@ -40,3 +40,21 @@ def test_the_encoder_has_its_own_rate(configure):
     assert np.abs(plain["encoder"]["kernel"]).min() > 0
     np.testing.assert_array_equal(scaled["encoder"]["kernel"], 0.5 * plain["encoder"]["kernel"])
     np.testing.assert_array_equal(scaled["head"]["kernel"], plain["head"]["kernel"])
+
+
+def test_the_first_moment_is_kept_in_bfloat16(configure):
+    """One step is the same but for its rounding; the second moment and the update stay float32."""
+    params = {"encoder": {"kernel": np.ones((4, 4), np.float32)}}
+    found = {}
+    for kind in ("float32", "bfloat16"):
+        build = optimizer.build_optimizer(configure(first_moment=kind), 100)
+        state, generator = build.init(params), np.random.default_rng(0)
+        for _ in range(4):
+            grads = {"encoder": {"kernel": generator.normal(size=(4, 4)).astype(np.float32)}}
+            updates, state = build.update(grads, state, params)
+        moments = [leaf for leaf in jax.tree.leaves(state) if leaf.ndim]
+        assert [leaf.dtype.name for leaf in moments] == [kind, "float32"]
+        found[kind] = updates["encoder"]["kernel"]
+        assert found[kind].dtype == np.float32
+    assert not np.array_equal(found["float32"], found["bfloat16"])
+    np.testing.assert_allclose(found["bfloat16"], found["float32"], rtol=0.05, atol=1e-7)

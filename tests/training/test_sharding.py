@@ -26,7 +26,9 @@ def build(config, initial=None):
     def initial_state():
         return init_state(config, objective, optimizer)
 
-    abstract_state = sharding.shard_state(jax.eval_shape(initial_state), mesh)
+    abstract_state = sharding.shard_state(
+        jax.eval_shape(initial_state), mesh, shard_optimizer=config.mesh.shard_optimizer
+    )
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract_state)
     if initial is None:
         state = jax.jit(initial_state, out_shardings=shardings)()
@@ -77,6 +79,7 @@ def one(initial):
     "mesh",
     [
         {"data": 8},
+        {"data": 4, "fsdp": 2, "shard_optimizer": True},
         {"data": 1, "fsdp": 8},
         {"data": 1, "tensor": 2},
         {"data": 2, "fsdp": 2, "tensor": 2},
@@ -107,6 +110,23 @@ def test_parameters_and_optimizer_are_initialised_sharded(initial):
     assert flat["params/encoder/blocks_0/norm1/norm/scale"].sharding.is_fully_replicated
     local = sum(leaf.addressable_shards[0].data.nbytes for leaf in flat.values())
     assert local < 0.45 * sum(leaf.nbytes for leaf in flat.values())
+
+
+def test_the_optimizer_alone_is_sharded_over_data():
+    mesh = sharding.build_mesh(configure({"data": 4, "fsdp": 2}))
+    objective, optimizer = zeroseg.build_abstract(configure()), build_optimizer(configure(), 8)
+    shapes = jax.eval_shape(lambda: init_state(configure(), objective, optimizer))
+    plain = trees.flatten(sharding.shard_state(shapes, mesh))
+    found = trees.flatten(sharding.shard_state(shapes, mesh, shard_optimizer=True))
+    split = 0
+    for name, leaf in found.items():
+        parts = [np.prod(one.sharding.shard_shape(one.shape)) for one in (plain[name], leaf)]
+        if name.startswith("opt_state/") and leaf.ndim > 1 and leaf.shape[0] % 8 == 0:
+            assert parts[0] == 4 * parts[1], name
+            split += 1
+        elif name.startswith("params/") or leaf.ndim < 2:
+            assert leaf.sharding.spec == plain[name].sharding.spec, name
+    assert split > 50
 
 
 def test_pieces_of_a_batch_add_up_where_nothing_is_drawn(initial):

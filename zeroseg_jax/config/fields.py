@@ -240,6 +240,7 @@ class OptimConfig:
     weight_decay: float = number(0.05, least=0, most=10)
     b1: float = number(0.9, least=0, below=1)
     b2: float = number(0.95, least=0, below=1)
+    first_moment: Literal["float32", "bfloat16"] = "float32"  # dtype in which it is kept
     clip_norm: float = number(0.0, least=0, most=1e6)  # global gradient norm; 0: no clipping
     encoder_rate_scale: float = number(1.0, least=0, most=1e3)  # own: multiplies encoder's rate
     accumulate_steps: int = number(1, least=1, most=65536)  # pieces of a batch per update
@@ -252,6 +253,7 @@ class MeshConfig:
     data: int = number(-1, least=-1, most=2**20)  # copies of the model; -1: as many as fit
     fsdp: int = number(1, least=1, most=2**20)  # devices that share one copy, sharded
     tensor: int = number(1, least=1, most=256)  # devices that share each matrix product
+    shard_optimizer: bool = False  # moments and update split over data too (ZeRO-1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -126,7 +126,9 @@ def fit(
     def initial_state() -> TrainState:
         return init_state(config, objective, optimizer)
 
-    abstract_state = sharding.shard_state(jax.eval_shape(initial_state), mesh)
+    abstract_state = sharding.shard_state(
+        jax.eval_shape(initial_state), mesh, shard_optimizer=config.mesh.shard_optimizer
+    )
     memory.check_state(abstract_state, mesh)
     memory.check_batches(config, inputs.source[0])
     check_room(workdir, _count_bytes(abstract_state))

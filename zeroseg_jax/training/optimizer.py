@@ -56,6 +56,8 @@ def build_optimizer(config: Config, steps: int) -> optax.GradientTransformation:
             b2=optim.b2,
             weight_decay=optim.weight_decay,
             mask=decay_mask,
+            # None keeps the parameters' float32, and the state's tree as it was.
+            mu_dtype=None if optim.first_moment == "float32" else optim.first_moment,
         )
     )
     if optim.encoder_rate_scale != 1.0:

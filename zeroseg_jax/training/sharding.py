@@ -2,11 +2,13 @@
 
 The batch is split over data and fsdp. Every matrix is split over fsdp, so that fsdp devices share
 one copy of the state. The matrices of a block are split over tensor as in Megatron, so that each
-device computes some of the heads and hidden units.
+device computes some of the heads and hidden units. With mesh.shard_optimizer the moments are split
+over data as well, and each device updates its part of the parameters.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -85,21 +87,54 @@ def replicate(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 
 
-def shard_state(state: Any, mesh: Mesh) -> Any:
+def shard_state(state: Any, mesh: Mesh, *, shard_optimizer: bool = False) -> Any:
     """Return the shapes of a state with their shardings, as jax.ShapeDtypeStruct leaves.
 
     Args:
       state: tree of arrays or shapes, with the names of TrainState.
       mesh: mesh from build_mesh.
+      shard_optimizer: value of mesh.shard_optimizer.
     """
 
     def shard(name: str, leaf: Any) -> jax.ShapeDtypeStruct:
-        axes = trees.first_match(_RULES, name)
-        axes = axes if len(axes) == len(leaf.shape) else ()
-        spec = P(*(_fit(axis, side, mesh) for axis, side in zip(axes, leaf.shape, strict=False)))
+        over_data = shard_optimizer and name.startswith("opt_state/")
+        spec = _choose_axes(name, leaf.shape, mesh, over_data)
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, spec))
 
     return trees.map_named(shard, state)
+
+
+def split_update(tree: Any, mesh: Mesh) -> Any:
+    """Constrain gradients or parameters, inside jit, to the shards of the optimizer's state.
+
+    Args:
+      tree: arrays with the names of the parameters.
+      mesh: mesh from build_mesh.
+
+    Source: ZeRO, stage 1 (arXiv 1910.02054).
+    """
+
+    def split_leaf(name: str, leaf: jax.Array) -> jax.Array:
+        spec = _choose_axes(f"/{name}", leaf.shape, mesh, over_data=True)
+        return jax.lax.with_sharding_constraint(leaf, NamedSharding(mesh, spec))
+
+    return trees.map_named(split_leaf, tree)
+
+
+def _choose_axes(name: str, shape: tuple[int, ...], mesh: Mesh, over_data: bool) -> P:
+    """Return the axes of an array; with over_data a dimension is split over data as well."""
+    axes = trees.first_match(_RULES, name)
+    axes = axes if len(axes) == len(shape) else ()
+    found = [_fit(axis, side, mesh) for axis, side in zip(axes, shape, strict=False)]
+    # Vectors stay whole: small collectives cost more than the bytes that they save.
+    if over_data and len(shape) > 1:
+        found += [None] * (len(shape) - len(found))
+        for dimension, side in enumerate(shape):
+            axis = found[dimension]
+            over = ("data",) if axis is None or mesh.shape[axis] == 1 else (axis, "data")
+            if side % math.prod(mesh.shape[one] for one in over) == 0:
+                return P(*found[:dimension], over, *found[dimension + 1 :])
+    return P(*found)
 
 
 def _fit(axis: str | None, side: int, mesh: Mesh) -> str | None:

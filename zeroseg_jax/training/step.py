@@ -29,7 +29,7 @@ def build_step(
     """Build the jitted step.
 
     Args:
-      config: seed and optim.accumulate_steps.
+      config: seed, optim.accumulate_steps and mesh.shard_optimizer.
       objective: loss and memory.
       optimizer: optimizer of the float32 parameters.
       mesh: mesh from sharding.build_mesh.
@@ -51,8 +51,12 @@ def build_step(
                 return evaluate(state.params, piece, key, state.memory)
 
         (loss, metrics), grads = _accumulate(evaluate_piece, batch, key, pieces)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params = state.params
+        if config.mesh.shard_optimizer:
+            # Gradients are scattered where they are summed; out_shardings gathers the result.
+            grads, params = (sharding.split_update(tree, mesh) for tree in (grads, params))
+        updates, opt_state = optimizer.update(grads, state.opt_state, params)
+        params = optax.apply_updates(params, updates)
         metrics = {"loss": loss, **metrics, **norms_by_part(grads)}
         metrics["update_norm"] = optax.global_norm(updates)
         metrics["param_norm"] = optax.global_norm(params)

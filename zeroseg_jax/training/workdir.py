@@ -34,6 +34,7 @@ FREE_FIELDS = frozenset(
         "mesh.data",
         "mesh.fsdp",
         "mesh.tensor",
+        "mesh.shard_optimizer",
         "data.bank",
         "data.workers",
         "data.prefetch_batches",

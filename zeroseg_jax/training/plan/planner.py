@@ -209,7 +209,7 @@ def trace_step(
     objective = METHODS[config.objective].build_abstract(config)
     optimizer = build_optimizer(config, steps)
     shapes = jax.eval_shape(lambda: init_state(config, objective, optimizer))
-    state = sharding.shard_state(shapes, mesh)
+    state = sharding.shard_state(shapes, mesh, shard_optimizer=config.mesh.shard_optimizer)
     step = build_step(config, objective, optimizer, mesh, state)
     rows = sharding.split(mesh)
     batch = {
