@@ -36,7 +36,7 @@ FORMS = ("xla whole", "xla pieces", "fused whole")
 
 
 @dataclasses.dataclass(frozen=True)
-class _Teacher:
+class AbstractTeacher:
     """What views.encode_on reads of a teacher."""
 
     tower: VisionTower
@@ -88,7 +88,7 @@ def _compile(model: str, topology: str, form: str) -> dict[str, Any]:
         (FLAGS.batch, IMAGE_PX, IMAGE_PX, 3), jnp.uint8, sharding=NamedSharding(mesh, P("views"))
     )
     limits = {"score_bytes": 2**62} if whole == "whole" else {}
-    encode = views.encode_on(_Teacher(tower), mesh, **limits)
+    encode = views.encode_on(AbstractTeacher(tower), mesh, **limits)
     compiled = encode.lower(params, batch).compile()
     flops = costs.count_flops(encode, params, batch)
     program = Program(compiled.as_text(), 1)

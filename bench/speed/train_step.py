@@ -105,7 +105,7 @@ def _build_torch_mae(model: ModelConfig):
     )  # fmt: skip
 
 
-def _build_torch_student(config: Config):
+def build_torch_student(config: Config):
     """Return the paper's student as a torch module from pixels and features to the loss."""
     import torch
     from transformers import GroupViTVisionConfig
@@ -168,7 +168,7 @@ def _build_torch(config: Config, batch: dict) -> Callable[[], float]:
     import torch
 
     torch.manual_seed(0)
-    student = _build_torch_student(config).train()
+    student = build_torch_student(config).train()
     optimizer = torch.optim.AdamW(student.parameters(), 1e-4, (0.9, 0.95), weight_decay=0.05)
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (config.data.mean, config.data.std))
     images = torch.from_numpy(batch["image"]).permute(0, 3, 1, 2)
