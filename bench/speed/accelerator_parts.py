@@ -130,7 +130,7 @@ def train_step(variant: str, attention: str, batch: int) -> dict[str, Any]:
 
 def _shrink(raw: Any) -> None:
     if TINY:
-        raw.model.image_px = 32
+        raw.model.image_px, raw.run.dtype = 32, "float32"  # bfloat16 compiles slowly on a CPU
         for name, sizes in _TINY_MODEL.items():
             raw.model[name].update(sizes)
 
