@@ -4,7 +4,9 @@ Paper: none; docs/playground.md lists the additions to https://arxiv.org/abs/230
        its table. Never to be reported as ZeroSeg.
 Command: zeroseg prepare --config=zeroseg_plus:VARIANT --workdir=DIR
          zeroseg train --config=zeroseg_plus:VARIANT --workdir=DIR
-Variants: playground (the Playground's default), imagenet (ViT-B/16; not run yet).
+Variants: playground (the Playground's default), imagenet (ViT-B/16 that starts as the vision tower
+          of its teacher, CLIP ViT-B/16; not run yet). Small students from scratch lose to ones
+          that start so, see docs/playground.md.
 Expected: docs/reproduction.md; imagenet: no number yet.
 """
 
@@ -22,6 +24,14 @@ def get_config(variant: str = "playground") -> ConfigDict:
     if variant == "imagenet":
         own, config = config, imagenet.get_config("vit_b16")
         config.loss = own.loss
+        # The teacher that has a tower of the student's size.
+        config.teacher.directory = "checkpoints/clip-vit-base-patch16"
+        config.model.embed_dim = 512
+        config.data.update(mean=playground.CLIP_MEAN, std=playground.CLIP_STD)
+        config.model.encoder.update(
+            init="teacher", activation="quick_gelu", norm_eps=1e-5, pre_norm=True,
+            positions="learned",
+        )  # fmt: skip
         config.teacher.overlap = True
         config.model.mask_ratio = own.model.mask_ratio
         config.model.decoder.depth = own.model.decoder.depth

@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from zeroseg_jax.training import optimizer
 
@@ -22,6 +23,18 @@ def test_schedule_and_decay_mask(configure):
         "segment_tokens_0": False,
         "positions": False,
     }
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.25])
+def test_a_polynomial_from_the_start_falls_during_the_warm_up(configure, fraction):
+    config = configure(
+        base_rate=6e-5, batch_global=256, warmup_fraction=fraction, schedule="poly_from_start"
+    )
+    rate = optimizer.build_schedule(config, 40)
+    warmup = int(40 * fraction)
+    for step in range(41):
+        wanted = 6e-5 * (1 - step / 40) ** 0.9 * (min(step / warmup, 1) if warmup else 1)
+        np.testing.assert_allclose(rate(step), wanted, rtol=1e-5, atol=1e-12)
 
 
 def test_the_encoder_has_its_own_rate(configure):

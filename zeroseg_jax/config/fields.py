@@ -236,7 +236,8 @@ class OptimConfig:
     steps: int = number(0, least=0, most=_INT32)  # total; 0: epochs * images // batch_global
     epochs: float = number(80.0, least=0, most=1e6)
     warmup_fraction: float = number(0.25, least=0, below=1)  # of the steps
-    schedule: Literal["cosine", "poly"] = "cosine"  # after warm-up; poly has power 0.9 (mmseg)
+    # decay after the warm-up; poly has power 0.9; poly_from_start falls during the warm-up too
+    schedule: Literal["cosine", "poly", "poly_from_start"] = "cosine"
     weight_decay: float = number(0.05, least=0, most=10)
     b1: float = number(0.9, least=0, below=1)
     b2: float = number(0.95, least=0, below=1)

@@ -39,6 +39,10 @@ def build_schedule(config: Config, steps: int) -> optax.Schedule:
     optim = config.optim
     peak = optim.base_rate * optim.batch_global / 256
     warmup = int(optim.warmup_fraction * steps)
+    if optim.schedule == "poly_from_start":
+        decay = optax.polynomial_schedule(1.0, 0.0, _POLY_POWER, steps)
+        rise = optax.linear_schedule(0.0 if warmup else peak, peak, warmup)
+        return lambda step: rise(step) * decay(step)
     if optim.schedule == "poly":
         fall = optax.polynomial_schedule(peak, 0.0, _POLY_POWER, max(steps - warmup, 1))
         return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), fall], [warmup])
