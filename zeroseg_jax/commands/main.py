@@ -51,6 +51,10 @@ VERBS: dict[str, tuple[str, str]] = {
         "compare reports, with bootstrap intervals",
         "zeroseg compare report-a report-b --output=comparison",
     ),
+    "robustness": (
+        "score a model under other class names",
+        "zeroseg robustness --workdir=playground --output=robustness",
+    ),
     "vote": (
         "label segments by a large vocabulary; write a page for human votes",
         "zeroseg vote FOLDER --output=votes",
