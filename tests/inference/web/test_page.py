@@ -214,6 +214,7 @@ def test_commas_lines_and_semicolons_separate_words(page, photo):
         ("moon/crescent, sand", ["moon", "sand"]),
     ):
         page.fill("#words", words)
+        page.click("#ask")
         until(page, f"s.question?.words === {json.dumps(words)}")
         assert state(page, "s.result.words") == wanted
     page.fill("#behind", "night")
@@ -228,16 +229,16 @@ def test_words_are_words_and_never_markup(page, photo):
     assert page.locator("#results img, #results script, #tip img").count() == 0
 
 
-@pytest.mark.parametrize(
-    ("content", "sentence"),
-    [(b"", "empty"), (b"no picture", "not an image"), (bytes(2_000_001), "limit of 2.0 MB")],
-)
-def test_bad_files_are_one_sentence(page, tmp_path, content, sentence):
-    (tmp_path / "bad.png").write_bytes(content)
-    page.set_input_files("#file", tmp_path / "bad.png")
-    page.wait_for_selector("#error:not([hidden])")
-    assert sentence in page.inner_text("#error")
-    assert page.is_visible("#choose") and page.is_hidden("#results")
+def test_bad_files_are_one_sentence(page, tmp_path):
+    for content, sentence in (
+        (b"", "empty"),
+        (b"no picture", "not an image"),
+        (bytes(2_000_001), "limit of 2.0 MB"),
+    ):
+        (tmp_path / "bad.png").write_bytes(content)
+        page.set_input_files("#file", tmp_path / "bad.png")
+        expect(page.locator("#error")).to_contain_text(sentence)
+        assert page.is_visible("#choose") and page.is_hidden("#results")
     page.click("button.example >> nth=0")
     await_answer(page)
     assert page.is_hidden("#error")
@@ -286,7 +287,7 @@ def test_an_old_answer_is_never_drawn_on_a_new_picture(open_page, port, photo, w
     answers = []
     page.on("response", lambda response: answers.append(response.url))
     token = state(page, "[...s.picture.entry.held.values()][0].picture")
-    words = ", ".join(f"thing {i}" for i in range(60))
+    words = ", ".join(f"thing {i}" for i in range(48))
     body = json.dumps({"picture": token, "words": words}).encode()
     slow = threading.Thread(target=hostile.send, args=(port, ("POST", "/segment", body, {})))
     slow.start()  # it occupies the model, so that the page's question has to wait
@@ -310,7 +311,7 @@ def test_a_question_can_be_cancelled_and_asked_again(page, port, photo):
     choose(page, photo, "star, heart")
     before = state(page, "s.question.words")
     token = state(page, "[...s.picture.entry.held.values()][0].picture")
-    words = ", ".join(f"matter {i}" for i in range(60))
+    words = ", ".join(f"matter {i}" for i in range(48))
     body = json.dumps({"picture": token, "words": words}).encode()
     slow = threading.Thread(target=hostile.send, args=(port, ("POST", "/segment", body, {})))
     slow.start()
@@ -334,16 +335,22 @@ def test_large_photographs_are_made_smaller_and_upright(page, tmp_path):
     sent = state(page, "[...s.picture.entry.held.values()][0]")
     assert (sent["width"], sent["height"]) == (1024, 2048)
     # 4.5 megapixels are more than the limit of 4: the files are as large as it allows.
-    mask = Image.open(download(page, "#get-mask")[1])
-    assert mask.size == (1414, 2828)
     assert "1414 × 2828 pixels, the most" in page.inner_text("#size")
     word = page.inner_text("button.word >> nth=0")
     cut = Image.open(download(page, f"button[aria-label='Cut out {word}']")[1])
-    assert cut.size == mask.size
+    assert cut.size == (1414, 2828)
     upright = Image.open(path).convert("RGB").rotate(-90, expand=True).resize(cut.size)
     opaque = np.asarray(cut)[..., 3] == 255
     apart = np.abs(np.asarray(cut)[..., :3].astype(int) - np.asarray(upright))[opaque]
     assert apart.mean() < 6
+
+
+def test_a_file_that_only_the_server_can_read(page, tmp_path):
+    path = draw_scene(tmp_path / "scan.tiff")
+    choose(page, path, "star, heart, grass")
+    assert page.is_visible("#undrawn") and page.locator("text=Cut out").count() == 0
+    assert Image.open(download(page, "#get-mask")[1]).size == (150, 150)
+    assert Image.open(download(page, "#get-overlay")[1]).size == (150, 150)
 
 
 def test_a_cut_out_holds_the_pixels_of_one_word_alone(page, photo):
@@ -450,9 +457,11 @@ def test_everything_works_by_keyboard(open_page, photo):
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "choose"
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
-    with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
-    chooser.value.set_files(photo)
+    page.evaluate("""document.getElementById("file").addEventListener("click", (event) => {
+        event.preventDefault(); window.asked = true; }, { once: true })""")
+    page.keyboard.press("Enter")
+    assert page.evaluate("window.asked")
+    page.set_input_files("#file", photo)
     await_answer(page)
     page.focus("#canvas")
     page.keyboard.press("ArrowLeft")
@@ -556,19 +565,20 @@ def test_the_token_is_asked_for_and_the_page_works_below_a_path(open_page, model
         assert other.is_hidden("#access")
 
 
-@pytest.mark.parametrize(
-    ("options", "scheme"), [(_DESK, "light"), (_DESK, "dark"), (_PHONE, "light"), (_PHONE, "dark")]
-)
-def test_no_rule_of_accessibility_is_broken(open_page, photo, options, scheme):
+@pytest.mark.parametrize("options", [_DESK, _PHONE], ids=["desk", "phone"])
+def test_no_rule_of_accessibility_is_broken(open_page, photo, options):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    page = open_page(color_scheme=scheme, reduced_motion="reduce", **options)
+    page = open_page(reduced_motion="reduce", **options)
     page.wait_for_selector("button.example img[src]")
-    assert axe.run(page).violations_count == 0, axe.run(page).generate_report()
+    found = [axe.run(page)]
     choose(page, [photo, photo], "star, heart, grass, ship")
     page.locator("#options").evaluate("element => { element.open = true; }")
     click_at(page, 0.02, 0.02)
     page.wait_for_selector("#region")
-    assert axe.run(page).violations_count == 0, axe.run(page).generate_report()
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        found.append(axe.run(page))
+    assert [one.violations_count for one in found] == [0, 0, 0], found[-1].generate_report()
 
 
 def test_high_contrast_and_reduced_motion(open_page, photo):

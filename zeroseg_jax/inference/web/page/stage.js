@@ -52,6 +52,7 @@ function shape(state) {
   frame.classList.toggle("full", Boolean(state.picture));
   canvas.hidden = $("zoom").hidden = $("tools").hidden = !state.picture;
   $("empty").hidden = Boolean(state.picture);
+  $("undrawn").hidden = !state.result || Boolean(state.picture.bitmap);
   frame.style.aspectRatio = "";
   if (!state.picture) return;
   const { width, height } = sizeOf(state);
