@@ -131,8 +131,8 @@ def measure(case: str) -> dict[str, Any]:
     flags.use_compilation_cache()
     predictor = Predictor.from_pretrained(FLAGS.model, cache_names=False)
     height, width = SIZES[case]
-    whole = Image.fromarray(draw_photograph(0)[0]).resize((width, height), Image.Resampling.BICUBIC)
-    pixels = np.array(whole)
+    drawn = Image.fromarray(draw_photograph(0)[0])
+    pixels = np.array(drawn.resize((width, height), Image.Resampling.BICUBIC))
     labels, overlay = [], []
     for _ in range(FLAGS.rounds + 1):
         predictor.clear_cache()

@@ -110,15 +110,15 @@ def soft_overlay(
     scale = find_scale(image.shape[:2])
     count = len(colours)
     table = np.concatenate([colours, np.full((1, 3), _IGNORED, np.uint8)]).astype(np.float32)
-    ids = np.where((labels < 0) | (labels >= count), count, labels)
     result = np.empty_like(image)
     margin = _blur_px(scale)
     for top in range(0, len(image), _STRIPE_ROWS):
         part = np.s_[top : top + _STRIPE_ROWS]
         first = max(top - margin, 0)
+        near = labels[first : top + _STRIPE_ROWS + margin].astype(np.int32)
+        near[(near < 0) | (near >= count)] = count
         winner, second, distance = (
-            found[top - first :][:_STRIPE_ROWS]
-            for found in _find_borders(ids[first : top + _STRIPE_ROWS + margin], sigma=scale)
+            found[top - first :][:_STRIPE_ROWS] for found in _find_borders(near, sigma=scale)
         )
         away = distance[..., None]
         share = np.clip(0.5 + away, 0.5, 1)
