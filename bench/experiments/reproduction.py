@@ -194,7 +194,7 @@ starts from scratch. Scores have the class filter by z, as in the paper. Earlier
 were on a grouping that no term trained; they are removed.
 
 `python -m bench.experiments.paper_tables` runs Tables 3 to 6 and writes
-[results/paper_tables.json](results/paper_tables.json); `--short` runs Table 4 with one seed.
+`results/paper_tables.json`; `--short` runs Table 4 with one seed.
 `python -m bench.experiments.reproduction` runs the rest and writes
 [results/reproduction.json](results/reproduction.json); `--write_only` writes this part of the page
 from recorded runs. mIoU in percent, mean ± half the range over seeds. The paper's numbers are of
