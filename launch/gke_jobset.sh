@@ -11,13 +11,27 @@ set -euo pipefail
 NAME=${NAME:-zeroseg}
 IMAGE=${IMAGE:-REGISTRY/zeroseg_jax:latest}
 CLAIM=${CLAIM:-runs}                       # PersistentVolumeClaim, ReadWriteMany
-ACCELERATOR=${ACCELERATOR:-tpu-v5-lite-podslice}
-TOPOLOGY=${TOPOLOGY:-8x8}
-HOSTS=${HOSTS:-16}
+TOPOLOGY=${TOPOLOGY:-v5e:8x8}              # as `zeroseg plan` spells it
 CHIPS_PER_HOST=${CHIPS_PER_HOST:-4}
+# ACCELERATOR and HOSTS follow from TOPOLOGY unless they are given.
 RESTARTS=${RESTARTS:-20}                   # a preempted slice restarts and resumes
 CONFIG=${CONFIG:-imagenet}
 WORKDIR=${WORKDIR:-/runs/imagenet}
+
+sides=${TOPOLOGY#*:}
+if [[ ! $TOPOLOGY =~ ^(v4|v5e|v5p|v6e):[0-9]+(x[0-9]+)+$ ]]; then
+  echo "gke_jobset: TOPOLOGY $TOPOLOGY is not v4, v5e, v5p or v6e with sides; write it like v5e:8x8" >&2
+  exit 2
+fi
+chips=$((${sides//x/*}))
+case ${TOPOLOGY%%:*} in
+  v4) accelerator=tpu-v4-podslice ;;
+  v5e) accelerator=tpu-v5-lite-podslice ;;
+  v5p) accelerator=tpu-v5p-slice ;;
+  v6e) accelerator=tpu-v6e-slice ;;
+esac
+ACCELERATOR=${ACCELERATOR:-$accelerator}
+HOSTS=${HOSTS:-$(((chips + CHIPS_PER_HOST - 1) / CHIPS_PER_HOST))}
 
 dry=
 [[ ${1:-} == --dry_run ]] && { dry=1; shift; }
@@ -58,7 +72,7 @@ spec:
             terminationGracePeriodSeconds: 300
             nodeSelector:
               cloud.google.com/gke-tpu-accelerator: $(quoted "$ACCELERATOR")
-              cloud.google.com/gke-tpu-topology: $(quoted "$TOPOLOGY")
+              cloud.google.com/gke-tpu-topology: $(quoted "$sides")
             containers:
             - name: train
               image: $(quoted "$IMAGE")

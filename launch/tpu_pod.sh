@@ -13,13 +13,28 @@ set -euo pipefail
 NAME=${NAME:-zeroseg}
 PROJECT=${PROJECT:-$(gcloud config get-value project 2>/dev/null)}
 ZONE=${ZONE:-us-west4-a}
-TYPE=${TYPE:-v5litepod-64}            # `zeroseg plan` estimates which one fits
-RUNTIME=${RUNTIME:-v2-alpha-tpuv5-lite}
+TOPOLOGY=${TOPOLOGY:-v5e:8x8}         # as `zeroseg plan` spells it; it estimates which one fits
 SPOT=${SPOT:-}                        # SPOT=1 for preemptible capacity
-HOSTS=${HOSTS:-16}                    # number of workers of TYPE
+# TYPE, RUNTIME and HOSTS (workers of four chips) follow from TOPOLOGY unless they are given.
 CONFIG=${CONFIG:-imagenet}
 WORKDIR=${WORKDIR:-/mnt/runs/imagenet} # shared by all workers: NFS or gcsfuse
 DIRECTORY=zeroseg_jax                 # on the workers
+
+sides=${TOPOLOGY#*:}
+if [[ ! $TOPOLOGY =~ ^(v4|v5e|v5p|v6e):[0-9]+(x[0-9]+)+$ ]]; then
+  echo "tpu_pod: TOPOLOGY $TOPOLOGY is not v4, v5e, v5p or v6e with sides; write it like v5e:8x8" >&2
+  exit 2
+fi
+chips=$((${sides//x/*}))
+case ${TOPOLOGY%%:*} in
+  v4) type=v4-$((2 * chips)) runtime=tpu-ubuntu2204-base ;;  # its types count cores, two a chip
+  v5e) type=v5litepod-$chips runtime=v2-alpha-tpuv5-lite ;;
+  v5p) type=v5p-$((2 * chips)) runtime=v2-alpha-tpuv5 ;;
+  v6e) type=v6e-$chips runtime=v2-alpha-tpuv6e ;;
+esac
+TYPE=${TYPE:-$type}
+RUNTIME=${RUNTIME:-$runtime}
+HOSTS=${HOSTS:-$(((chips + 3) / 4))}
 
 dry=
 [[ ${1:-} == --dry_run ]] && { dry=1; shift; }

@@ -122,7 +122,7 @@ def test_usage_is_printed_without_a_verb(launch, script):
 
 
 def test_jobset_is_a_manifest_that_runs_train(launch):
-    done, calls = launch("gke_jobset.sh", "run", "--config.name=it's", TOPOLOGY="4x4", HOSTS="4")
+    done, calls = launch("gke_jobset.sh", "run", "--config.name=it's", TOPOLOGY="v5e:4x4")
     assert done.returncode == 0 and calls == [["kubectl", "apply", "-f", "-"]]
     jobset = yaml.safe_load(launch.stdin.read_text())
     job = jobset["spec"]["replicatedJobs"][0]["template"]["spec"]
@@ -217,6 +217,39 @@ def test_values_are_quoted_for_yaml_and_for_the_remote_shell(launch, tmp_path):
     given = (folder / "train.log").read_text().split("\0")
     assert given[3:5] == [f"--config={odd}", f"--workdir={odd};touch pwn"] and given[6] == "a b"
     assert not (folder / "pwn").exists()
+
+
+@pytest.mark.parametrize(
+    ("topology", "kind", "accelerator", "hosts"),
+    [
+        ("v5e:8x8", "v5litepod-64", "tpu-v5-lite-podslice", 16),
+        ("v5e:2x2", "v5litepod-4", "tpu-v5-lite-podslice", 1),
+        ("v6e:16x16", "v6e-256", "tpu-v6e-slice", 64),
+        ("v5p:4x4x8", "v5p-256", "tpu-v5p-slice", 32),
+        ("v4:2x2x4", "v4-32", "tpu-v4-podslice", 4),
+    ],
+)
+def test_slices_are_spelled_as_the_plan_spells_them(launch, topology, kind, accelerator, hosts):
+    _, calls = launch("tpu_pod.sh", "create", TOPOLOGY=topology)
+    assert f"--accelerator-type={kind}" in next(call for call in calls if "create" in call)
+    _, calls = launch("tpu_pod.sh", "run", TOPOLOGY=topology)
+    assert f"--host_count={hosts} " in calls[-1][-1]
+    launch("gke_jobset.sh", "run", TOPOLOGY=topology)
+    jobset = yaml.safe_load(launch.stdin.read_text())
+    job = jobset["spec"]["replicatedJobs"][0]["template"]["spec"]
+    assert job["parallelism"] == job["completions"] == hosts
+    assert job["template"]["spec"]["nodeSelector"] == {
+        "cloud.google.com/gke-tpu-accelerator": accelerator,
+        "cloud.google.com/gke-tpu-topology": topology.partition(":")[2],
+    }
+
+
+@pytest.mark.parametrize("script", ["tpu_pod.sh", "gke_jobset.sh"])
+@pytest.mark.parametrize("topology", ["8x8", "v5e", "v7x:2x2", "v5e:8x", "v5e:$(touch x)"])
+def test_unknown_slices_are_refused_in_one_sentence(launch, script, topology):
+    done, calls = launch(script, "run", TOPOLOGY=topology, PROJECT="p")
+    assert done.returncode == 2 and not calls
+    assert done.stderr.count("\n") == 1 and topology in done.stderr and "v5e:8x8" in done.stderr
 
 
 def test_shellcheck_is_clean():
