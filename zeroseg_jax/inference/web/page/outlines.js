@@ -19,11 +19,16 @@ export function traceOutlines(labels, width, height) {
   return { fills, borders };
 }
 
-// Returns the closed path of one region. inside: 1 for its pixels, else 0.
+// Returns the outline of one region without its small holes. inside: 1 for its pixels, else 0.
 export function traceRegion(inside, width, height) {
   const path = new Path2D();
+  let longest = 0;
+  forEachLoop(inside, width, height, (own, { count }) => {
+    if (own) longest = Math.max(longest, count);
+  });
+  const least = Math.min(longest, LEAST_BORDER * (width + height));
   forEachLoop(inside, width, height, (own, loop) => {
-    if (!own) return;
+    if (!own || loop.count < least) return;
     smooth(loop);
     addClosed(path, loop);
   });
