@@ -13,6 +13,7 @@ from __future__ import annotations
 from absl import flags as absl_flags
 
 from zeroseg_jax.commands.compute import DEVICES
+from zeroseg_jax.commands.extras import explain_missing
 from zeroseg_jax.commands.flags import define_alone
 from zeroseg_jax.commands.main import VERBS, load_verb
 from zeroseg_jax.commands.recipes import list_recipes
@@ -89,6 +90,16 @@ def main(arguments: list[str]) -> None:
     print(render_script(arguments[0]), end="")
 
 
+def list_flags(verb: str) -> dict[str, absl_flags.Flag]:
+    """Return the flags of a command; none if its extra is not installed."""
+    try:
+        return define_alone(load_verb(verb)[1])
+    except ModuleNotFoundError as error:
+        if not explain_missing(error, verb):
+            raise
+        return {}
+
+
 def list_values(verb: str, flag: absl_flags.Flag) -> list[str]:
     """Return the values to offer for a flag of a command; empty for any other text."""
     if isinstance(flag, absl_flags.EnumFlag):
@@ -105,7 +116,7 @@ def list_values(verb: str, flag: absl_flags.Flag) -> list[str]:
 
 def render_script(shell: str) -> str:
     """Return the completion script of `shell`, with the flags of every command."""
-    flags = {verb: define_alone(load_verb(verb)[1]) for verb in VERBS}
+    flags = {verb: list_flags(verb) for verb in VERBS}
     values = {
         (verb, name): found
         for verb, own in flags.items()

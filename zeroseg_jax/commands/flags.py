@@ -96,10 +96,13 @@ def use_compilation_cache() -> None:
 def define_alone(define: Callable[[], None]) -> dict[str, flags.Flag]:
     """Return the flags that `define` adds, by name, and remove them from FLAGS again."""
     before = set(flags.FLAGS)
-    define()
-    made = {name: flags.FLAGS[name] for name in sorted(set(flags.FLAGS) - before)}
-    for name in made:
-        delattr(flags.FLAGS, name)
+    made: dict[str, flags.Flag] = {}
+    try:
+        define()
+    finally:
+        made = {name: flags.FLAGS[name] for name in sorted(set(flags.FLAGS) - before)}
+        for name in made:
+            delattr(flags.FLAGS, name)
     return made
 
 

@@ -23,15 +23,22 @@ _USAGE_EXIT, _BROKEN_PIPE_EXIT = 2, 141
 
 def main() -> int:
     """Run the command of sys.argv and return the exit code."""
-    sys.argv[0] = "zeroseg"
+    sys.argv[0], arguments = "zeroseg", sys.argv[1:]
     end_on_signals()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names of files need not be UTF-8
             stream.reconfigure(errors="backslashreplace")
     try:
-        code = _run(sys.argv[1:])
+        code = _run(arguments)
         sys.stdout.flush()
         return code
+    except ModuleNotFoundError as error:
+        from zeroseg_jax.commands.extras import explain_missing
+
+        if not (sentence := explain_missing(error, " ".join(["zeroseg", *arguments[:1]]))):
+            raise
+        print(f"error: {sentence}", file=sys.stderr)
+        return _USAGE_EXIT
     except BrokenPipeError:
         # The reader of the pipe, for example head, has closed it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -47,6 +54,8 @@ def _run(arguments: list[str]) -> int:
         print(render_help())
         return 0 if arguments else _USAGE_EXIT
     if arguments[0] == "--version":
+        from zeroseg_jax.commands.extras import find_version
+
         print(f"zeroseg_jax {find_version()}")
         return 0
     verb = arguments[0]
@@ -66,16 +75,6 @@ def _run(arguments: list[str]) -> int:
     sys.argv = [f"zeroseg {verb}", *arguments[1:]]
     flags.run(module.main, define, VERBS[verb][1])
     return 0
-
-
-def find_version() -> str:
-    """Return the version of the installed package, or "(not installed)"."""
-    from importlib import metadata
-
-    try:
-        return metadata.version("zeroseg_jax")
-    except metadata.PackageNotFoundError:
-        return "(not installed)"
 
 
 def load_verb(verb: str) -> tuple[ModuleType, Callable[[], None]]:

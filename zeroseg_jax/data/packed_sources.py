@@ -190,7 +190,7 @@ class TfdsSource:
 
     def __init__(self, name: str, limit: int):
         if not importlib.util.find_spec("tensorflow_datasets"):
-            raise ValueError("data.source: tfds is missing; pip install tensorflow-datasets.")
+            raise ValueError('data.source: tfds is missing; pip install "zeroseg_jax[tfds]".')
         import tensorflow_datasets as tfds
 
         builder, _, split = name.partition(":")

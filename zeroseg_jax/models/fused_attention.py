@@ -19,8 +19,6 @@ from typing import Any, Literal, cast
 
 import jax
 import jax.numpy as jnp
-from jax.experimental import pallas as pl
-from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import PartitionSpec
 
 Array = jax.Array
@@ -183,6 +181,10 @@ def _call(
     name: str, kernel: Callable[..., None], outputs: int, products: int, head: int, *arrays: Array
 ) -> Any:
     """Run a kernel over images and groups of lanes; `products` of L x L x d belong to a head."""
+    # Imported late: it takes 0.2 s, and only TPUs need it.
+    from jax.experimental import pallas as pl
+    from jax.experimental.pallas import tpu as pltpu
+
     images, length, width = arrays[0].shape
     lanes = max(head, _LANES)
     most = max(1, _IMAGES_PER_PROGRAM * 256 // length)

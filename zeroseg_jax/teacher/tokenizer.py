@@ -70,7 +70,13 @@ def _clip(directory: Path, config: ClipConfig) -> tuple[Encode, int]:
         with _Naming(path):
             tokenizer = Tokenizer.from_file(str(path))
     elif (directory / "vocab.json").is_file() and (directory / "merges.txt").is_file():
-        from transformers import CLIPTokenizerFast
+        try:
+            from transformers import CLIPTokenizerFast
+        except ModuleNotFoundError as error:
+            raise CheckpointError(
+                f"{directory}: vocab.json and merges.txt need transformers; add tokenizer.json or "
+                'pip install "zeroseg_jax[siglip]".'
+            ) from error
 
         _check_merges(directory)
         with _Naming(directory):
@@ -181,8 +187,6 @@ def _pad(tokenizer: Any, length: int, padding: int, token: str) -> Encode:
 
 
 def _siglip(directory: Path, config: ClipConfig) -> tuple[Encode, int]:
-    from transformers import AutoTokenizer
-
     if not any((directory / name).is_file() for name in ("spiece.model", "tokenizer.json")):
         raise CheckpointError(
             f"{directory}: spiece.model or tokenizer.json is missing; add the tokenizer files of "
@@ -192,11 +196,13 @@ def _siglip(directory: Path, config: ClipConfig) -> tuple[Encode, int]:
         _check_tokenizer(directory / "tokenizer.json")
     _check_settings(directory)
     try:
+        from transformers import AutoTokenizer
+
         with _Naming(directory):
             tokenizer = AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
     except ImportError as error:
         raise CheckpointError(
-            f"{directory}: the tokenizer of SigLIP needs sentencepiece; "
+            f"{directory}: the tokenizer of SigLIP needs transformers and sentencepiece; "
             'pip install "zeroseg_jax[siglip]".'
         ) from error
     if tokenizer.pad_token_id is None:

@@ -13,13 +13,13 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
-from orbax.checkpoint import v1 as ocp
 
 from zeroseg_jax.config import Config, from_mapping
 from zeroseg_jax.training import timing, trees
@@ -51,6 +51,7 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Path, *, keep: int, log: Callable[[str], None] = print) -> None:
+        ocp = _import_orbax()
         self.directory = Path(directory).absolute()
         self._log = log
         policies = ocp.training.save_decision_policies
@@ -216,13 +217,20 @@ def load_params(directory: str | Path) -> tuple[Any, Config, int]:
     raise ValueError(f"{checkpoints}: no checkpoint to read ({found}); train first.")
 
 
+def _import_orbax() -> ModuleType:
+    """Import Orbax: it takes half a second, and exported students do not need it."""
+    from orbax.checkpoint import v1
+
+    return v1
+
+
 def _load_step_params(path: Path) -> Any:
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     wanted = {
         # The optimizer's state is not read: it has twice the size of the parameters.
         name: jax.ShapeDtypeStruct(shape, dtype, sharding=device)
         if name.startswith("params/")
-        else ocp.PLACEHOLDER
+        else _import_orbax().PLACEHOLDER
         for name, (shape, dtype) in _read_shapes(path).items()
     }
     flat, _ = _load(path, wanted, device)
@@ -231,7 +239,7 @@ def _load_step_params(path: Path) -> Any:
 
 def _read_shapes(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
     try:
-        metadata = ocp.checkpointables_metadata(path).metadata[_STATE]
+        metadata = _import_orbax().checkpointables_metadata(path).metadata[_STATE]
     except _DAMAGE as error:
         raise DamagedError(_first_cause(error)) from error
     if not isinstance(metadata, dict):
@@ -261,6 +269,7 @@ def _load(
     path: Path, wanted: dict[str, Any], whole: jax.sharding.Sharding
 ) -> tuple[dict[str, Any], np.ndarray]:
     """Read the leaves of `wanted` except placeholders, and the clock; verify the sums."""
+    ocp = _import_orbax()
     tree = trees.unflatten(wanted)
     names = list(trees.flatten(tree))
     sums = jax.ShapeDtypeStruct((len(names),), jnp.uint32, sharding=whole)

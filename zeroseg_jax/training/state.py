@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import zlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
-import optax
 
 from zeroseg_jax.config import Config
 from zeroseg_jax.training.objective import Objective
+
+if TYPE_CHECKING:  # checkpoints are read without it
+    import optax
 
 
 @flax.struct.dataclass

@@ -10,7 +10,6 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -58,8 +57,7 @@ class GroupingBlock(nn.Module):
           segments: (B, S, D).
           assignment: float32 (B, S, L), soft and without noise, sums to 1 over S.
         """
-        b, _, width = tokens.shape
-        chex.assert_shape(segment_tokens, (b, self.segments, width))
+        width = tokens.shape[-1]
         segment_tokens = LayerNorm(self.eps, name="segment_norm")(segment_tokens)
         tokens = LayerNorm(self.eps, name="token_norm")(tokens)
         queries = TokenMixer(width // 2, self.segments, self.dtype, name="mixer")(segment_tokens)
@@ -146,7 +144,6 @@ class SegmentationHead(nn.Module):
           patch_features: float32 (B, L, E) where grouping is clustered, else None.
         """
         config = self.config
-        chex.assert_equal_shape(levels)
         if len(levels) > 1:  # the output of an inner block is not normalised
             levels = [LayerNorm(self.eps, name=f"level_{i}")(x) for i, x in enumerate(levels)]
         patches = jnp.concatenate(levels, axis=-1)

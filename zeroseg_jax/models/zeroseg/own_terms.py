@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -119,7 +118,6 @@ def patch_loss(
     Returns:
       float32 (B,), mean over the cells with a visible patch.
     """
-    chex.assert_shape(weights, (features.shape[1], patches.shape[1]))
     share = visible[:, None] * weights
     area = share.sum(axis=-1, keepdims=True)
     share = share / jnp.maximum(area, _EPS)
@@ -144,7 +142,6 @@ def inside_loss(
     Returns:
       float32 (B,), weighted mean over pairs; 0 without pairs of positive weight.
     """
-    chex.assert_shape(weights, (features.shape[1], assignment.shape[2]))
     both = jnp.einsum("bsp,vp->bsv", assignment, weights)
     area = assignment.sum(axis=2, keepdims=True)
     view = jnp.einsum("bsp,vp->bv", assignment, weights)[:, None]
