@@ -53,6 +53,20 @@ def test_cycles_count_as_often_as_a_loop_runs():
     assert Program(SCHEDULE, 1).count_cycles() == 3 * 100 + 7
 
 
+def test_cycles_are_split_by_the_names_of_differentiation():
+    """A forward and a backward product, an update and a copy without a name, of known cycles."""
+    names = {"jvp(Student)/dot": 5, "transpose(jvp(Student))/dot": 11, "mul": 17}
+    lines = [
+        f"  %a{i} = f32[8,128]{{1,0:T(8,128)}} fusion(%x), kind=kLoop, calls=%none, "
+        f'metadata={{op_name="jit(_step)/{name}"}}, backend_config={{"estimated_cycles":"{n}"}}'
+        for i, (name, n) in enumerate(names.items())
+    ]
+    text = SCHEDULE.replace("  %loop =", "\n".join([*lines, "  %loop ="]))
+    assert Program(text, 1).split_cycles() == {
+        "forward": 5, "backward": 11, "update": 17, "copies": 307,
+    }  # fmt: skip
+
+
 def test_traffic_is_what_passes_through_hbm():
     # A round reads one of nine slices into VMEM; the kernel reads VMEM and writes HBM.
     rounds = 3 * (ROWS + ROWS)

@@ -130,6 +130,8 @@ def _render_plan(plan: dict[str, Any]) -> str:
     names = {"compiled": "compiler's cycles", "kernels": "attention kernels by formula",
              "network": "collectives over the links"}  # fmt: skip
     parts = ", ".join(f"{names[k]} {1e3 * s:.1f} ms" for k, s in plan["seconds_by_part"].items())
+    cycles = plan["cycles_by_phase"]
+    phases = ", ".join(f"{k} {n / sum(cycles.values()):.0%}" for k, n in cycles.items())
     kinds = "".join(
         f"\n  {kind:19s} {one['count']:5d}, {one['bytes'] / 1e6:10.1f} MB sent a chip"
         for kind, one in plan["collectives"].items()
@@ -146,6 +148,7 @@ operations            {plan["flops_per_step"] / 1e12:.1f} TFLOP a step, {plan["f
 moved a chip          {plan["moved_bytes_per_step"] / 1e9:.2f} GB a step, {1e3 * plan["moved_seconds"]:.1f} ms at the memory's full rate
 collectives           {plan["collective_bytes_per_step"] / 1e6:.1f} MB sent a chip and step{kinds}
 step                  {1e3 * plan["estimated_step_seconds"]:.1f} ms: {parts}
+compiler's cycles     {phases} (update: optimizer and norms)
 throughput            {plan["images_per_second"]:,.0f} images/s, {100 * plan["mfu"]:.0f} % MFU
 recipe                {plan["steps"]:,} steps, {plan["hours"]:.1f} hours, {plan["chip_hours"]:,.0f} chip-hours{cost}"""  # noqa: E501
 

@@ -138,6 +138,7 @@ def _cost(
         },
         "collective_bytes_per_step": sent,
         "seconds_by_part": parts,
+        "cycles_by_phase": program.split_cycles(),
         "estimated_step_seconds": seconds,
         "mfu": flops / chips / chip.flops / seconds,
         "images_per_second": plan["batch_global"] / seconds,

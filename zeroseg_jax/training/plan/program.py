@@ -131,10 +131,25 @@ class Program:
 
     def count_cycles(self) -> int:
         """Return the compiler's estimated cycles of a step, without kernels and collectives."""
-        found = 0
+        return sum(self.split_cycles().values())
+
+    def split_cycles(self) -> dict[str, int]:
+        """Return the cycles of a training step by phase.
+
+        "forward" and "backward" are named by JAX's differentiation. "update" is the rest with a
+        name: optimizer, norms, random numbers. "copies" have no name.
+        """
+        found = dict.fromkeys(("forward", "backward", "update", "copies"), 0)
         for one, _, times in self._steps():
             if cycles := re.search(r'"estimated_cycles":"(\d+)"', one.text):
-                found += int(cycles[1]) * times
+                name = re.search(r'op_name="([^"]*)"', one.text)
+                if not name:
+                    phase = "copies"
+                elif "transpose(" in name[1]:
+                    phase = "backward"
+                else:
+                    phase = "forward" if "jvp(" in name[1] else "update"
+                found[phase] += int(cycles[1]) * times
         return found
 
     def count_traffic(self) -> int:
