@@ -84,8 +84,8 @@ ROWS: list[Row] = [
         for name in COMMANDS
     ),
     ("faults", "state files", ["state_files"], "", 180, _describe_state_files),
-    ("faults", "settings", ["settings", "--cases=200"], "cases", 240, _describe_settings),
-    ("page", "hostile requests", ["serve_hostile", "--requests=300"], "requests", 240,
+    ("faults", "settings", ["settings", "--cases=100"], "cases", 240, _describe_settings),
+    ("page", "hostile requests", ["serve_hostile", "--requests=200"], "requests", 240,
      _describe_hostile),
     ("page", "16 clients", ["serve_clients"], "requests", 300, _describe_clients),
     ("page", "slow connections", ["serve_attack"], "rounds", 240, _describe_attack),

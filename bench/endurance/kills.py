@@ -59,20 +59,20 @@ _REGIONS = (
     "prepare", "--config=clip_zss:playground", "--workdir=run", "--config.data.images=520",
     "--config.model.image_px=48", "--config.clip_zss.regions.teacher_px=48",
 )  # fmt: skip
-# Two rates. All trainings have as many steps, so that they compile once.
+# Two seeds. All trainings have as many steps, so that their program compiles once.
 _SWEEP = """
 from zeroseg_jax.assets.recipes import debug
 
 
 def get_config():
     config = debug.get_config()
-    config.optim.steps = 24
+    config.optim.steps = 16
     return config
 
 
 def sweep():
-    for rate in (3.2e-2, 1e-2):
-        yield {"optim.base_rate": rate}
+    for seed in (0, 1):
+        yield {"run.seed": seed}
 """
 
 
@@ -147,7 +147,7 @@ def _of(place: str, read: Callable[[Path], dict[str, Any]]) -> Callable[[Path], 
     return lambda folder: read(folder / place)
 
 
-_TRAIN = ("train", *_DEBUG, "--workdir=run", "--config.optim.steps=24")
+_TRAIN = ("train", *_DEBUG, "--workdir=run", "--config.optim.steps=16")
 COMMANDS: dict[str, Command] = {
     "prepare": Command((_PREPARE,), read_bank, 5),
     "prepare with regions": Command((_REGIONS,), read_bank, 4),
@@ -160,8 +160,8 @@ COMMANDS: dict[str, Command] = {
     ),
     "sweep": Command(
         (("sweep", "--config=../sweep.py", *_BANK, "--workdir=sweep",
-          "--evaluate=playground/things", "--evaluate_with=--images=8 --pictures=0"),),
-        read_sweep, 6,
+          "--evaluate=playground/things", "--evaluate_with=--images=4 --pictures=0"),),
+        read_sweep, 5,
     ),
     "evaluate": Command(
         (("evaluate", "--workdir=playground", "--images=60", "--output=report",

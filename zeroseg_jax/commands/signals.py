@@ -34,8 +34,9 @@ def end_on_signals() -> None:
 def _watch(reader: int) -> None:
     """End the process on a signal whose handler is _stop, if the main thread does not."""
     while arrived := os.read(reader, 1):
+        handler = signal.getsignal(arrived[0])
         time.sleep(_PATIENCE_SECONDS)
-        if signal.getsignal(arrived[0]) is _stop:
+        if handler is _stop:
             _end(arrived[0])
 
 

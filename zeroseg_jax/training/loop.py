@@ -139,6 +139,8 @@ def fit(
             workdir, config, steps=steps, teacher=inputs.teacher_digest,
             overrides=options.overrides, allow_change=options.allow_config_change, log=options.log,
         )  # fmt: skip
+        # Before the checkpoints, so that signals are caught until the last one is complete.
+        signals = stack.enter_context(contextlib.ExitStack())
         keep = config.run.keep_checkpoints
         checkpoints = stack.enter_context(
             Checkpoints(workdir / "checkpoints", keep=keep, log=options.log)
@@ -157,8 +159,8 @@ def fit(
             objective.diagnose,
         )  # fmt: skip
         step_fn = build_step(config, objective, optimizer, mesh, abstract_state)
-        with contextlib.closing(run.sinks), contextlib.closing(run.profile), run.watchdog, \
-                run.signals:  # fmt: skip
+        run.signals = signals
+        with contextlib.closing(run.sinks), contextlib.closing(run.profile), run.watchdog:
             state = run.loop(state, step_fn, inputs, checkpoints)
     done = int(state.step)
     return {
@@ -203,7 +205,7 @@ class _Run:
         self.finite = FiniteCheck(workdir)
         self.profile = _Profile(workdir / "profile", start, options.profile_steps)
         self.watchdog = Watchdog(config.run.watchdog_seconds)
-        self.signals, self.stop_signal = contextlib.ExitStack(), 0
+        self.stop_signal, self.signals = 0, contextlib.ExitStack()
         self.record: dict[str, Any] = {}
 
     def loop(
@@ -221,7 +223,7 @@ class _Run:
                 with self.clock.measure("compile"):
                     step_fn = memory.compile_step(step_fn, state, batch, self.mesh)
                 self.watch.restart()
-                self.signals.enter_context(_catch_signal(self))  # from now on there is work
+                self.signals.enter_context(_catch_signal(self))  # there is work now
             annotation = jax.profiler.StepTraceAnnotation("train", step_num=step)
             with self.clock.measure("step"), jax.transfer_guard("disallow"), annotation:
                 state, metrics = step_fn(state, batch)
