@@ -35,6 +35,10 @@ VERBS: dict[str, tuple[str, str]] = {
         "compare reports, with bootstrap intervals",
         "zeroseg compare report-a report-b --output=comparison",
     ),
+    "reproduce-baselines": (
+        "measure published scores again",
+        "zeroseg reproduce-baselines --data_dir=DATA --output=baselines",
+    ),
     "robustness": (
         "score a model under other class names",
         "zeroseg robustness --workdir=playground --output=robustness",
