@@ -4,7 +4,7 @@
     python -m bench.speed.accelerator --carry=.carry              # on the machine with the GPU
 
 The machine needs jax with CUDA, flax, optax, chex, orbax, torch and transformers, and no network;
---fetch puts the few packages that such images lack into a folder (7 MB, Python 3.12 on x86-64).
+--fetch puts the few packages that such images lack into a folder (24 MB, Python 3.12 on x86-64).
 Each part is a process of its own with its own limit. Parts run in order of value, and those that
 the overall limit leaves no time for are recorded as skipped. Results are written after each part.
 --tiny runs the same code with small sizes on any device, in minutes on a CPU.
