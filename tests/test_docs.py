@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from zeroseg_jax.teacher.aliases import ALIASES
-
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").glob("*.md"))
 HOW_TO = sorted((ROOT / "docs").glob("how-to-*.md"))
@@ -201,19 +199,3 @@ def test_how_to_pages_run(page, tmp_path):
                 cwd=copy, capture_output=True, text=True,
             )  # fmt: skip
             assert not done.returncode, done.stdout
-
-
-def test_the_table_of_models_is_the_alias_table():
-    rows = {}
-    for line in (ROOT / "docs" / "teachers.md").read_text().splitlines():
-        cells = [cell.strip().strip("`") for cell in line.strip("|").split("|")]
-        if cells[0] in ALIASES:
-            rows[cells[0]] = cells[1:]
-    assert list(rows) == list(ALIASES)
-    for name, alias in ALIASES.items():
-        pinned = "not recorded" if alias.revision == "main" else alias.revision[:12]
-        scores = ", ".join(f"{bench} {score}" for bench, score in alias.published.items())
-        assert rows[name] == [
-            alias.repository, pinned, str(alias.megabytes), alias.licence,
-            alias.readout or "affinities", scores or "none",
-        ]  # fmt: skip

@@ -38,13 +38,18 @@ def main(arguments: list[str]) -> int:
     """Run the checks; return the exit code."""
     if len(arguments) != 1:
         raise ValueError("check-model: give one name, for example clip-b16.")
+    if arguments[0] == "playground":
+        raise ValueError(
+            "check-model: playground ships with the package; name a public model, or the folder "
+            "of a CLIP."
+        )
     from zeroseg_jax.data.files import read_json, write_json
     from zeroseg_jax.inference import model as models
     from zeroseg_jax.teacher import model_names, self_check
 
     flags.use_compilation_cache()
     name = arguments[0]
-    located = model_names.resolve(name)
+    located = model_names.resolve(name, field="check-model")
     rows = [("checksums", *self_check.check_sums(part)) for part in _list_parts(located)]
     model = models.load(name)
     rows.append(("tensors", True, f"all read, read-out {model.readout}"))
