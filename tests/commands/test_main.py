@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from absl import flags as absl_flags
 
 from zeroseg_jax.commands import flags
 from zeroseg_jax.commands import main as cli
+from zeroseg_jax.commands.recipes import resolve_arguments
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -52,6 +54,20 @@ def test_examples_name_flags_that_exist(verb):
     assert (program, first) == ("zeroseg", verb)
     given = {a[2:].split("=")[0].split(".")[0] for a in arguments if a.startswith("--")}
     assert given <= known
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_examples_parse(verb):
+    own = flags.define_alone(cli.load_verb(verb)[1])
+    argv = shlex.split(cli.VERBS[verb][1].split(" > ")[0])[1:]
+    if "config" in own and own["config"].flag_type() == "config object":
+        # The recipe and the names of fields; its file is read by the command alone.
+        argv = [a for a in resolve_arguments(argv) if not a.startswith("--config")]
+        del own["config"]
+    values = absl_flags.FlagValues()
+    for name, flag in own.items():
+        values[name] = flag
+    assert values(argv)[0] == verb
 
 
 def test_help_imports_no_large_package():

@@ -35,7 +35,11 @@ def main() -> int:
     except ModuleNotFoundError as error:
         from zeroseg_jax.commands.extras import explain_missing
 
-        if not (sentence := explain_missing(error, " ".join(["zeroseg", *arguments[:1]]))):
+        if not (
+            sentence := explain_missing(
+                error, " ".join(["zeroseg", *arguments[arguments[:1] == ["help"] :][:1]])
+            )
+        ):
             raise
         print(f"error: {sentence}", file=sys.stderr)
         return _USAGE_EXIT
