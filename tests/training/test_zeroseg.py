@@ -3,20 +3,31 @@
 import dataclasses
 import functools
 import importlib
+import tarfile
+from pathlib import Path
 
+import chex
 import jax
 import numpy as np
 import pytest
+import small_hub
+from PIL import Image
 
-from tests.training.tiny import QUIET
+from tests.training.tiny import QUIET, losses_of
 from zeroseg_jax.assets.recipes import playground, reproduction
 from zeroseg_jax.commands.recipes import list_recipes
 from zeroseg_jax.config import Config, from_mapping
+from zeroseg_jax.data.bank import bank_directory
 from zeroseg_jax.data.views import list_windows
+from zeroseg_jax.inference.predictor import Predictor
 from zeroseg_jax.models.zeroseg import student as students
+from zeroseg_jax.teacher.encode_bank import prepare_bank
+from zeroseg_jax.teacher.load import load_teacher
 from zeroseg_jax.training import zeroseg
+from zeroseg_jax.training.inputs import build_inputs
 from zeroseg_jax.training.loop import train
 
+ROOT = Path(__file__).parent.parent.parent
 ALIKE = {"segments_used": 1.1, "distinct_matches": 1.2, "segment_cosine": 0.998}
 APART = {"segments_used": 3.5, "distinct_matches": 2.5, "segment_cosine": 0.9}
 
@@ -160,3 +171,51 @@ def test_scores_that_nothing_trains_are_found():
     assert "head/patch_projection/kernel" in found
     found = find_untrained(shrink(playground.get_config("faithful"), {"loss.matching": 0.0}))
     assert set(found) >= {"head/segment_projection/kernel", "head/segment_norm/scale"}
+
+
+def write_images(directory, tar=False):
+    """Write four cuts of the Playground's scene as JPEG files, or as one shard of them."""
+    scene = Image.open(ROOT / "docs/images/scene.png").convert("RGB")
+    directory.mkdir()
+    for number in range(4):
+        side = 60 + 10 * number
+        scene.crop((0, 0, side, side)).resize((256, 256)).save(directory / f"{number}.jpg")
+    if tar:
+        with tarfile.open(directory / "00000.tar", "w") as shard:
+            for path in sorted(directory.glob("*.jpg")):
+                shard.add(path, path.name)
+                path.unlink()
+    return directory
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["zeroseg_plus:imagenet", "imagenet:cc3m_coco"])
+def test_recipes_for_photographs_run_from_images_to_segments(tmp_path, recipe):
+    """Random weights in CLIP ViT-B/16's layout: prepare, train, segment."""
+    name, variant = recipe.split(":")
+    raw = importlib.import_module(f"zeroseg_jax.assets.recipes.{name}").get_config(variant)
+    teacher = small_hub.write_clip(tmp_path / "clip")
+    images = write_images(tmp_path / "images", tar=raw.data.source == "tar")
+    narrow = {"model.encoder.width": 64, "model.encoder.heads": 1, "model.encoder.mlp_ratio": 2.0}
+    narrow |= {"model.decoder.width": 16, "model.decoder.heads": 2, "model.decoder.depth": 1}
+    narrow |= {"model.head.width": 16, "model.head.heads": 2, "model.embed_dim": 64}
+    raw.update_from_flattened_dict(
+        {
+            **narrow, "data.directory": str(images), "data.workers": 0, "optim.steps": 2,
+            "optim.batch_global": 2, "run.dtype": "float32", "teacher.directory": str(teacher),
+            "teacher.grids": (1, 2), "mesh.data": 1,
+        }
+    )  # fmt: skip
+    config, clip, workdir = from_mapping(raw.to_dict()), load_teacher(teacher), tmp_path / "run"
+    prepare_bank(config, bank_directory(config, workdir), clip, lambda line: None)
+    if config.model.encoder.init == "teacher":
+        source = build_inputs(config, workdir, clip, lambda line: None)
+        start = zeroseg.build(config, clip, source).init_params(jax.random.key(0))
+        for block in ("blocks_0", "blocks_11"):
+            chex.assert_trees_all_equal(start["encoder"][block], clip.vision_params[block])
+    train(config, workdir, teacher=clip, options=QUIET)
+    losses = losses_of(workdir)
+    assert losses and np.isfinite(list(losses.values())).all()
+    predictor = Predictor.from_pretrained(workdir)
+    mask = predictor.segment(ROOT / "docs/images/scene.png", ["a", "b"]).mask
+    assert mask.shape == Image.open(ROOT / "docs/images/scene.png").size[::-1]
