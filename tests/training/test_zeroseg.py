@@ -199,6 +199,8 @@ def test_recipes_for_photographs_run_from_images_to_segments(tmp_path, recipe):
     narrow = {"model.encoder.width": 64, "model.encoder.heads": 1, "model.encoder.mlp_ratio": 2.0}
     narrow |= {"model.decoder.width": 16, "model.decoder.heads": 2, "model.decoder.depth": 1}
     narrow |= {"model.head.width": 16, "model.head.heads": 2, "model.embed_dim": 64}
+    if raw.model.encoder.init == "scratch":
+        narrow |= {"model.encoder.depth": 1, "model.head.stage_depths": (1, 1, 1)}
     raw.update_from_flattened_dict(
         {
             **narrow, "data.directory": str(images), "data.workers": 0, "optim.steps": 2,
