@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 import socket
 import tempfile
 
@@ -23,6 +24,11 @@ os.environ.setdefault(
 # Class embeddings of the tests stay out of the user's cache.
 _cache = tempfile.TemporaryDirectory(prefix="zeroseg-tests-")
 os.environ["XDG_CACHE_HOME"] = _cache.name
+
+# A shell starts background jobs with Ctrl-C ignored, and children inherit that: signals that tests
+# send would never arrive.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest  # noqa: E402
 from absl import flags, logging  # noqa: E402

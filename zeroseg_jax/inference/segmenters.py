@@ -146,7 +146,7 @@ class ModelSegmenter:
         """Return the CRC of all weights."""
         total = 0
         for leaf in jax.tree.leaves(self._weights):
-            total = zlib.crc32(np.ascontiguousarray(leaf).view(np.uint8), total)
+            total = zlib.crc32(np.ascontiguousarray(leaf).view(np.uint8).data, total)
         return total
 
 
