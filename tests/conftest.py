@@ -6,7 +6,8 @@ import signal
 import socket
 import tempfile
 
-os.environ["JAX_PLATFORMS"] = "cpu"
+# ZEROSEG_TEST_PLATFORMS=cuda runs what needs one device on a GPU.
+os.environ["JAX_PLATFORMS"] = os.environ.get("ZEROSEG_TEST_PLATFORMS", "cpu")
 # Compilation takes most of the tests' time; without optimization it takes half.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")

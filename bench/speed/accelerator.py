@@ -5,9 +5,10 @@
 
 The machine needs jax with CUDA, flax, optax, chex, orbax, torch and transformers, and no network;
 --fetch puts the few packages that such images lack into a folder (24 MB, Python 3.12 on x86-64).
-Each part is a process of its own with its own limit. Parts run in order of value, and those that
-the overall limit leaves no time for are recorded as skipped. Results are written after each part.
---tiny runs the same code with small sizes on any device, in minutes on a CPU.
+Compilation takes minutes and the timed calls seconds, so the parts of a wave, each a process of its
+own, compile side by side; then each in turn has the device to itself. Waves run in order of value,
+and what the overall limit leaves no time for is recorded as skipped. Results are written after each
+wave. --tiny runs the same code with small sizes on any device, in minutes on a CPU.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,15 +34,17 @@ PACKAGES = (
 )  # fmt: skip
 _PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64", "any")
 _LEAST_SECONDS = 15.0
+# Share of a wave's time after which those that are compiled no longer wait for the others.
+_WAIT_SHARE = 0.75
+READY = "ready"  # a process prints this line when it waits for its turn
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """A measurement: function of accelerator_parts.py, its arguments, and its limit in seconds."""
+    """A measurement: function of accelerator_parts.py and its arguments."""
 
     name: str
     arguments: dict[str, Any]
-    seconds: float
 
     @property
     def title(self) -> str:
@@ -47,33 +52,63 @@ class Part:
         return " ".join([self.name, *(f"{key}={value}" for key, value in self.arguments.items())])
 
 
-# The most valuable first: what a cut-off run loses stands last.
-PARTS = (
-    Part("describe", {}, 40),
-    Part("train_step", {"variant": "vit_b16", "attention": "auto", "batch": 256}, 100),
-    Part("teacher", {"model": "L/14", "attention": "auto", "batch": 256}, 60),
-    Part("torch_clip", {"model": "L/14", "batch": 256}, 60),
-    Part("train_step", {"variant": "vit_b16", "attention": "xla", "batch": 256}, 100),
-    Part("torch_step", {"batch": 256}, 90),
-    Part("train_step", {"variant": "vit_b16", "attention": "auto", "batch": 1024}, 100),
-    Part("teacher", {"model": "B/16", "attention": "auto", "batch": 256}, 50),
-    Part("teacher", {"model": "L/14", "attention": "xla", "batch": 256}, 60),
-    Part("predictor", {}, 90),
-    Part("train_step", {"variant": "vit_l16", "attention": "auto", "batch": 256}, 120),
-    Part("torch_groupvit", {"batch": 256}, 60),
-    Part("torch_clip", {"model": "B/16", "batch": 256}, 50),
-    Part("train_step", {"variant": "vit_b16", "attention": "auto", "batch": 512}, 100),
-    Part("teacher", {"model": "B/16", "attention": "xla", "batch": 64}, 50),
-)
+@dataclasses.dataclass(frozen=True)
+class Wave:
+    """Parts that compile at the same time, and their limit in seconds; turns go by this order."""
+
+    parts: tuple[Part, ...]
+    seconds: float
+
+
+# The most valuable first: what a cut-off run loses stands last. torch's parts, which hold memory
+# while they wait, come before JAX's, which are compiled without being run.
+WAVES = (
+    Wave((Part("describe", {}),), 60),
+    Wave(
+        (
+            Part("torch_step", {"batch": 256, "form": "compiled"}),
+            Part("torch_clip", {"model": "L/14", "batch": 256, "form": "compiled"}),
+            Part("train_step", {"variant": "vit_b16", "attention": "auto", "batch": 256}),
+            Part("teacher", {"model": "L/14", "attention": "auto", "batch": 256}),
+            Part("train_step", {"variant": "vit_b16", "attention": "xla", "batch": 256}),
+            Part("teacher", {"model": "B/16", "attention": "auto", "batch": 256}),
+        ),
+        300,
+    ),
+    Wave(
+        (
+            Part("torch_clip", {"model": "B/16", "batch": 256, "form": "compiled"}),
+            Part("torch_groupvit", {"batch": 256, "form": "compiled"}),
+            Part("predictor", {}),
+            Part("train_step", {"variant": "vit_b16", "attention": "auto", "batch": 1024}),
+            Part("teacher", {"model": "L/14", "attention": "xla", "batch": 256}),
+            Part("train_step", {"variant": "vit_l16", "attention": "auto", "batch": 256}),
+        ),
+        300,
+    ),
+    Wave(
+        (
+            Part("torch_step", {"batch": 256, "form": "eager"}),
+            Part("train_step", {"variant": "vit_b16", "attention": "auto", "batch": 512}),
+            Part("teacher", {"model": "B/16", "attention": "xla", "batch": 64}),
+        ),
+        200,
+    ),
+)  # fmt: skip
 # --tiny: one part of each kind.
-TINY_PARTS = (
-    Part("describe", {}, 120),
-    Part("train_step", {"variant": "vit_b16", "attention": "xla", "batch": 4}, 300),
-    Part("teacher", {"model": "B/16", "attention": "xla", "batch": 2}, 120),
-    Part("predictor", {}, 300),
-    Part("torch_clip", {"model": "B/16", "batch": 2}, 120),
-    Part("torch_step", {"batch": 2}, 120),
-    Part("torch_groupvit", {"batch": 2}, 120),
+TINY_WAVES = (
+    Wave((Part("describe", {}),), 120),
+    Wave(
+        (
+            Part("torch_step", {"batch": 2, "form": "eager"}),
+            Part("torch_clip", {"model": "B/16", "batch": 2, "form": "eager"}),
+            Part("torch_groupvit", {"batch": 2, "form": "eager"}),
+            Part("train_step", {"variant": "vit_b16", "attention": "xla", "batch": 4}),
+            Part("teacher", {"model": "B/16", "attention": "xla", "batch": 2}),
+            Part("predictor", {}),
+        ),
+        900,
+    ),
 )
 
 
@@ -96,69 +131,136 @@ def main(arguments: list[str] | None = None) -> int:
         "PYTHONPATH": os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")]),
         "ACCELERATOR_CARRY": str(Path(given.carry).absolute()) if given.carry else "",
         "ACCELERATOR_TINY": "1" if given.tiny else "",
-        "XLA_PYTHON_CLIENT_MEM_FRACTION": os.environ.get("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.9"),
+        "ACCELERATOR_TURNS": "1",
+        # The processes of a wave share the device's memory.
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
     }
 
-    def run(part: Part, seconds: float) -> dict[str, Any]:
-        return run_process(part, seconds, environment)
+    def run(wave: Wave, seconds: float) -> list[dict[str, Any]]:
+        return run_wave(wave.parts, seconds, environment)
 
     def keep(rows: list[dict[str, Any]]) -> None:
         content = {"command": "python -m bench.speed.accelerator", "limit": given.limit}
         _write(Path(given.output), {**content, "tiny": given.tiny, "parts": rows})
 
-    rows = run_parts(TINY_PARTS if given.tiny else PARTS, given.limit, run, keep)
+    rows = run_waves(TINY_WAVES if given.tiny else WAVES, given.limit, run, keep)
     return 0 if any("result" in row for row in rows) else 1
 
 
-def run_parts(
-    parts: tuple[Part, ...],
+def run_waves(
+    waves: tuple[Wave, ...],
     limit: float,
-    run: Callable[[Part, float], dict[str, Any]],
+    run: Callable[[Wave, float], list[dict[str, Any]]],
     keep: Callable[[list[dict[str, Any]]], None],
     clock: Callable[[], float] = time.monotonic,
 ) -> list[dict[str, Any]]:
-    """Run parts in order until the time is over.
+    """Run waves in order until the time is over.
 
     Args:
-      parts: parts, the most valuable first.
+      waves: waves, the most valuable first.
       limit: seconds of the whole run.
-      run: function from a part and its seconds to "result" or "error".
-      keep: receiver of all rows after each part.
+      run: function from a wave and its seconds to a row for each part.
+      keep: receiver of all rows after each wave.
       clock: seconds that pass.
 
     Returns:
       A row for each part: "part", and "result", "error" or "skipped".
     """
     begin, rows = clock(), []
-    for part in parts:
+    for wave in waves:
         left = limit - (clock() - begin)
-        row: dict[str, Any] = {"part": part.title}
         if left < _LEAST_SECONDS:
-            row["skipped"] = f"{left:.0f} of {limit:.0f} seconds were left"
+            reason = f"{left:.0f} of {limit:.0f} seconds were left"
+            found = [{"part": part.title, "skipped": reason} for part in wave.parts]
         else:
-            started = clock()
-            row |= run(part, min(part.seconds, left))
-            row["seconds"] = round(clock() - started, 1)
-        rows.append(row)
+            found = run(wave, min(wave.seconds, left))
+        rows += found
         keep(rows)
-        print(json.dumps(row), flush=True)
+        for row in found:
+            print(json.dumps(row), flush=True)
     return rows
 
 
-def run_process(part: Part, seconds: float, environment: dict[str, str]) -> dict[str, Any]:
-    """Run a part as a process: {"result": the JSON of its last line} or {"error": why not}."""
-    words = [f"{key}={value}" for key, value in part.arguments.items()]
-    command = [sys.executable, "-m", "bench.speed.accelerator_parts", part.name, *words]
-    try:
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=seconds, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return {"error": f"longer than {seconds:.0f} seconds"}
-    lines = done.stdout.strip().splitlines()
-    if done.returncode or not lines:
-        return {"error": f"exit code {done.returncode}: {done.stderr.strip()[-600:]}"}
-    return {"result": json.loads(lines[-1])}
+class _Child:
+    """The process of a part: compiling, waiting for its turn, measuring, or ended."""
+
+    def __init__(self, part: Part, environment: dict[str, str]) -> None:
+        words = [f"{key}={value}" for key, value in part.arguments.items()]
+        self.part, self.lines, self.has_turn, self.alone = part, [""], False, False
+        self.errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 -- lives as long as the process
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "bench.speed.accelerator_parts", part.name, *words],
+            env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
+            text=True,
+        )  # fmt: skip
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self.lines.append(line.strip())
+
+    @property
+    def ended(self) -> bool:
+        return self.process.poll() is not None and not self.reader.is_alive()
+
+    @property
+    def waits(self) -> bool:
+        return READY in self.lines and not self.has_turn and not self.ended
+
+    def give_turn(self, alone: bool) -> None:
+        self.has_turn, self.alone = True, alone
+        assert self.process.stdin
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+    def end(self, seconds: float) -> dict[str, Any]:
+        if not self.ended:
+            self.process.kill()
+            self.process.wait()
+            return {"part": self.part.title, "error": f"longer than {seconds:.0f} seconds"}
+        if self.process.returncode or len(self.lines) < 2:
+            self.errors.seek(0)
+            said = self.errors.read().strip()[-600:]
+            return {
+                "part": self.part.title, "error": f"exit code {self.process.returncode}: {said}",
+            }  # fmt: skip
+        result = json.loads(self.lines[-1])
+        return {"part": self.part.title, "result": result, "alone": self.alone}
+
+
+def run_wave(
+    parts: tuple[Part, ...], seconds: float, environment: dict[str, str]
+) -> list[dict[str, Any]]:
+    """Start all parts, wait until they are compiled, and give each its turn.
+
+    Args:
+      parts: parts, in the order of their turns.
+      seconds: limit of the whole wave; what is not ready after three quarters is not waited for.
+      environment: variables of the processes.
+
+    Returns:
+      A row for each part: "part", and "result" with "alone" (no other part was compiling when its
+      turn began) or "error".
+    """
+    begin, children = time.monotonic(), [_Child(part, environment) for part in parts]
+
+    def is_over(share: float = 1.0) -> bool:
+        return time.monotonic() - begin > share * seconds
+
+    def is_settled() -> bool:
+        return all(child.waits or child.ended for child in children)
+
+    while not is_settled() and not is_over(_WAIT_SHARE):
+        time.sleep(0.1)
+    while not is_over() and not all(child.ended for child in children):
+        if child := next((child for child in children if child.waits), None):
+            child.give_turn(alone=is_settled())
+            while not child.ended and not is_over():
+                time.sleep(0.1)
+        time.sleep(0.1)
+    return [child.end(seconds) for child in children]
 
 
 def fetch_packages(folder: Path) -> None:

@@ -11,12 +11,13 @@ import sys
 from absl import flags as absl_flags
 from absl.flags import FLAGS
 
-from zeroseg_jax.commands import flags
+from zeroseg_jax.commands import compute, flags
 
 
 def define_flags() -> None:
     """Define the command line."""
     flags.define_model()
+    compute.define_compute()
     absl_flags.DEFINE_string("set", "", "preset fields to override, for example stride_px=28")
     absl_flags.DEFINE_list(
         "models", [], "names to choose from on the page, in place of --model; the first is loaded"
@@ -56,6 +57,7 @@ def main(arguments: list[str]) -> None:
     from zeroseg_jax.inference.presets import parse_overrides
     from zeroseg_jax.inference.web.models import Models
 
+    compute.select_device(FLAGS.device)
     flags.use_compilation_cache()
     settings = parse_overrides(FLAGS.set)
     for name in names[1:]:
@@ -64,7 +66,7 @@ def main(arguments: list[str]) -> None:
     def load(name: str) -> Predictor:
         return Predictor.from_pretrained(
             name, teacher=FLAGS.teacher, readout=FLAGS.readout, settings=settings,
-            cache_names=False,
+            cache_names=False, dtype=FLAGS.dtype or "",
         )  # fmt: skip
 
     access = server.build_access(FLAGS.host, FLAGS.public_url, FLAGS.token)
