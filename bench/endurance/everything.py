@@ -80,7 +80,7 @@ def _describe_attack(found: Found) -> str:
 # Phase, label, words of the command, flag of its size, its limit in seconds, text of its results.
 ROWS: list[Row] = [
     *(
-        ("kills", name, ["kills", f"--commands={name}"], "kills", 300, _describe_kills)
+        ("kills", name, ["kills", f"--commands={name}"], "kills", 420, _describe_kills)
         for name in COMMANDS
     ),
     ("faults", "state files", ["state_files"], "", 180, _describe_state_files),

@@ -154,31 +154,31 @@ COMMANDS: dict[str, Command] = {
     "prepare on two hosts": Command(
         tuple((*_PREPARE, "--host_count=2", f"--host_index={i}") for i in (0, 1)), read_bank, 4
     ),
-    "train": Command((_TRAIN,), _of("run", read_training), 8),
+    "train": Command((_TRAIN,), _of("run", read_training), 6),
     "two trainings in one directory": Command(
-        (_TRAIN, _TRAIN), _of("run", read_training), 4, refused="trains there; wait for it"
+        (_TRAIN, _TRAIN), _of("run", read_training), 3, refused="trains there; wait for it"
     ),
     "sweep": Command(
         (("sweep", "--config=../sweep.py", *_BANK, "--workdir=sweep",
           "--evaluate=playground/things", "--evaluate_with=--images=4 --pictures=0"),),
-        read_sweep, 5,
+        read_sweep, 4,
     ),
     "evaluate": Command(
         (("evaluate", "--workdir=playground", "--images=60", "--output=report",
           "--save_predictions"),),
-        _of("report", read_files), 3,
+        _of("report", read_files), 5,
     ),
     "export": Command(
-        (("export", "--model=playground", "--output=student"),), _of("student", read_files), 2
+        (("export", "--model=playground", "--output=student"),), _of("student", read_files), 3
     ),
     "export to stablehlo": Command(
         (("export", "--model=playground", "--format=stablehlo", "--output=exported"),),
-        _of("exported", read_files), 2,
+        _of("exported", read_files), 3,
     ),
     "segment": Command(
         (("segment", "../images", "--model=playground", "--words=star; heart; grass; sky",
           "--output=segmented"),),
-        _of("segmented", read_files), 3,
+        _of("segmented", read_files), 4,
     ),
 }  # fmt: skip
 

@@ -157,6 +157,7 @@ def test_a_recipe_trains_what_it_scores(config):
     assert find_untrained(config) == []
 
 
+@pytest.mark.slow
 def test_rows_without_matching_train_what_they_score():
     base = reproduction.get_config("table4")
     row = {"loss.matching": 0.0, "loss.distil_views": "whole"}
