@@ -21,8 +21,8 @@ from zeroseg_jax.commands.flags import define_alone
 from zeroseg_jax.commands.main import VERBS, load_verb
 from zeroseg_jax.config import from_mapping
 from zeroseg_jax.data import bank
-from zeroseg_jax.data.bank import FusedSource
 from zeroseg_jax.data.benchmarks import get_benchmark
+from zeroseg_jax.data.joined_banks import FusedSource
 from zeroseg_jax.data.playground.scenes import EVALUATION_SEED, SHAPES, STUFF, build_scene, render
 from zeroseg_jax.evaluation.baselines import build_baseline
 from zeroseg_jax.evaluation.classes import choose_class_names

@@ -50,7 +50,7 @@ def train(config: Config, clip: Teacher, workdir: Path) -> tuple[dict, Any]:
     batches = source.batches(0, batch_per_host=config.optim.batch_global)
     metrics = []
     for batch in itertools.islice(batches, config.optim.steps):
-        fed = {"image": batch["image"], "features": batch["features"]}
+        fed = {name: value for name, value in batch.items() if name != "index"}
         state, values = step(state, fed)
         metrics.append(values)
     metrics = jax.device_get(metrics)
@@ -70,8 +70,21 @@ def score(
     images: int,
     benchmarks: tuple[str, ...] = ("things", "full"),
     filters: tuple[str, ...] = ("", "_by_z"),
+    *,
+    scene_seed: int = TUNE_SEED,
+    refined: bool = False,
 ) -> dict[str, float]:
-    """Score a student without PAMR on Playground benchmarks, under class filters of FILTERS.
+    """Score a student on Playground benchmarks, under class filters of FILTERS.
+
+    Args:
+      params: parameters of the student.
+      config: settings of its run.
+      clip: its teacher.
+      images: number of scenes.
+      benchmarks: names without "playground/".
+      filters: keys of FILTERS.
+      scene_seed: seed of the scenes.
+      refined: True with PAMR, as the preset says; False without.
 
     Returns:
       mIoU in percent by benchmark and filter, its bound with true names, and segments_used, the
@@ -81,11 +94,10 @@ def score(
     model = ModelSegmenter(Model("zeroseg", params, clip, "bench", config))
     for short in benchmarks:
         name = f"playground/{short}"
-        benchmark = get_benchmark(name, images=images, seed=TUNE_SEED)
+        benchmark = get_benchmark(name, images=images, seed=scene_seed)
         for suffix in filters:
-            preset = get_preset(
-                "zeroseg", name, {"pamr_dilations": "", "image_filter": FILTERS[suffix]}
-            )
+            plain = {} if refined else {"pamr_dilations": ""}
+            preset = get_preset("zeroseg", name, {**plain, "image_filter": FILTERS[suffix]})
             with tempfile.TemporaryDirectory() as folder:
                 report = runner.evaluate(
                     model, benchmark, preset, checkpoint="bench", output=folder, panels=0,

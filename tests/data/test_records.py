@@ -42,6 +42,23 @@ def test_region_record():
     assert empty["local"].shape == (0, 8) and empty["stats"] == {}
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_dense_record(dtype):
+    dense = np.random.default_rng(0).normal(size=(4, 3)).astype(dtype)
+    record = records.encode_dense("a", dense)
+    header = struct.pack("<4sHHB", b"ZSD1", 4, 3, dense.itemsize)
+    numbers = struct.pack(f"<12{'e' if dense.itemsize == 2 else 'f'}", *dense.ravel().tolist())
+    assert record == header + numbers
+    sizes = [records.count_record_bytes(6, 5, 3, np.dtype(dtype).name, n) for n in (0, 4)]
+    assert len(record) == sizes[1] - sizes[0]
+    found = records.decode_dense(record)["dense"]
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, dense)
+    dense[2, 1] = np.inf
+    with pytest.raises(records.BankError, match="a: a feature of the teacher is NaN or infinite"):
+        records.encode_dense("a", dense)
+
+
 def test_record_size_is_as_estimated():
     image, features = np.zeros((6, 6, 3), np.uint8), np.zeros((5, 4), np.float16)
     record = records.encode_record(0, "", image, features)
@@ -55,6 +72,7 @@ def test_foreign_and_damaged_records_are_refused():
     for decode, own, other in (
         (records.decode_record, bank, regions),
         (records.decode_regions, regions, bank),
+        (records.decode_dense, records.encode_dense("a", features), regions),
     ):
         decode(own)
         for foreign in (other, b"", own[:7]):

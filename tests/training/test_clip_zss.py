@@ -12,7 +12,8 @@ import pytest
 from tests.training.tiny import QUIET, quiet
 from zeroseg_jax.config import ConfigError, from_mapping
 from zeroseg_jax.data import seen_labels as labels
-from zeroseg_jax.data.bank import REGIONS_FOLDER, FusedSource
+from zeroseg_jax.data.bank import REGIONS_FOLDER
+from zeroseg_jax.data.joined_banks import FusedSource
 from zeroseg_jax.data.locks import LockedError, lock_directory
 from zeroseg_jax.evaluation.runner import segment_image
 from zeroseg_jax.inference.model import SHIPPED_STUDENT, Model

@@ -1,7 +1,7 @@
 """Encode all views once: zeroseg prepare --config=FILE --workdir=DIR.
 
-With objective clip_zss, the regions are computed and stored beside the bank. An interrupted run is
-resumed by the same command.
+With objective clip_zss, the regions are computed and stored beside the bank; with loss.dense, the
+dense targets. An interrupted run is resumed by the same command.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ def main(arguments: list[str]) -> None:
     del arguments
     from zeroseg_jax.data.bank import bank_directory
     from zeroseg_jax.data.benchmarks.splits import get_split
+    from zeroseg_jax.data.joined_banks import count_targets
     from zeroseg_jax.teacher.checkpoints.config import read_config
+    from zeroseg_jax.teacher.dense_targets import check_grid, prepare_dense
     from zeroseg_jax.teacher.encode_bank import prepare_bank
     from zeroseg_jax.teacher.load import find_teacher, load_teacher, pin_teachers
     from zeroseg_jax.teacher.region_labels import count_tokens, prepare_regions
@@ -36,14 +38,20 @@ def main(arguments: list[str]) -> None:
     config = pin_teachers(config)
     clip = load_teacher(config.teacher.directory, attention=config.run.attention)
     config = fit_teacher(config, clip)
-    if config.objective == "clip_zss":  # before hours of encoding
+    patch_px = clip.patch_px
+    if name := config.teacher.affinity:
+        located = find_teacher(name, field="teacher.affinity")
+        patch_px = read_config(located.directory).patch_px
+    # What hours of encoding would end in is refused here.
+    dense = count_targets(config) > 0
+    if dense:
+        check_grid(config, patch_px)
+    if config.objective == "clip_zss":
         get_split(config.clip_zss.labels.split)
-        if name := config.teacher.affinity:
-            located = find_teacher(name, field="teacher.affinity")
-            count_tokens(config, read_config(located.directory).patch_px)
-        else:
-            count_tokens(config, clip.patch_px)
+        count_tokens(config, patch_px)
     hosts = {"host_index": FLAGS.host_index, "host_count": FLAGS.host_count}
     manifest = prepare_bank(config, directory, clip, trains=True, **hosts)
     if config.objective == "clip_zss" and manifest is not None:
         prepare_regions(config, directory, clip, **hosts)
+    if dense and manifest is not None:
+        prepare_dense(config, directory, clip, **hosts)

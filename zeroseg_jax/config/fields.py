@@ -105,6 +105,7 @@ class LossConfig:
     cell: float = number(0.0, least=0, most=1e4)  # own: position-aware term of grid cells
     inside: float = number(0.0, least=0, most=1e4)  # own: segments to views that hold them whole
     patch: float = number(0.0, least=0, most=1e4)  # own: cell term of each patch before grouping
+    dense: float = number(0.0, least=0, most=1e4)  # own: visible patches to teacher.readout's
     centre: bool = True  # own: g and z start at the bank's mean feature
     normalise_patches: bool = True  # reconstruction of patches with mean 0, variance 1 (MAE)
     masked_only: bool = True  # reconstruction of masked patches only (MAE)
@@ -203,7 +204,11 @@ class TeacherConfig:
     dtype: Literal["float16", "float32"] = "float16"  # of the features in the bank
     # where prepare cuts and resizes views; auto: device, on a CPU host
     cut: Literal["auto", "host", "device"] = "auto"
-    affinity: str = ""  # second vision tower, for clip_zss.regions.readout=proxy alone
+    affinity: str = ""  # second vision tower, for a read-out proxy alone
+    # dense read-out that loss.dense follows; CLIP-ZSS has its own, clip_zss.regions.readout
+    readout: Literal["raw", "maskclip", "sclip", "clearclip", "naclip", "scclip", "proxy"] = (
+        "maskclip"
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -77,15 +77,26 @@ def _relate_views_and_losses(config: Config) -> Iterator[str]:
         return
     if len(grids) == 1 and loss.matching:
         yield f"teacher.grids: {grids} has no regions to match; add a grid or set loss.matching=0."
-    if loss.patch and config.model.head.grouping != "clustered":
-        yield "loss.patch: needs model.head.grouping=clustered; set that or loss.patch=0."
+    for name in ("patch", "dense"):
+        if getattr(loss, name) and config.model.head.grouping != "clustered":
+            yield f"loss.{name}: needs model.head.grouping=clustered; set that or loss.{name}=0."
+    if loss.dense and config.data.features != "bank":
+        yield "loss.dense: reads targets made by prepare; set data.features=bank or loss.dense=0."
+    proxy, affinity = loss.dense and config.teacher.readout == "proxy", config.teacher.affinity
+    if proxy and not affinity:
+        yield "teacher.affinity: empty; teacher.readout=proxy needs one, such as dinov2."
+    if affinity and not proxy:
+        yield (
+            f"teacher.affinity: {affinity} is not read; set teacher.readout=proxy with loss.dense "
+            "above 0 or leave it empty."
+        )
     if config.model.head.shared_projection and config.model.head.region_readout:
         yield (
             "model.head.shared_projection: excludes model.head.region_readout; set one of them to "
             "False."
         )
     terms = (loss.reconstruction, loss.distillation, loss.matching)
-    if not any((*terms, loss.cell, loss.inside, loss.patch)):
+    if not any((*terms, loss.cell, loss.inside, loss.patch, loss.dense)):
         yield "loss: every term has weight 0; give one a weight."
 
 

@@ -10,7 +10,9 @@ BANK/.checked.json remembers size and time of each good shard, so that it is rea
 every start. Banks without sums are older; they are opened with a note.
 
 BANK/regions/ (CLIP-ZSS) is a bank of its own with the same shards, record for record: fused label
-maps and the teacher's features of their regions. Layout of the records: data/records.py.
+maps and the teacher's features of their regions. BANK/dense/ (loss.dense) is another, with a
+target for each patch of the student. Both are read with the images by data/joined_banks.py.
+Layout of the records: data/records.py.
 """
 
 from __future__ import annotations
@@ -32,12 +34,12 @@ from zeroseg_jax.data.bank_checks import (
     find_wrong,
     render_remedy,
 )
-from zeroseg_jax.data.records import BankError, check_finite, decode_record, decode_regions
+from zeroseg_jax.data.records import BankError, check_finite, decode_record
 
 FORMAT = 1
 SHARD_IMAGES = 512
-REGIONS_FOLDER = "regions"
-_PREPARE_AGAIN = "prepare it again"
+REGIONS_FOLDER, DENSE_FOLDER = "regions", "dense"
+PREPARE_AGAIN = "prepare it again"
 
 
 def bank_directory(config: Config, workdir: str | Path) -> Path:
@@ -205,10 +207,10 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
             "same --config and --workdir first."
         )
     manifest = files.read_json(
-        path, remedy=_PREPARE_AGAIN, fields={"format": int, "shards": int, "records": int}
+        path, remedy=PREPARE_AGAIN, fields={"format": int, "shards": int, "records": int}
     )
     if manifest.get("format") != FORMAT:
-        raise BankError(f"{path}: format {manifest.get('format')}, not {FORMAT}; {_PREPARE_AGAIN}.")
+        raise BankError(f"{path}: format {manifest.get('format')}, not {FORMAT}; {PREPARE_AGAIN}.")
     return manifest
 
 
@@ -278,7 +280,7 @@ class BankSource:
         if len(self._records) != self.manifest["records"]:
             raise BankError(
                 f"{directory}: {len(self._records)} records, but its manifest has "
-                f"{self.manifest['records']}; {_PREPARE_AGAIN}."
+                f"{self.manifest['records']}; {PREPARE_AGAIN}."
             )
         if self.notes:
             self._check_order()
@@ -289,8 +291,9 @@ class BankSource:
     def __getitem__(self, index: int) -> dict[str, Any]:
         try:
             record = self._decode(self._records[index])
-            for field in {"features", "local"} & record.keys():
-                check_finite(record[field], f"record {index}, {record.get('name', 'regions')}")
+            for field in {"features", "local", "dense"} & record.keys():
+                owner = record.get("name", "dense targets" if field == "dense" else "regions")
+                check_finite(record[field], f"record {index}, {owner}")
             return record
         except (RuntimeError, ValueError) as error:  # of array_record, of the decoder
             path = self._paths[int(np.searchsorted(self._ends, index, side="right"))]
@@ -309,40 +312,6 @@ class BankSource:
                         f"another place or bank; {render_remedy(path)}."
                     )
                 before = index
-
-
-class FusedSource:
-    """Records of a bank with the fused label map and local features of each (CLIP-ZSS).
-
-    Args:
-      directory: directory of the bank.
-
-    Raises:
-      BankError: the bank has no finished regions, or fewer or more of them than records.
-    """
-
-    def __init__(self, directory: str | Path):
-        self._images = BankSource(directory)
-        self._regions = BankSource(Path(directory) / REGIONS_FOLDER, decode=decode_regions)
-        self.manifest = self._images.manifest
-        self.notes = [*self._images.notes, *self._regions.notes]
-        self.regions_manifest = self._regions.manifest
-        if len(self._images) != len(self._regions):
-            raise BankError(
-                f"{directory}: {len(self._images)} images but regions of {len(self._regions)}; "
-                f"{_PREPARE_AGAIN}."
-            )
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        found = self._regions[index]
-        return {**self._images[index], "fused": found["fused"], "local": found["local"]}
-
-    def stats(self, index: int) -> dict[str, Any]:
-        """Return the statistics of an image's regions."""
-        return self._regions[index]["stats"]
 
 
 def _shard_path(directory: Path, shard: int) -> Path:

@@ -15,7 +15,7 @@ from zeroseg_jax.data.sources import Source, check_batch
 from zeroseg_jax.data.transforms import ImageError, cut_views, square_crop
 from zeroseg_jax.data.views import Window
 
-_KEYS = ("image", "features", "views", "fused", "local", "index")
+_KEYS = ("image", "features", "views", "fused", "local", "dense", "index")
 
 
 class LiveViews:

@@ -3,7 +3,9 @@
 Everything is little-endian. A bank record: "ZSB1", index u64, u16 each of name bytes, H, W, V, E,
 bytes of a feature value u8; then name (UTF-8), image uint8 (H, W, 3), features float16 or float32
 (V, E). A region record: "ZSR1", u16 each of map side S, regions K, width E, bytes of the
-statistics; then fused int16 (S, S), local float16 (K, E), statistics (JSON).
+statistics; then fused int16 (S, S), local float16 (K, E), statistics (JSON). A record of dense
+targets: "ZSD1", u16 each of patches P and width E, bytes of a value u8; then float16 or float32
+(P, E).
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import numpy as np
 
 _BANK_HEADER, _BANK_MAGIC = struct.Struct("<4sQ5HB"), b"ZSB1"
 _REGION_HEADER, _REGION_MAGIC = struct.Struct("<4s4H"), b"ZSR1"
+_DENSE_HEADER, _DENSE_MAGIC = struct.Struct("<4s2HB"), b"ZSD1"
 _FEATURE_TYPES = {2: "<f2", 4: "<f4"}
 
 
@@ -78,16 +81,21 @@ def decode_record(record: bytes) -> dict[str, Any]:
     return {"image": image, "features": features, "index": index, "name": text}
 
 
-def count_record_bytes(image_px: int, views: int, embed_dim: int, dtype: str) -> int:
-    """Return the bytes of a bank record without its name.
+def count_record_bytes(
+    image_px: int, views: int, embed_dim: int, dtype: str, dense: int = 0
+) -> int:
+    """Return the bytes of a bank record without its name, and of the dense targets beside it.
 
     Args:
       image_px: side of the image.
       views: number of views V.
       embed_dim: width E of the features.
       dtype: "float16" or "float32".
+      dense: number of dense targets of the image; 0 for none.
     """
-    return _BANK_HEADER.size + image_px**2 * 3 + views * embed_dim * np.dtype(dtype).itemsize
+    values = np.dtype(dtype).itemsize * embed_dim
+    beside = _DENSE_HEADER.size + dense * values if dense else 0
+    return _BANK_HEADER.size + image_px**2 * 3 + views * values + beside
 
 
 def encode_regions(fused: np.ndarray, local: np.ndarray, stats: dict[str, Any]) -> bytes:
@@ -119,6 +127,32 @@ def decode_regions(record: bytes) -> dict[str, Any]:
         ("u1", (size,)),
     )
     return {"fused": fused, "local": local, "stats": json.loads(text.tobytes())}
+
+
+def encode_dense(name: str, dense: np.ndarray) -> bytes:
+    """Pack the dense targets of an image.
+
+    Args:
+      name: owner of the targets, the beginning of an error.
+      dense: float16 or float32 (P, E), one target for each patch of the student.
+
+    Raises:
+      BankError: a value is not finite; names the owner.
+    """
+    check_finite(dense, name)
+    header = _DENSE_HEADER.pack(_DENSE_MAGIC, *dense.shape, dense.dtype.itemsize)
+    return header + dense.tobytes()
+
+
+def decode_dense(record: bytes) -> dict[str, Any]:
+    """Unpack what encode_dense packed: dense.
+
+    Raises:
+      BankError: the record is of another kind or damaged.
+    """
+    patches, embed, size = _unpack_header(record, _DENSE_HEADER, _DENSE_MAGIC)
+    layout = (_FEATURE_TYPES.get(size, "V"), (patches, embed))
+    return {"dense": _unpack(record, _DENSE_HEADER.size, layout)[0]}
 
 
 def _unpack_header(record: bytes, header: struct.Struct, magic: bytes) -> tuple[int, ...]:

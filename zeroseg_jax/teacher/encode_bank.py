@@ -21,6 +21,7 @@ import numpy as np
 
 from zeroseg_jax.config import Config
 from zeroseg_jax.data import bank, locks, sources, transforms
+from zeroseg_jax.data.joined_banks import count_targets
 from zeroseg_jax.data.progress import ProgressLog
 from zeroseg_jax.data.records import check_finite, count_record_bytes, encode_record
 from zeroseg_jax.data.views import list_windows
@@ -90,8 +91,9 @@ def _prepare(
         if damage or _has_replaced(directory, shard, source):
             reason = "it is damaged" if damage else "images were replaced"
             log(f"prepare: shard {shard} is encoded again, because {reason}")
-            # Their records shift the places of the others, so that their regions do not fit.
-            bank.remove_shard(directory / bank.REGIONS_FOLDER, shard)
+            # Their records shift the places of the others: what was made of them does not fit.
+            for folder in (bank.REGIONS_FOLDER, bank.DENSE_FOLDER):
+                bank.remove_shard(directory / folder, shard)
             bank.remove_shard(directory, shard)
     todo = [i for i in range(host_index, shards, host_count) if not bank.has_shard(directory, i)]
     images = sum(len(shard_range(i, len(source))) for i in todo)
@@ -143,15 +145,12 @@ def bank_settings(config: Config, clip: Teacher, source: sources.Source) -> dict
 
 
 def _check_room(
-    config: Config,
-    clip: Teacher,
-    directory: Path,
-    images: int,
-    total: int,
+    config: Config, clip: Teacher, directory: Path, images: int, total: int,
     log: Callable[[str], None],
-) -> None:
+) -> None:  # fmt: skip
     views = len(list_windows(config))
-    record = count_record_bytes(config.model.image_px, views, clip.embed_dim, config.teacher.dtype)
+    dtype, side, dense = config.teacher.dtype, config.model.image_px, count_targets(config)
+    record = count_record_bytes(side, views, clip.embed_dim, dtype, dense)
     free = shutil.disk_usage(directory).free
     log(
         f"prepare: {images} of {total} images to encode, {views} views each, "

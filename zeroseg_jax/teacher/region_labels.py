@@ -17,20 +17,19 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from zeroseg_jax.config import Config
-from zeroseg_jax.data import bank, locks, transforms
+from zeroseg_jax.data import bank, transforms
 from zeroseg_jax.data.bank import REGIONS_FOLDER
 from zeroseg_jax.data.benchmarks.splits import Split, get_split
 from zeroseg_jax.data.playground.scenes import SCENE_PX
-from zeroseg_jax.data.progress import ProgressLog
 from zeroseg_jax.data.records import encode_regions
 from zeroseg_jax.data.seen_labels import SeenLabels, SeenLabelSource, build_label_source
 from zeroseg_jax.teacher.clustering import check_windows, find_regions, free_tokens, fuse_labels
 from zeroseg_jax.teacher.load import Teacher, load_teacher
 from zeroseg_jax.teacher.region_report import report_regions
+from zeroseg_jax.teacher.second_stage import BATCH, embed_patches, write_records
 from zeroseg_jax.teacher.views import build_encoder
 
-_BATCH = 16  # images in one forward pass of the teacher
-_VIEW_BATCH = 4 * _BATCH  # region views in one forward pass
+_VIEW_BATCH = 4 * BATCH  # region views in one forward pass
 _MIN_TRUTH = 0.01  # fraction of the map; smaller things do not count in the mean best IoU
 _LARGE = 0.2  # fraction of the image above which a region counts as large; chosen on tune scenes
 
@@ -105,43 +104,14 @@ def prepare_regions(
         else None
     )
     settings = region_settings(config, split, clip, affinity)
-    folder = directory / REGIONS_FOLDER
     labels = build_label_source(config, split.classes, split.seen, split.unseen, SCENE_PX)
     work = _Worker(config, split, clip, affinity, images, labels)
-    bounds = _shard_bounds(directory, images.manifest["shards"])
-    with locks.lock_directory(folder, "prepares regions", name=f".lock-{host_index}"):
-        bank.begin_bank(folder, settings)
-        _write_shards(folder, bounds, work, range(host_index, len(bounds), host_count), log)
-        if not all(bank.has_shard(folder, i) for i in range(len(bounds))):
-            log("regions: shards are left to other hosts")
-            return None
-        bank.finish_bank(folder, len(bounds), settings)
-        return report_regions(directory, split, log)
-
-
-def _write_shards(
-    folder: Path,
-    bounds: list[tuple[int, int]],
-    work: _Worker,
-    shards: range,
-    log: Callable[[str], None],
-) -> None:
-    """Write the shards of this host that are missing or damaged."""
-    there = [i for i in shards if bank.has_shard(folder, i)]
-    for shard in bank.verify_shards(folder, there):
-        log(f"regions: shard {shard} is made again, because it is damaged")
-        bank.remove_shard(folder, shard)
-    mine = [i for i in shards if not bank.has_shard(folder, i)]
-    images_left = sum(bounds[i][1] - bounds[i][0] for i in mine)
-    progress = ProgressLog("regions", images_left, "images", log)
     with region_threads() as pool:
-        for shard in mine:
-            records: list[bytes] = []
-            for start in range(*bounds[shard], _BATCH):
-                rows = range(start, min(start + _BATCH, bounds[shard][1]))
-                records += work.encode(rows, pool)
-                progress.add(len(rows))
-            bank.write_shard(folder, shard, records, [])
+        complete = write_records(
+            directory, REGIONS_FOLDER, settings, lambda rows: work.encode(rows, pool), log,
+            name="regions", host_index=host_index, host_count=host_count,
+        )  # fmt: skip
+    return report_regions(directory, split, log) if complete else None
 
 
 def count_tokens(config: Config, patch_px: int) -> int:
@@ -180,16 +150,6 @@ def region_threads() -> Iterator[concurrent.futures.ThreadPoolExecutor]:
         yield pool
 
 
-def _shard_bounds(directory: Path, shards: int) -> list[tuple[int, int]]:
-    """Return (first, last + 1) of the records of each shard of the bank."""
-    bounds, first = [], 0
-    for i in range(shards):
-        count = bank.read_summary(directory, i)["records"]
-        bounds.append((first, first + count))
-        first += count
-    return bounds
-
-
 class _Worker:
     """Region records of consecutive images: the teacher on its device, clustering in threads."""
 
@@ -208,18 +168,10 @@ class _Worker:
         """Return the records of images `rows` of the bank."""
         items = list(pool.map(self.images.__getitem__, rows))
         squares = [transforms.resize(item["image"], self.side, self.side) for item in items]
-        tokens = self._dense(np.stack(squares))
+        tokens = embed_patches(self.clip, np.stack(squares), self.settings.readout, self.affinity)
         fused, stats = zip(*pool.map(self._fuse, items, tokens), strict=True)
         local = self._encode_region_views(items, fused)
         return [encode_regions(*parts) for parts in zip(fused, local, stats, strict=True)]
-
-    def _dense(self, squares: np.ndarray) -> np.ndarray:
-        missing = _BATCH - len(squares)  # padding avoids a second compilation
-        padded = np.concatenate([squares, np.repeat(squares[-1:], missing, axis=0)])
-        mean, std = np.array(self.clip.mean, np.float32), np.array(self.clip.std, np.float32)
-        pixels = (padded.astype(np.float32) / 255 - mean) / std
-        tokens = self.clip.dense(pixels, self.settings.readout, self.affinity)
-        return np.asarray(tokens, np.float32)[: len(squares)]
 
     def _fuse(self, item: dict[str, Any], tokens: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
         """Return the fused label map of an image, and its statistics."""

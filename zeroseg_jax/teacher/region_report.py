@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from zeroseg_jax.data import drawing, files, transforms
-from zeroseg_jax.data.bank import REGIONS_FOLDER, FusedSource
+from zeroseg_jax.data.bank import REGIONS_FOLDER
 from zeroseg_jax.data.benchmarks.splits import Split
+from zeroseg_jax.data.joined_banks import FusedSource
 
 _FIGURES = 8
 _FIGURE_PX = 288

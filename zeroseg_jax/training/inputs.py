@@ -12,8 +12,10 @@ import numpy as np
 
 from zeroseg_jax.config import Config
 from zeroseg_jax.data import bank, pipeline, sources
+from zeroseg_jax.data.joined_banks import DenseSource, FusedSource, count_targets
 from zeroseg_jax.data.records import check_finite
 from zeroseg_jax.data.views import grid_windows, list_windows
+from zeroseg_jax.teacher.dense_targets import describe_dense
 from zeroseg_jax.teacher.load import Teacher
 from zeroseg_jax.teacher.region_labels import describe_settings
 from zeroseg_jax.teacher.views import build_encoder
@@ -23,6 +25,7 @@ _MEAN_RECORDS = {"bank": 2048, "live": 64}
 _MEAN_BATCH = 16
 
 HostBatch = dict[str, np.ndarray]
+BankRecords = bank.BankSource | FusedSource | DenseSource
 
 
 def describe_batch(config: Config) -> dict[str, jax.ShapeDtypeStruct]:
@@ -35,6 +38,10 @@ def describe_batch(config: Config) -> dict[str, jax.ShapeDtypeStruct]:
             (count, views, config.model.embed_dim), np.dtype(config.teacher.dtype)
         ),
     }
+    if targets := count_targets(config):
+        shapes["dense"] = jax.ShapeDtypeStruct(
+            (count, targets, config.model.embed_dim), np.dtype(config.teacher.dtype)
+        )
     if config.objective == "clip_zss":
         map_px = side // config.clip_zss.labels.stride_px
         local = config.clip_zss.regions.max_regions if config.clip_zss.loss.local_weight else 0
@@ -52,7 +59,7 @@ class BankPart:
       rows: rows of the features to keep, in order.
     """
 
-    def __init__(self, source: bank.BankSource | bank.FusedSource, images: int, rows: list[int]):
+    def __init__(self, source: BankRecords, images: int, rows: list[int]):
         self.manifest = source.manifest
         self._source, self._images, self._rows = source, images, np.array(rows, int)
 
@@ -96,7 +103,7 @@ class Inputs:
 
         Returns:
           Dicts of "image" uint8 (B, image_px, image_px, 3), "features" (B, V, E) and "index"
-          int64 (B,); for CLIP-ZSS also "fused" and "local".
+          int64 (B,); for CLIP-ZSS also "fused" and "local"; with loss.dense "dense" (B, P, E).
         """
         data = self.config.data
         iterator = pipeline.build_train_iterator(
@@ -186,8 +193,12 @@ def _open_bank(
     config: Config, workdir: Path, teacher: Teacher | None, log: Callable[[str], None]
 ) -> Inputs:
     directory = bank.bank_directory(config, workdir)
-    fused = bank.FusedSource(directory) if config.objective == "clip_zss" else None
-    source = bank.BankSource(directory) if fused is None else fused
+    fused = FusedSource(directory) if config.objective == "clip_zss" else None
+    dense = None
+    if count_targets(config):
+        dense = DenseSource(directory)
+        bank.check_manifest(dense.dense_manifest, describe_dense(config))
+    source = fused or dense or bank.BankSource(directory)
     for note in source.notes:
         log(f"train: {note}")
     manifest = source.manifest
@@ -211,8 +222,8 @@ def _open_bank(
 
 
 def _take_part(
-    source: bank.BankSource | bank.FusedSource, config: Config, log: Callable[[str], None]
-) -> bank.BankSource | bank.FusedSource | BankPart:
+    source: BankRecords, config: Config, log: Callable[[str], None]
+) -> BankRecords | BankPart:
     """Select the grids and images of the config from a bank that may have more."""
     start, rows = 0, {}
     for grid in source.manifest["grids"]:

@@ -77,13 +77,18 @@ def _build(
     def loss_fn(
         params: Params, batch: Batch, key: jax.Array, memory: Memory
     ) -> tuple[jax.Array, Metrics]:
-        """Batch: "image" uint8 (B, Hpx, Wpx, 3) and "features" (B, V, E)."""
+        """Batch: "image" uint8 (B, Hpx, Wpx, 3), "features" (B, V, E); loss.dense: "dense"."""
         del memory
         images = (batch["image"].astype(jnp.float32) / 255 - mean) / std
         outputs = students.apply_train(student, params, images, key=key)
         target = to_patches(images, config.model.encoder.patch_px)
         loss, metrics = losses.total_loss(
-            outputs, target, batch["features"], config.loss, windows=windows
+            outputs,
+            target,
+            batch["features"],
+            config.loss,
+            windows=windows,
+            dense=batch["dense"] if config.loss.dense else None,
         )
         return loss.mean(), {name: value.mean() for name, value in metrics.items()}
 

@@ -1,4 +1,4 @@
-"""Own terms by hand: cell, patch and inside losses, clustered grouping, region read-out."""
+"""Own terms by hand: cell, patch, inside and dense losses, clustered grouping, region read-out."""
 
 import dataclasses
 
@@ -14,6 +14,7 @@ from zeroseg_jax.models.zeroseg.own_terms import (
     cell_loss,
     cell_weights,
     cluster_patches,
+    dense_loss,
     inside_loss,
     overlap_regions,
     patch_loss,
@@ -212,3 +213,31 @@ def test_inside_takes_the_view_that_shows_the_segment_whole_and_large():
     empty[0, 0] = 1 / 16
     loss = inside_loss(segments, empty, features, weights, mean_l1)
     np.testing.assert_allclose(loss, [0.0])
+
+
+def test_dense_equals_loops_over_visible_patches():
+    patches, targets = draw(3, 5, 6), draw(3, 5, 6, seed=1)
+    visible = np.array([[1, 0, 1, 1, 0], [1, 1, 1, 1, 1], [0, 0, 0, 0, 0]], np.float32)
+    expected = []
+    for image in range(3):
+        apart = []
+        for p in np.flatnonzero(visible[image]):
+            a, b = patches[image, p].astype(np.float64), targets[image, p].astype(np.float64)
+            apart.append(1 - a @ b / np.sqrt(a @ a) / np.sqrt(b @ b))
+        expected.append(np.mean(apart) if apart else 0.0)
+    loss = dense_loss(patches, visible, targets)
+    np.testing.assert_allclose(loss, expected, rtol=1e-5, atol=1e-6)
+    half = dense_loss(patches.astype(jnp.bfloat16), visible, targets.astype(np.float16))
+    assert half.dtype == jnp.float32
+    np.testing.assert_allclose(half, expected, atol=0.01)
+
+
+def test_dense_ignores_lengths_and_what_removed_patches_hold():
+    patches, visible = draw(2, 5, 6), np.array([[1, 0, 1, 1, 0]] * 2, np.float32)
+    np.testing.assert_allclose(dense_loss(patches, visible, 30 * patches), 0, atol=1e-5)
+    np.testing.assert_allclose(dense_loss(patches, visible, -patches), 2, rtol=1e-5)
+    changed = np.where(visible[..., None] > 0, patches, 7)
+    targets = draw(2, 5, 6, seed=1)
+    np.testing.assert_array_equal(
+        dense_loss(changed, visible, targets), dense_loss(patches, visible, targets)
+    )

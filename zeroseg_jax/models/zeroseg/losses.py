@@ -107,6 +107,7 @@ def total_loss(
     config: LossConfig,
     *,
     windows: Sequence[tuple[float, ...]],
+    dense: Array | None = None,
 ) -> tuple[Array, dict[str, Array]]:
     """Return the weighted sum of the terms.
 
@@ -116,6 +117,7 @@ def total_loss(
       features: (B, V, E), features of the teacher's views; row 0 is the whole image.
       config: weights and reductions.
       windows: views, see data/views.py; the first is the whole image.
+      dense: (B, P, E), the teacher's dense target of each patch; only for loss.dense.
 
     Returns:
       The loss float32 (B,), and metrics by name, each float32 (B,): the terms, distinct_matches
@@ -163,6 +165,7 @@ def total_loss(
             features,
             weights,
             functools.partial(l1_distance, channels=config.channels),
+            dense,
         ),
     }
     # Terms of weight 0 are neither computed nor logged.

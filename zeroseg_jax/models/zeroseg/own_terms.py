@@ -1,4 +1,4 @@
-"""Not in the ZeroSeg paper: cell, patch, inside losses, clustered grouping, diagnostics.
+"""Not in the ZeroSeg paper: cell, patch, inside, dense losses, clustered grouping, diagnostics.
 
 Letters: B images, L tokens, P patches, V views, S segments, E teacher width. All of it is own work
 unless a function names a source.
@@ -61,12 +61,14 @@ def list_terms(
     features: Array,
     weights: Array,
     distance: Distance,
+    dense: Array | None = None,
 ) -> dict[str, Callable[[], Array]]:
     """Return the own terms of losses.total_loss by their names in config.LossConfig.
 
     Args:
       segments, assignment, features, weights, distance: arguments of cell_loss.
       patches, visible: arguments of patch_loss; patches is None where grouping is learned.
+      dense: targets of dense_loss; None where the batch has none.
 
     Returns:
       Functions without arguments that return float32 (B,).
@@ -76,8 +78,13 @@ def list_terms(
         assert patches is not None, "loss.patch needs model.head.grouping='clustered'"
         return patch_loss(patches, visible, features, weights, distance)
 
+    def follow_dense() -> Array:
+        assert patches is not None and dense is not None, "loss.dense needs its targets"
+        return dense_loss(patches, visible, dense)
+
     return {
         "patch": patch,
+        "dense": follow_dense,
         "cell": lambda: cell_loss(segments, assignment, features, weights, distance),
         "inside": lambda: inside_loss(segments, assignment, features, weights, distance),
     }
@@ -125,6 +132,30 @@ def patch_loss(
     counted = (area[..., 0] > _LEAST_AREA).astype(jnp.float32)
     apart = distance(predicted, features)
     return (apart * counted).sum(axis=-1) / jnp.maximum(counted.sum(axis=-1), 1)
+
+
+def dense_loss(patches: Array, visible: Array, targets: Array) -> Array:
+    """Return the mean over visible patches of 1 - cosine(patch, the teacher's dense target).
+
+    A cosine, because the length of a read-out's features is not that of the class token. The
+    gradient reaches the encoder, the head's blocks before grouping, head/patch_norm and
+    head/patch_projection, whose features are clustered at test time. It does not reach the layers
+    that give g and z alone: segment_projection, region_projection, global_mlp.
+
+    Args:
+      patches: float (B, P, E), head/patch_projection's features.
+      visible: float32 (B, P), 1 visible, 0 removed.
+      targets: float (B, P, E), a target for each patch, of any length.
+
+    Returns:
+      float32 (B,), between 0 and 2; 0 without a visible patch.
+
+    Source: the loss on visible patches of TIPSv2 (arXiv 2604.12012), with the read-outs of a
+    frozen teacher in place of a teacher that is trained along.
+    """
+    cosines = unit_length(patches.astype(jnp.float32)) * unit_length(targets.astype(jnp.float32))
+    apart = 1 - cosines.sum(axis=-1)
+    return (apart * visible).sum(axis=-1) / jnp.maximum(visible.sum(axis=-1), 1)
 
 
 def inside_loss(
