@@ -69,10 +69,10 @@ def test_dense_models_segment_any_image_with_any_class_names(predictors, scene, 
     assert result.mask.shape == scene.shape[:2] and result.mask.max() < 5
     assert result.scores.min() >= 0 and result.scores.max() <= 1 + 1e-5
     assert (result.segments == result.mask).all() or len(np.unique(result.mask)) < 5
-    encoded = predictor.segmenter._encode._cache_size()
+    encoded = predictor.segmenter._encode.count_signatures()
     fewer = predictor.segment(scene, CLASSES[:2])
     assert fewer.class_names == ("star", "ring")
-    assert predictor.segmenter._encode._cache_size() == encoded
+    assert predictor.segmenter._encode.count_signatures() == encoded
     behind = predictor.segment(scene, CLASSES[:3], background=["grass", "sky"], refine=False)
     assert behind.class_names == ("background", *CLASSES[:3])
     every = predictor.segment(scene, CLASSES, refine=False)

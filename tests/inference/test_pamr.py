@@ -47,7 +47,7 @@ def test_equals_the_public_definition(dilations):
     image, scores = rng.random((7, 9, 3)), rng.random((7, 9, 4))
     padding = ((0, 5), (0, 3), (0, 0))
     weights = refine.weigh_neighbours(
-        np.pad(image, padding, mode="edge").astype(np.float32), dilations
+        np.pad(image, padding, mode="edge").astype(np.float32), dilations=dilations
     )
     found = refine.refine_scores(
         np.pad(scores, padding).astype(np.float32), weights, np.array([7, 9]),

@@ -86,7 +86,7 @@ def test_any_size_comes_back_at_its_own(predictor, size):
 
 
 def count_programs(predictor):
-    return predictor.segmenter._encode._cache_size(), scoring.score_windows._cache_size()
+    return predictor.segmenter._encode.count_signatures(), scoring.score_windows.count_signatures()
 
 
 def test_a_program_for_a_shape_and_not_for_a_size_or_class_names():
@@ -108,12 +108,12 @@ def test_a_program_for_a_shape_and_not_for_a_size_or_class_names():
 
 
 def test_guides_of_many_images_compile_few_times(predictor):
-    before = pamr.refine_scores._cache_size()
+    before = pamr.refine_scores.count_signatures()
     large = scenes.render(scenes.build_scene(2, 5), 400)[0]
     for height, width in ((300, 400), (290, 400), (310, 400), (400, 300), (400, 310)):
         predictor.segment(large[:height, :width], CLASSES)
     # Guides of 224 x 288 and 224 x 320 px, whatever the orientation.
-    assert pamr.refine_scores._cache_size() <= before + 2
+    assert pamr.refine_scores.count_signatures() <= before + 2
 
 
 def test_a_wide_image_is_one_window_and_detail_still_lays_several(predictor, scene):

@@ -71,12 +71,12 @@ def test_other_class_names_do_not_compile_again():
     encoded = Encoded(unit(draw(1, 5, 24)), None, None)
     rows = unit(draw(32, 24, seed=2))
     score(encoded, pack_classes([rows[:1]]))
-    compiled = scoring.score_windows._cache_size()
+    compiled = scoring.score_windows.count_signatures()
     for count in (2, 9, 32):
         score(encoded, pack_classes([row[None] for row in rows[:count]]), scale=float(count))
-    assert scoring.score_windows._cache_size() == compiled
+    assert scoring.score_windows.count_signatures() == compiled
     score(encoded, pack_classes([rows, rows[:1]]))  # 33 rows
-    assert scoring.score_windows._cache_size() == compiled + 1
+    assert scoring.score_windows.count_signatures() == compiled + 1
 
 
 def test_names_of_a_class_are_packed_in_order():

@@ -9,7 +9,6 @@ EXTRAS = {
     "array_record": "train",
     "chex": "train",
     "etils": "train",
-    "flatbuffers": "train",
     "grain": "train",
     "ml_collections": "train",
     "optax": "train",

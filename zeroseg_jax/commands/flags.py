@@ -91,6 +91,9 @@ def use_compilation_cache() -> None:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         root = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))
         jax.config.update("jax_compilation_cache_dir", os.path.join(root, "zeroseg_jax"))
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        # A short command has several programs that compile in less than JAX's limit of 1 s.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def define_alone(define: Callable[[], None]) -> dict[str, flags.Flag]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from zeroseg_jax.data.benchmarks.word_lists import load_words
 from zeroseg_jax.inference.class_names import check_classes, to_classes
 
 BACKGROUND = "background"
@@ -41,6 +40,9 @@ def choose_background(
         asked = {name.casefold() for synonyms in classes for name in synonyms}
         if BACKGROUND in asked:
             return 0.0, []
+        # Imported late: the data sets take a while, and few calls need them.
+        from zeroseg_jax.data.benchmarks.word_lists import load_words
+
         stuff = (BACKGROUND, *load_words(_STUFF)[0])
         return 0.0, [[name] for name in stuff if name.casefold() not in asked]
     names = [[name] for name in preset_words]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 from typing import NamedTuple, Protocol
 
-import jax.numpy as jnp
 import numpy as np
 
 from zeroseg_jax.inference import guided, pamr, vocabulary, windows
@@ -162,7 +161,7 @@ class _Refiner:
         pixels = guide.swapaxes(0, 1) if self._portrait else guide
         self._padding = [(0, -side % STEP_PX) for side in pixels.shape[:2]]
         self._weights = pamr.weigh_neighbours(
-            jnp.asarray(self._pad(pixels), jnp.float32), preset.pamr_dilations
+            self._pad(pixels).astype(np.float32), dilations=preset.pamr_dilations
         )
 
     def label(self, size: tuple[int, int], rule: LabelRule) -> tuple[np.ndarray, np.ndarray]:

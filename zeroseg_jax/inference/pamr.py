@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from zeroseg_jax.teacher.programs import Program
+
 Array = jax.Array
 CHANNELS_AT_ONCE = 8
 _SHARPNESS = 0.1  # factor of the local standard deviation, the authors' value
@@ -40,7 +42,7 @@ def refine_part(
     return np.asarray(refined)[..., :count]
 
 
-@functools.partial(jax.jit, static_argnames=("dilations", "iterations"))
+@functools.partial(Program, static=("dilations", "iterations"))
 def refine_scores(
     scores: Array, weights: Array, size: Array, *, dilations: tuple[int, ...], iterations: int
 ) -> Array:
@@ -72,8 +74,8 @@ def refine_scores(
     return jax.lax.fori_loop(0, iterations, average, scores)
 
 
-@functools.partial(jax.jit, static_argnames="dilations")
-def weigh_neighbours(image: Array, dilations: tuple[int, ...]) -> Array:
+@functools.partial(Program, static=("dilations",))
+def weigh_neighbours(image: Array, *, dilations: tuple[int, ...]) -> Array:
     """Compute the weight of each neighbour of each pixel.
 
     A neighbour weighs more the closer its colour is, in units of the local standard deviation: that

@@ -13,6 +13,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import export
+
+from zeroseg_jax.teacher.programs import Program
 
 Array = jax.Array
 AnyArray = Any  # jax.Array on a device, or np.ndarray: the pipeline passes both
@@ -33,6 +36,10 @@ class Encoded(NamedTuple):
     features: AnyArray
     global_feature: AnyArray | None
     segment_ids: AnyArray | None
+
+
+# So that a program that returns it can be stored, see teacher.programs.
+export.register_namedtuple_serialization(Encoded, serialized_name="zeroseg_jax.Encoded")
 
 
 class Scored(NamedTuple):
@@ -74,11 +81,12 @@ def pack_classes(classes: Sequence[np.ndarray], background: int = 0) -> ClassVec
     padding = np.zeros((-len(rows) % _ROWS, rows.shape[1]), np.float32)
     class_ids = np.repeat(np.arange(len(classes)), [len(part) for part in classes])
     last = sum(len(part) for part in classes[len(classes) - background :])
-    return ClassVectors(jnp.asarray(np.concatenate([rows, padding])), class_ids, last)
+    # jnp.asarray would compile a program.
+    return ClassVectors(jax.device_put(np.concatenate([rows, padding])), class_ids, last)
 
 
 @functools.partial(
-    jax.jit, static_argnames=("naming", "image_filter", "topk", "window_rule", "has_background")
+    Program, static=("naming", "image_filter", "topk", "window_rule", "has_background")
 )
 def score_windows(
     encoded: Encoded,

@@ -29,6 +29,7 @@ from zeroseg_jax.inference.scoring import (
 )
 from zeroseg_jax.models.clip_zss.student import apply_dense, build_dense_student
 from zeroseg_jax.models.zeroseg.student import apply_segment, build_student
+from zeroseg_jax.teacher.programs import Program
 from zeroseg_jax.teacher.readouts import check_readout, read_out
 from zeroseg_jax.teacher.towers import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD, VisionTower
 
@@ -93,21 +94,22 @@ class ModelSegmenter:
         self.read_out = model.readout or f"{model.kind} student"
         self._affinity = model.affinity.config.family if model.affinity else ""
         forward, weights = build_forward(model, self.mean, self.std, positions, dtype)
-        devices = devices or list(jnp.zeros(()).devices())
+        devices = devices or list(jax.device_put(0).devices())
         per_device = 1 if devices[0].platform == "cpu" else _ACCELERATOR_WINDOWS
         self.windows_per_call = per_device * len(devices)
         mesh = Mesh(np.array(devices), ("windows",))
         self._split = jax.sharding.NamedSharding(mesh, P("windows"))
         self._weights = jax.device_put(weights, jax.sharding.NamedSharding(mesh, P()))
-        self._encode = jax.jit(
-            jax.shard_map(
-                forward,
-                mesh=mesh,
-                in_specs=(P(), P("windows")),
-                out_specs=P("windows"),
-                check_vma=False,
-            )
-        )
+        encode = jax.shard_map(
+            forward, mesh=mesh, in_specs=(P(), P("windows")), out_specs=P("windows"),
+            check_vma=False,
+        )  # fmt: skip
+        self._encode: Callable[..., Encoded]
+        if len(devices) == 1:
+            about = describe_forward(model, self.mean, self.std, positions, dtype)
+            self._encode = Program(encode, about=about)
+        else:
+            self._encode = jax.jit(encode)
 
     def encode(self, windows: np.ndarray) -> Encoded:
         """See Segmenter."""
@@ -201,6 +203,20 @@ def build_forward(
         return Encoded(unit(outputs.segments), unit(outputs.global_feature), segment_ids)
 
     return encode_student, model.params
+
+
+def describe_forward(
+    model: Model, mean: tuple[float, ...], std: tuple[float, ...], positions: str, dtype: str
+) -> str:
+    """Return the text of all that build_forward's function depends on; see Program."""
+    parts: list[Any] = [model.kind, mean, std, positions, dtype]
+    if model.config is None:
+        parts += [model.readout, model.teacher.config, model.teacher.dtype]
+        if second := model.affinity:
+            parts += [second.config, second.dtype, second.mean, second.std]
+    else:
+        parts += [model.config.model, model.config.clip_zss.student]
+    return repr(parts)
 
 
 def choose_scale(preset: Preset, logit_scale: float) -> float:

@@ -110,12 +110,6 @@ def export_stablehlo(
     Raises:
       ValueError: the program's scores differ from the model's by more than 1e-4.
     """
-    try:
-        import flatbuffers  # noqa: F401  # jax.export needs it but does not depend on it
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            '--format: stablehlo needs flatbuffers; pip install "zeroseg_jax[train]".'
-        ) from error
     root = Path(directory)
     # One mean vector a class and no filter: the program gets only a row for each class.
     names = {"naming": "segments", "names": "mean", "image_filter": "none", "background_words": ""}

@@ -196,7 +196,8 @@ def load_params(directory: str | Path) -> tuple[Any, Config, int]:
     root = Path(directory)
     if (root / EXPORT_CONFIG).is_file():
         params, config, step = read_export(root)
-        return jax.tree.map(jnp.asarray, params), config, step
+        # jnp.asarray would compile a program for each shape.
+        return jax.device_put(params), config, step
     manifest = root / MANIFEST
     if not manifest.is_file():
         raise ValueError(
