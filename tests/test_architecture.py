@@ -81,6 +81,7 @@ TESTS_OF_THE_WHOLE = {
     "golden": "recorded values",
     "launch": "scripts of launch/",
     "test_architecture.py": "layout of the package",
+    "test_buckets.py": "every command on gs://",
     "test_core.py": "the package without the modules of its extras",
     "test_docs.py": "links, tree and code of the pages",
     "test_photograph_families.py": "every family of teachers through every command",

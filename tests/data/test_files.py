@@ -177,6 +177,7 @@ class Bucket(MemoryFileSystem):
     pseudo_dirs = [""]
 
 
+@pytest.mark.skipif(importlib.util.find_spec("gcsfs") is not None, reason="see test_mirrors.py")
 def test_a_bucket_is_written_through_epath(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     register_implementation("gcs", Bucket, clobber=True)

@@ -29,7 +29,7 @@ def test_another_config_is_refused_by_field_unless_told(tmp_path, configure, cli
 @pytest.mark.parametrize(
     ("place", "sentence"),
     [
-        ("gs://bucket/run", "is an address; mount the bucket"),
+        ("s3://bucket/run", "is an address; give gs://BUCKET/NAME or the path of a mount"),
         ("/proc/zeroseg", "--workdir: /proc/zeroseg cannot be written"),
     ],
 )

@@ -20,6 +20,7 @@ from absl.flags import FLAGS
 from zeroseg_jax.commands import flags
 from zeroseg_jax.commands.signals import SIGNAL_EXIT
 from zeroseg_jax.config import from_mapping
+from zeroseg_jax.data.mirrors import local_path
 
 BENCHMARKS = ("playground/things", "playground/full")
 # Rows of the table -> title, and name of the model; a student of this run is WORKDIR.
@@ -56,7 +57,7 @@ def main(arguments: list[str]) -> int:
     from zeroseg_jax.training.loop import Options, train
 
     flags.use_compilation_cache()
-    workdir = Path(FLAGS.workdir)
+    workdir = local_path(FLAGS.workdir, "--workdir")
     seconds: dict[str, float] = {}
     if FLAGS.began:
         seconds["setup"] = round(time.time() - FLAGS.began, 1)

@@ -9,13 +9,13 @@ The same command after an interruption measures the images that are left, from O
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absl import flags as absl_flags
 from absl.flags import FLAGS
 
 from zeroseg_jax.commands import flags
+from zeroseg_jax.data.mirrors import local_path
 
 if TYPE_CHECKING:
     from zeroseg_jax.evaluation.baselines import ModelSource
@@ -74,6 +74,7 @@ def main(arguments: list[str]) -> None:
     del arguments
     if bool(FLAGS.workdir) == bool(FLAGS.model):
         raise ValueError("--workdir, --model: give exactly one of the two.")
+    output = local_path(FLAGS.output, "--output")
     from zeroseg_jax.data.benchmarks import get_benchmark
     from zeroseg_jax.data.benchmarks.splits import find_unseen
     from zeroseg_jax.evaluation import runner
@@ -105,7 +106,6 @@ def main(arguments: list[str]) -> None:
                 print(f"evaluate: {len(shared)} names occur twice, for example {shared[0]!r}")
         source = source or _open_source()
         model, classes, checkpoint = _build_model(source, class_names, preset)
-        output = Path(FLAGS.output)
         runner.evaluate(
             model,
             benchmark,
@@ -123,8 +123,8 @@ def main(arguments: list[str]) -> None:
             host_count=FLAGS.host_count,
         )
     if len(names) > 1 and not FLAGS.host_index:
-        write_index(FLAGS.output)
-        print(f"evaluate: all reports in {Path(FLAGS.output) / 'index.html'}")
+        write_index(output)
+        print(f"evaluate: all reports in {output / 'index.html'}")
 
 
 def _open_source() -> ModelSource | None:

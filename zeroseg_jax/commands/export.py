@@ -18,13 +18,14 @@ from absl import flags as absl_flags
 from absl.flags import FLAGS
 
 from zeroseg_jax.commands import flags
+from zeroseg_jax.data.mirrors import is_address, localise
 from zeroseg_jax.inference.class_names import parse_classes
 
 
 def define_flags() -> None:
     """Define the command line."""
     flags.define_model(None)
-    absl_flags.DEFINE_string("output", None, "directory to write")
+    absl_flags.DEFINE_string("output", None, "directory to write, or gs://BUCKET/NAME")
     absl_flags.DEFINE_enum("format", "safetensors", ["safetensors", "stablehlo"], "file format")
     absl_flags.DEFINE_enum("dtype", "float16", ["float16", "float32"], "dtype of stored tensors")
     absl_flags.DEFINE_boolean("include_teacher", False, "copy the CLIP to OUTPUT/teacher")
@@ -48,7 +49,7 @@ def _export_stablehlo(classes: list[list[str]]) -> None:
     from zeroseg_jax.inference import model, stablehlo
 
     loaded = model.load(FLAGS.model, teacher=FLAGS.teacher, readout=FLAGS.readout)
-    record = stablehlo.export_stablehlo(loaded, classes, FLAGS.output)
+    record = stablehlo.export_stablehlo(loaded, classes, localise(FLAGS.output))
     print(
         f"export: {FLAGS.output}/{stablehlo.MODEL}, {record['size_mb']} MB for "
         f"{', '.join(record['platforms'])}; differs by {record['largest_difference']:.1e} at most; "
@@ -60,14 +61,15 @@ def _export_safetensors() -> None:
     from zeroseg_jax.inference import model, model_files
     from zeroseg_jax.training.checkpoint import load_params
 
-    directory = model.SHIPPED_STUDENT if FLAGS.model == "playground" else Path(FLAGS.model)
+    local = FLAGS.model == "playground" or is_address(FLAGS.model)
+    directory = model.locate(FLAGS.model).directory if local else Path(FLAGS.model)
     frozen = not directory.is_dir() or model_files.is_clip(directory)
     if FLAGS.readout or frozen or model_files.is_readout_export(directory):
         loaded = model.load(FLAGS.model, teacher=FLAGS.teacher, readout=FLAGS.readout)
         if loaded.located is None:
             raise ValueError(f"--readout: {FLAGS.model} is not a CLIP; leave it out.")
         model_files.write_readout(
-            FLAGS.output, loaded.readout, loaded.teacher, loaded.located,
+            localise(FLAGS.output), loaded.readout, loaded.teacher, loaded.located,
             affinity=loaded.affinity, include_teacher=FLAGS.include_teacher,
         )  # fmt: skip
         print(f"export: {loaded.checkpoint} in {FLAGS.output}")
@@ -76,7 +78,7 @@ def _export_safetensors() -> None:
     params, config, step = load_params(directory)
     teacher = model_files.find_teacher(directory, FLAGS.teacher) or config.teacher.directory
     model_files.write_pretrained(
-        params, config, FLAGS.output, model_files.read_facts(directory), step=step,
+        params, config, localise(FLAGS.output), model_files.read_facts(directory), step=step,
         teacher=teacher,
         include_teacher=FLAGS.include_teacher, dtype=FLAGS.dtype,
     )  # fmt: skip

@@ -6,9 +6,11 @@ from importlib import metadata
 
 # Top-level module -> extra of pyproject.toml. Modules of the core are not listed.
 EXTRAS = {
+    "aiohttp": "gcs",
     "array_record": "train",
     "chex": "train",
     "etils": "train",
+    "gcsfs": "gcs",
     "grain": "train",
     "ml_collections": "train",
     "optax": "train",

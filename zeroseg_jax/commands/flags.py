@@ -32,7 +32,7 @@ def define_recipe() -> None:
 def define_config() -> None:
     """Define --config and --workdir."""
     define_recipe()
-    flags.DEFINE_string("workdir", None, "directory of the run")
+    flags.DEFINE_string("workdir", None, "directory of the run, or gs://BUCKET/NAME")
     flags.mark_flag_as_required("workdir")
 
 

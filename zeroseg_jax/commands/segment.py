@@ -17,6 +17,7 @@ from absl import flags as absl_flags
 from absl.flags import FLAGS
 
 from zeroseg_jax.commands import compute, flags
+from zeroseg_jax.data.mirrors import local_path
 from zeroseg_jax.data.progress import ImageProgress
 from zeroseg_jax.inference.class_names import read_classes
 
@@ -93,7 +94,7 @@ def main(arguments: list[str]) -> int:
     classes = read_classes(FLAGS.words, "--words")
     background = read_background(FLAGS.background)
     piped = FLAGS.output == STDOUT
-    output = Path(FLAGS.output)
+    output = local_path(FLAGS.output, "--output")
 
     # Imported late so that usage errors are reported before JAX loads.
     from zeroseg_jax.inference.image_files import VIDEO_SUFFIXES, list_files, read_images

@@ -23,6 +23,7 @@ from absl.flags import FLAGS
 
 from zeroseg_jax.commands import flags
 from zeroseg_jax.commands.recipes import load_sweep, override
+from zeroseg_jax.data.mirrors import local_path
 
 if TYPE_CHECKING:
     from zeroseg_jax.config import Config
@@ -46,7 +47,7 @@ def main(arguments: list[str]) -> int:
     """Run, print or collect the points of the recipe's sweep; 1 if a point failed."""
     del arguments
     points = read_points()
-    workdir = Path(FLAGS.workdir)
+    workdir = local_path(FLAGS.workdir, "--workdir")
     if FLAGS.collect:
         from zeroseg_jax.evaluation.sweep_points import list_differences
         from zeroseg_jax.evaluation.sweep_tables import collect

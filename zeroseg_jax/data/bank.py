@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from zeroseg_jax.config import Config
-from zeroseg_jax.data import files
+from zeroseg_jax.data import files, mirrors
 from zeroseg_jax.data.bank_checks import (
     check_digests,
     count_records,
@@ -43,8 +43,8 @@ PREPARE_AGAIN = "prepare it again"
 
 
 def bank_directory(config: Config, workdir: str | Path) -> Path:
-    """Return the directory of a run's bank: data.bank, or WORKDIR/bank."""
-    return Path(config.data.bank) if config.data.bank else Path(workdir) / "bank"
+    """Return the directory of a run's bank: data.bank or WORKDIR/bank, or its mirror."""
+    return mirrors.localise(config.data.bank or Path(workdir) / "bank")
 
 
 def begin_bank(directory: Path, settings: dict[str, Any]) -> None:
@@ -102,7 +102,7 @@ def verify_shards(directory: Path, shards: Sequence[int]) -> list[int]:
 
 def remove_shard(directory: Path, shard: int) -> None:
     """Remove a shard, so that it is written again; nothing happens where there is none."""
-    _shard_path(directory, shard).unlink(missing_ok=True)
+    mirrors.remove(_shard_path(directory, shard))
 
 
 def write_shard(

@@ -2,7 +2,8 @@
 
 Atomic: the content goes to a temporary file beside the target, which then replaces the target.
 A reader finds the old file or the new one, never a part. Temporary names are random, so two
-writers of one file do not collide: the last one wins.
+writers of one file do not collide: the last one wins. A file in a mirror (data/mirrors.py) is
+uploaded before it appears.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+
+from zeroseg_jax.data import mirrors
 
 PathLike = str | os.PathLike[str]
 
@@ -66,6 +69,7 @@ def atomic_path(path: PathLike, *, fsync: bool = False) -> Iterator[Path]:
             yield temporary
             if fsync:
                 _flush(temporary)
+            mirrors.push(temporary, target)
             os.replace(temporary, target)
         except BaseException:
             temporary.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 from zeroseg_jax.config import Config
-from zeroseg_jax.data import bank, locks, sources, transforms
+from zeroseg_jax.data import bank, locks, mirrors, sources, transforms
 from zeroseg_jax.data.joined_banks import count_targets
 from zeroseg_jax.data.progress import ProgressLog
 from zeroseg_jax.data.records import check_finite, count_record_bytes, encode_record
@@ -82,6 +82,7 @@ def _prepare(
     config: Config, directory: Path, clip: Teacher, source: sources.Source,
     settings: dict[str, Any], log: Callable[[str], None], host_index: int, host_count: int,
 ) -> dict[str, Any] | None:  # fmt: skip
+    mirrors.pull(directory)
     bank.begin_bank(directory, settings)
     shards = -(-len(source) // bank.SHARD_IMAGES)
     there = [i for i in range(host_index, shards, host_count) if bank.has_shard(directory, i)]
@@ -99,6 +100,7 @@ def _prepare(
     images = sum(len(shard_range(i, len(source))) for i in todo)
     _check_room(config, clip, directory, images, len(source), log)
     encode_shards(config, clip, directory, source, todo, log)
+    mirrors.pull(directory)  # shards of other hosts
     left = [i for i in range(shards) if not bank.has_shard(directory, i)]
     if left:
         log(f"prepare: {len(left)} of {shards} shards are left to other hosts")

@@ -9,10 +9,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from zeroseg_jax.data import mirrors
 from zeroseg_jax.teacher import hub
 from zeroseg_jax.teacher.aliases import ALIASES, TWINS, Alias
 from zeroseg_jax.teacher.hub_errors import HubError
 
+# Files of a run in a bucket that loading does not read, or reads from there (checkpoints).
+_NOT_MIRRORED = ("checkpoints/*", "*.arrayrecord", "tensorboard/*", "profile/*")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -41,8 +44,9 @@ def resolve(
     """Find a model by name and fetch it if it is not here yet.
 
     Args:
-      name: existing folder, alias, "hf:owner/name@revision", "hf://owner/name@revision", an
-        address of the Hub, or "A+B" with an affinity tower A and a CLIP B.
+      name: existing folder, gs://BUCKET/NAME, alias, "hf:owner/name@revision",
+        "hf://owner/name@revision", an address of the Hub, or "A+B" with an affinity tower A and a
+        CLIP B.
       log: takes one line before a byte is fetched; None for standard error.
       field: flag or setting that holds the name, for errors.
 
@@ -53,6 +57,10 @@ def resolve(
       HubError: unknown name, or a repository that cannot be fetched.
     """
     text = str(name)
+    if mirrors.is_address(text):
+        folder = mirrors.localise(text)
+        mirrors.pull(folder, skip=_NOT_MIRRORED)
+        return Located(folder, text)
     if Path(text).is_dir():
         return Located(Path(text), text)
     if "+" in text and not text.startswith(("hf:", "https:")):

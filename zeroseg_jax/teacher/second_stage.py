@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from zeroseg_jax.data import bank, locks
+from zeroseg_jax.data import bank, locks, mirrors
 from zeroseg_jax.data.progress import ProgressLog
 from zeroseg_jax.teacher.load import Teacher
 
@@ -47,8 +47,10 @@ def write_records(
     place = directory / folder
     bounds = _shard_bounds(directory)
     with locks.lock_directory(place, f"prepares {name}", name=f".lock-{host_index}"):
+        mirrors.pull(place)
         bank.begin_bank(place, settings)
         _write_shards(place, bounds, encode, range(host_index, len(bounds), host_count), name, log)
+        mirrors.pull(place)  # shards of other hosts
         if not all(bank.has_shard(place, i) for i in range(len(bounds))):
             log(f"{name}: shards are left to other hosts")
             return False

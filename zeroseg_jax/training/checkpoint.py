@@ -3,6 +3,9 @@
 A checkpoint WORKDIR/checkpoints/STEP has three items. `state`: nested dicts of the train state.
 `sums`: one checksum per leaf, because Orbax reads some damaged files without an error. `clock`:
 elapsed seconds by kind. The data position is not stored: it is the step.
+
+A work directory in a mirror (data/mirrors.py) has its checkpoints in the bucket alone, where every
+host writes its part.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from jax.experimental import multihost_utils
 
 from zeroseg_jax.config import Config, from_mapping
 from zeroseg_jax.training import timing, trees
+from zeroseg_jax.training.checkpoint_folders import find_folder, list_steps
 from zeroseg_jax.training.state import TrainState
 from zeroseg_jax.training.student_files import EXPORT_CONFIG, read_export
 from zeroseg_jax.training.workdir import MANIFEST, read_manifest
@@ -45,14 +49,14 @@ class Checkpoints:
     """Checkpoints of a work directory, as a context manager.
 
     Args:
-      directory: folder of the checkpoints, created if missing.
+      directory: folder of the checkpoints, created if missing; of a mirror its address is used.
       keep: number of newest checkpoints to keep.
       log: receiver of one line per damaged checkpoint.
     """
 
     def __init__(self, directory: Path, *, keep: int, log: Callable[[str], None] = print) -> None:
         ocp = _import_orbax()
-        self.directory = Path(directory).absolute()
+        self.directory = find_folder(directory)
         self._log = log
         policies = ocp.training.save_decision_policies
         self._manager = ocp.training.Checkpointer(
@@ -109,7 +113,7 @@ class Checkpoints:
             yield
         except _DAMAGE as error:
             # Read from the disk, because the manager may count the failed one.
-            good = [int(p.name) for p in self.directory.iterdir() if p.name.isdigit()]
+            good = list_steps(self.directory)
             kept = f"the newest good one is step {max(good)}" if good else "there is no earlier one"
             raise CheckpointError(
                 f"{self.directory}: a checkpoint could not be written ({_first_cause(error)}); "
@@ -129,14 +133,20 @@ class Checkpoints:
           The state and the clock, or None without a checkpoint.
 
         Raises:
-          ValueError: a leaf of another shape, with its name and both shapes; or every checkpoint
-            is damaged.
+          ValueError: a leaf of another shape, with its name and both shapes; every checkpoint is
+            damaged; or the newest one of a bucket cannot be read.
         """
         damaged = []
         for step in reversed(self.steps):
             try:
                 return self._restore(step, abstract_state)
             except DamagedError as error:
+                if not isinstance(self.directory, Path):
+                    # A network that fails looks the same, and the store has sums of its own.
+                    raise ValueError(
+                        f"{self.directory}/{step}: cannot be read ({error}); run the same command "
+                        "again, or move that folder away to resume from the one before."
+                    ) from error
                 damaged.append(step)
                 self._discard(step, error)
         if damaged:
@@ -204,9 +214,8 @@ def load_params(directory: str | Path) -> tuple[Any, Config, int]:
             f"{directory}: neither a work directory ({MANIFEST}) nor an exported student "
             f"({EXPORT_CONFIG}); give --workdir of a training run."
         )
-    checkpoints = root.absolute() / "checkpoints"
-    names = [entry.name for entry in checkpoints.iterdir()] if checkpoints.is_dir() else []
-    steps = sorted((int(name) for name in names if name.isdigit()), reverse=True)
+    checkpoints = find_folder(root / "checkpoints")
+    steps = sorted(list_steps(checkpoints), reverse=True)
     config = from_mapping(read_manifest(root)["config"], str(manifest))
     reasons = []
     for step in steps:

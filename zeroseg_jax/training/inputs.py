@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from zeroseg_jax.config import Config
-from zeroseg_jax.data import bank, pipeline, sources
+from zeroseg_jax.data import bank, mirrors, pipeline, sources
 from zeroseg_jax.data.joined_banks import DenseSource, FusedSource, count_targets
 from zeroseg_jax.data.records import check_finite
 from zeroseg_jax.data.views import grid_windows, list_windows
@@ -193,6 +193,7 @@ def _open_bank(
     config: Config, workdir: Path, teacher: Teacher | None, log: Callable[[str], None]
 ) -> Inputs:
     directory = bank.bank_directory(config, workdir)
+    mirrors.pull(directory)
     fused = FusedSource(directory) if config.objective == "clip_zss" else None
     dense = None
     if count_targets(config):

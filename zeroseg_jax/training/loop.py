@@ -16,6 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from zeroseg_jax.config import Config
+from zeroseg_jax.data import mirrors
 from zeroseg_jax.data.locks import lock_directory
 from zeroseg_jax.models.fused_attention import choose_core
 from zeroseg_jax.teacher.load import Teacher
@@ -115,7 +116,7 @@ def fit(
         that does not fit, or state, batches or step that exceed the memory; a non-finite loss or
         gradient; a checkpoint that cannot be written.
     """
-    options, workdir = options or Options(), Path(workdir)
+    options, workdir = options or Options(), mirrors.localise(workdir)
     if jax.config.read("jax_enable_x64"):
         raise ValueError("JAX_ENABLE_X64: training computes in float32; unset it or set it to 0.")
     clock = Goodput()
@@ -131,7 +132,8 @@ def fit(
     )
     memory.check_state(abstract_state, mesh)
     memory.check_batches(config, inputs.source[0])
-    check_room(workdir, _count_bytes(abstract_state))
+    leaves = jax.tree.leaves(abstract_state)
+    check_room(workdir, sum(leaf.size * leaf.dtype.itemsize for leaf in leaves))
     with contextlib.ExitStack() as stack:
         if jax.process_index() == 0:  # the other hosts of a run write with it
             stack.enter_context(lock_directory(workdir, "trains"))
@@ -250,6 +252,7 @@ class _Run:
                     self.sinks.write_images(step, self.previews(state.params))
             if save:
                 with self.clock.measure("checkpoint"):
+                    self.sinks.upload()
                     checkpoints.save(step, state, self.clock.export())
             if stop:
                 self.log(f"train: asked to stop, saved step {step}; run again to resume")
@@ -319,11 +322,8 @@ class _Profile:
         """End a trace that is still running."""
         if self._running:
             jax.profiler.stop_trace()
+            mirrors.push_tree(self._directory)
             self._running = False
-
-
-def _count_bytes(tree: Any) -> int:
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 @contextlib.contextmanager

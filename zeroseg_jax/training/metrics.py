@@ -11,15 +11,16 @@ import jax
 import numpy as np
 
 from zeroseg_jax.config import Config, to_mapping
-from zeroseg_jax.data import files
+from zeroseg_jax.data import files, mirrors
+from zeroseg_jax.training.workdir import METRICS
 
 
 class Sinks:
     """Writers of metrics and images; only process 0 writes.
 
     WORKDIR/metrics.jsonl has one object per logged step; lines after the restored step are
-    removed. TensorBoard events in WORKDIR/tensorboard need tensorboardX. Weights & Biases needs
-    a project.
+    removed. TensorBoard events in WORKDIR/tensorboard need tensorboardX. In a mirror both are
+    uploaded at each checkpoint. Weights & Biases needs a project.
 
     Args:
       workdir: work directory.
@@ -32,9 +33,10 @@ class Sinks:
         self._file: TextIO | None = None
         self._board: Any = None
         self._wandb: Any = None
+        self._workdir = workdir
         if jax.process_index() != 0:
             return
-        path = workdir / "metrics.jsonl"
+        path = workdir / METRICS
         if path.is_file():
             lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
             kept = [line for line in lines if _is_kept(line, start_step)]
@@ -66,11 +68,18 @@ class Sinks:
             for name, image in images.items():
                 self._board.add_image(name, image, step, dataformats="HWC")
 
+    def upload(self) -> None:
+        """Upload the log and TensorBoard's events, if the work directory is a mirror."""
+        if self._file:
+            mirrors.push(self._workdir / METRICS, self._workdir / METRICS)
+            mirrors.push_tree(self._workdir / "tensorboard")
+
     def close(self) -> None:
         """Close every writer."""
         for sink in (self._file, self._board):
             if sink:
                 sink.close()
+        self.upload()
         if self._wandb:
             self._wandb.finish()
 

@@ -16,9 +16,10 @@ import jax
 from flax.traverse_util import flatten_dict
 
 from zeroseg_jax.config import Config, rename_old, to_mapping
-from zeroseg_jax.data import files
+from zeroseg_jax.data import files, mirrors
 
 MANIFEST = "manifest.json"
+METRICS = "metrics.jsonl"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 # Fields that may change on resume, because they do not change the numbers.
 FREE_FIELDS = frozenset(
@@ -81,7 +82,7 @@ def open_workdir(
 ) -> None:
     """Create the work directory with its manifest.json, or check that it belongs to this config.
 
-    Process 0 writes; all processes check.
+    Process 0 writes; all processes check. In a mirror both files are read from the bucket first.
 
     Args:
       workdir: work directory.
@@ -96,6 +97,8 @@ def open_workdir(
       ValueError: the directory belongs to another config; the message names every differing field.
       OSError: the directory cannot be written.
     """
+    # Process 0 has the lock, and is the only one that writes the log of its host's mirror.
+    mirrors.pull(workdir, (MANIFEST, METRICS) if jax.process_index() == 0 else (MANIFEST,))
     path = workdir / MANIFEST
     content = {
         "config": to_mapping(config),
@@ -121,16 +124,19 @@ def open_workdir(
 def check_room(workdir: Path, state_bytes: int) -> None:
     """Make the work directory and check that a checkpoint fits there.
 
+    The disk of a mirror is not checked: its checkpoints are in the bucket only.
+
     Args:
       workdir: work directory.
       state_bytes: size of a checkpoint.
 
     Raises:
-      ValueError: the directory is an address or cannot be written, or its disk is too small.
+      ValueError: the directory is an address other than gs:// or cannot be written, or its disk is
+        too small.
     """
-    if workdir.parts and workdir.parts[0].endswith(":"):  # a path holds gs:// as gs:/
+    if workdir.parts and workdir.parts[0].endswith(":"):  # a path holds s3:// as s3:/
         raise ValueError(
-            f"--workdir: {workdir} is an address; mount the bucket (gcsfuse) and give the path."
+            f"--workdir: {workdir} is an address; give gs://BUCKET/NAME or the path of a mount."
         )
     probe = workdir / f".write-{os.getpid()}"
     try:
@@ -142,7 +148,7 @@ def check_room(workdir: Path, state_bytes: int) -> None:
             f"--workdir: {workdir} cannot be written ({error.strerror}); name another directory."
         ) from error
     free = shutil.disk_usage(workdir).free
-    if state_bytes > free:
+    if state_bytes > free and not mirrors.find_address(workdir):
         raise ValueError(
             f"--workdir: a checkpoint needs {state_bytes / 1e6:.1f} MB, and {free / 1e6:.1f} MB "
             f"are free at {workdir}; free space or name another directory."
