@@ -25,6 +25,7 @@ from zeroseg_jax.teacher.checkpoints.config import (
 )
 from zeroseg_jax.teacher.checkpoints.tensors import read_params, weight_files
 from zeroseg_jax.teacher.model_names import Located
+from zeroseg_jax.teacher.programs import Program
 from zeroseg_jax.teacher.readouts import Affinity, read_out
 from zeroseg_jax.teacher.tokenizer import Encode, load_tokenizer
 from zeroseg_jax.teacher.towers import (
@@ -92,7 +93,9 @@ class Teacher:
         )
         self._dense = jax.jit(functools.partial(read_out, self.tower), static_argnums=2)
         if config.text is not None:
-            self._encode_ids = jax.jit(_at_full_precision(TextTower(config).apply))
+            self._encode_ids = Program(
+                _at_full_precision(TextTower(config).apply), about=repr(config)
+            )
 
     @functools.cached_property
     def digest(self) -> str:
