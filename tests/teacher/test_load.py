@@ -105,8 +105,10 @@ def test_teachers_by_name(tensors, tmp_path):
 
 
 def test_configs_name_the_commits_of_their_teachers():
-    given = from_mapping({"teacher": {"directory": "clip-l14", "affinity": "dinov2"}})
-    found = pin_teachers(given).teacher
+    teacher = {"directory": "clip-l14", "affinity": "dinov2", "readout": "proxy"}
+    # What reads a second tower.
+    reader = {"loss": {"dense": 1.0}, "model": {"head": {"grouping": "clustered"}}}
+    found = pin_teachers(from_mapping({"teacher": teacher, **reader})).teacher
     assert found.directory == "hf:openai/clip-vit-large-patch14@" + ALIASES["clip-l14"].revision
     assert found.affinity.endswith("@" + ALIASES["dinov2"].revision)
     assert pin_teachers(Config()) == Config()
