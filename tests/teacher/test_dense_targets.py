@@ -83,6 +83,7 @@ def test_a_finer_grid_is_averaged_and_its_own_grid_kept():
     np.testing.assert_allclose(resample(ramp, 4)[0, ::4, 0][1:3], [2.5, 4.5], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_term_moves_what_clusters_patches_at_test_time_and_nothing_behind_it(prepared):
     """With every other weight 0; see dense_loss for what it reaches."""
     config = configure()

@@ -80,8 +80,8 @@ def one(initial):
     [
         {"data": 8},
         {"data": 4, "fsdp": 2, "shard_optimizer": True},
-        {"data": 1, "fsdp": 8},
-        {"data": 1, "tensor": 2},
+        pytest.param({"data": 1, "fsdp": 8}, marks=pytest.mark.slow),
+        pytest.param({"data": 1, "tensor": 2}, marks=pytest.mark.slow),
         {"data": 2, "fsdp": 2, "tensor": 2},
     ],
     ids=lambda mesh: "-".join(f"{axis}{size}" for axis, size in mesh.items()),

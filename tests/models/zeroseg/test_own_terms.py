@@ -98,7 +98,7 @@ def playground(**head):
     return from_mapping({"model": model}).model
 
 
-@pytest.mark.parametrize("grouping", ["learned", "clustered"])
+@pytest.mark.parametrize("grouping", [pytest.param("learned", marks=pytest.mark.slow), "clustered"])
 def test_one_region_of_everything_reads_out_what_the_teacher_says(grouping):
     clip = load_teacher("playground")
     model = playground(region_readout=True, grouping=grouping, all_levels=True)

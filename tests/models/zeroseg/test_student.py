@@ -39,7 +39,7 @@ def test_no_two_parameters_share_a_buffer(grouping, region_readout):
     assert mean.unsafe_buffer_pointer() not in buffers
 
 
-@pytest.mark.parametrize("remat", ["none", "dots"])
+@pytest.mark.parametrize("remat", [pytest.param("none", marks=pytest.mark.slow), "dots"])
 def test_a_loop_over_the_blocks_changes_no_number(remat):
     model = small_model(32, 16, 2, (3, 2), grouping="clustered", all_levels=True)
     params = students.init_params(students.build_student(model), jax.random.key(0))
