@@ -82,14 +82,8 @@ def _relate_views_and_losses(config: Config) -> Iterator[str]:
             yield f"loss.{name}: needs model.head.grouping=clustered; set that or loss.{name}=0."
     if loss.dense and config.data.features != "bank":
         yield "loss.dense: reads targets made by prepare; set data.features=bank or loss.dense=0."
-    proxy, affinity = loss.dense and config.teacher.readout == "proxy", config.teacher.affinity
-    if proxy and not affinity:
-        yield "teacher.affinity: empty; teacher.readout=proxy needs one, such as dinov2."
-    if affinity and not proxy:
-        yield (
-            f"teacher.affinity: {affinity} is not read; set teacher.readout=proxy with loss.dense "
-            "above 0 or leave it empty."
-        )
+    reads = bool(loss.dense) and config.teacher.readout == "proxy"
+    yield from _relate_affinity(config, "teacher.readout=proxy", " with loss.dense above 0", reads)
     if config.model.head.shared_projection and config.model.head.region_readout:
         yield (
             "model.head.shared_projection: excludes model.head.region_readout; set one of them to "
@@ -98,6 +92,15 @@ def _relate_views_and_losses(config: Config) -> Iterator[str]:
     terms = (loss.reconstruction, loss.distillation, loss.matching)
     if not any((*terms, loss.cell, loss.inside, loss.patch, loss.dense)):
         yield "loss: every term has weight 0; give one a weight."
+
+
+def _relate_affinity(config: Config, reader: str, when: str, reads: bool) -> Iterator[str]:
+    """Relate the second tower to the setting that reads it, and to what else that needs."""
+    affinity = config.teacher.affinity
+    if reads and not affinity:
+        yield f"teacher.affinity: empty; {reader} needs one, such as dinov2."
+    if affinity and not reads:
+        yield f"teacher.affinity: {affinity} is not read; set {reader}{when} or leave it empty."
 
 
 def _relate_run(config: Config) -> Iterator[str]:
@@ -114,14 +117,8 @@ def _relate_run(config: Config) -> Iterator[str]:
 
 def _relate_clip_zss(config: Config) -> Iterator[str]:
     labels, student = config.clip_zss.labels, config.clip_zss.student
-    proxy, affinity = config.clip_zss.regions.readout == "proxy", config.teacher.affinity
-    if proxy and not affinity:
-        yield "teacher.affinity: empty; clip_zss.regions.readout=proxy needs one, such as dinov2."
-    if affinity and not proxy:
-        yield (
-            f"teacher.affinity: {affinity} is not read; set clip_zss.regions.readout=proxy or "
-            "leave it empty."
-        )
+    reads = config.clip_zss.regions.readout == "proxy"
+    yield from _relate_affinity(config, "clip_zss.regions.readout=proxy", "", reads)
     loss, side = config.clip_zss.loss, config.model.image_px
     if config.data.features != "bank":
         yield "data.features: CLIP-ZSS reads regions made by prepare; use bank and run prepare."

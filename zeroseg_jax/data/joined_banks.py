@@ -33,11 +33,7 @@ class FusedSource:
         self.manifest = self._images.manifest
         self.notes = [*self._images.notes, *self._regions.notes]
         self.regions_manifest = self._regions.manifest
-        if len(self._images) != len(self._regions):
-            raise BankError(
-                f"{directory}: {len(self._images)} images but regions of {len(self._regions)}; "
-                f"{PREPARE_AGAIN}."
-            )
+        _check_counts(directory, self._images, self._regions, "regions")
 
     def __len__(self) -> int:
         return len(self._images)
@@ -70,14 +66,17 @@ class DenseSource:
         self._dense = BankSource(Path(directory) / DENSE_FOLDER, decode=decode_dense)
         self.manifest, self.dense_manifest = self._images.manifest, self._dense.manifest
         self.notes = self._images.notes
-        if len(self._images) != len(self._dense):
-            raise BankError(
-                f"{directory}: {len(self._images)} images but dense targets of "
-                f"{len(self._dense)}; {PREPARE_AGAIN}."
-            )
+        _check_counts(directory, self._images, self._dense, "dense targets")
 
     def __len__(self) -> int:
         return len(self._images)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return {**self._images[index], **self._dense[index]}
+
+
+def _check_counts(directory: str | Path, images: BankSource, stage: BankSource, name: str) -> None:
+    if len(images) != len(stage):
+        raise BankError(
+            f"{directory}: {len(images)} images but {name} of {len(stage)}; {PREPARE_AGAIN}."
+        )
