@@ -72,7 +72,6 @@ def _on_playground(config: ConfigDict) -> ConfigDict:
         merge_cosine=0.6,
         local_view="cropped",
     )
-    config.clip_zss.loss.focal_weight = 20.0
     config.optim.update(batch_global=16, base_rate=1.6e-2, steps=1500, warmup_fraction=0.1)
     config.optim.clip_norm = 1.0
     config.run.update(log_every_steps=50, checkpoint_every_steps=300)
@@ -90,6 +89,7 @@ def _on_photos(config: ConfigDict, variant: str) -> ConfigDict:
     config.clip_zss.labels.update(
         directory=paths["labels"], zero_is_void=variant != "coco_stuff", prompts=prompts
     )
+    config.clip_zss.augment.update(scales=(0.5, 2.0), class_share=0.75, colour=True)
     # Seen logits are products in the paper; its alpha is not given.
     config.clip_zss.loss.update(seen_form="product", seen_scale=1.0)
     config.clip_zss.student.update(

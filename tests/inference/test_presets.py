@@ -126,6 +126,12 @@ def test_naming_by_pixels_takes_no_rule_of_segments():
             presets.get_preset("sclip", "voc21", override)
     with pytest.raises(ValueError, match="names=best needs naming=pixels"):
         presets.get_preset("zeroseg", "voc21", {"names": "best"})
+    with pytest.raises(ValueError, match="seen_discount needs naming=pixels"):
+        presets.get_preset("zeroseg", "voc21", {"seen_discount": "0.1"})
+    with pytest.raises(ValueError, match="seen_discount needs refine=pamr or refine=none"):
+        presets.get_preset("zss", "voc20", {"seen_discount": "0.1", "refine": "guided"})
+    with pytest.raises(ValueError, match=r"seen_discount 2.0 is outside \[0, 1\]"):
+        presets.get_preset("zss", "voc20", {"seen_discount": "2"})
 
 
 def test_a_window_size_needs_sliding_windows():

@@ -164,6 +164,17 @@ class RegionsConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class AugmentConfig:
+    """Random scale, crop and colour of CLIP-ZSS's training images, as mmsegmentation's."""
+
+    # least and most factor of the side: above 1 a crop is cut, below 1 the rest is padded
+    scales: tuple[float, float] = number((1.0, 1.0), least=0.1, most=10)
+    # largest share of one class in a crop (mmsegmentation's cat_max_ratio); 1: any crop
+    class_share: float = number(1.0, least=0.05, most=1)
+    colour: bool = False  # brightness, contrast, saturation and hue
+
+
+@dataclasses.dataclass(frozen=True)
 class ClipZssLossConfig:
     """Terms and constants of CLIP-ZSS; a weight of 0 skips the term."""
 
@@ -191,6 +202,7 @@ class ClipZssConfig:
     labels: LabelsConfig = LabelsConfig()
     student: DenseStudentConfig = DenseStudentConfig()
     regions: RegionsConfig = RegionsConfig()
+    augment: AugmentConfig = AugmentConfig()
     loss: ClipZssLossConfig = ClipZssLossConfig()
 
 

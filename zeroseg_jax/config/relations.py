@@ -119,6 +119,7 @@ def _relate_clip_zss(config: Config) -> Iterator[str]:
     labels, student = config.clip_zss.labels, config.clip_zss.student
     reads = config.clip_zss.regions.readout == "proxy"
     yield from _relate_affinity(config, "clip_zss.regions.readout=proxy", "", reads)
+    yield from _relate_augment(config)
     loss, side = config.clip_zss.loss, config.model.image_px
     if config.data.features != "bank":
         yield "data.features: CLIP-ZSS reads regions made by prepare; use bank and run prepare."
@@ -154,3 +155,21 @@ def _relate_clip_zss(config: Config) -> Iterator[str]:
     terms = (loss.pixel_weight, loss.focal_weight, loss.dice_weight, loss.global_weight)
     if not any((*terms, loss.prototype_weight, loss.local_weight)):
         yield "clip_zss.loss: every term has weight 0; give one a weight."
+
+
+def _relate_augment(config: Config) -> Iterator[str]:
+    augment, grids = config.clip_zss.augment, config.teacher.grids
+    least, most = augment.scales
+    if least > most:
+        yield f"clip_zss.augment.scales: {augment.scales} falls; put the smaller factor first."
+    if augment.class_share < 1 and most <= 1:
+        yield (
+            f"clip_zss.augment.class_share: {augment.class_share:g} chooses among crops, and "
+            f"clip_zss.augment.scales {augment.scales} cuts none; set it to 1 or raise the second "
+            "scale above 1."
+        )
+    if (least, most) != (1, 1) and len(grids) > 1 and config.clip_zss.loss.global_weight:
+        yield (
+            f"clip_zss.augment.scales: {augment.scales} moves the cells that the views of "
+            f"teacher.grids {grids} cover; set teacher.grids=(1,) or the scales to (1, 1)."
+        )

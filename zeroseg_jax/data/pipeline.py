@@ -5,7 +5,7 @@ Batch t is a pure function of (seed, t), so that a resumed run needs no iterator
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import grain
@@ -70,6 +70,7 @@ def build_train_iterator(
     start_step: int = 0,
     workers: int = 0,
     prefetch_batches: int = 4,
+    augment: Callable[[dict[str, Any], np.random.Generator], dict[str, Any]] | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yield batches without end, starting with the one of `start_step`.
 
@@ -84,6 +85,8 @@ def build_train_iterator(
       start_step: step of the first batch.
       workers: number of worker processes; 0 reads in threads.
       prefetch_batches: number of batches read ahead.
+      augment: change of a record; its generator depends on the seed and the record's position in
+        the run. None for no change.
 
     Yields:
       dict of arrays with a leading axis of batch_per_host.
@@ -94,6 +97,8 @@ def build_train_iterator(
     batch_global = batch_per_host * host_count
     check_batch(batch_global, len(source))
     dataset = grain.MapDataset.source(source).seed(seed).shuffle().repeat().map(_select)
+    if augment is not None:
+        dataset = dataset.random_map(augment)
     # Batches are formed before the worker processes, because each worker would drop a remainder.
     # Hosts take whole batches in turn, so that the rows of a global batch are those of one host.
     dataset = dataset.batch(batch_per_host, drop_remainder=True)[host_index::host_count]

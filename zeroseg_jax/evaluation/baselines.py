@@ -147,6 +147,7 @@ class ChanceSegmenter:
     """
 
     patch_px, windows_per_call, logit_scale = 1, 1, 1.0
+    seen_names: frozenset[str] = frozenset()
 
     def __init__(self, image_px: int):
         self.image_px = image_px

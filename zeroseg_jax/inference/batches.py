@@ -187,7 +187,8 @@ def merge_windows(
     Returns:
       The canvas, and the rule that labels its pixels.
     """
-    rule = labelling.build_rule(preset, classes, choose_scale(preset, segmenter.logit_scale))
+    scale = choose_scale(preset, segmenter.logit_scale)
+    rule = labelling.build_rule(preset, classes, scale, segmenter.seen_names)
     return canvas.merge(layout, scored, segmenter.patch_px, len(rule.class_ids)), rule
 
 

@@ -29,7 +29,7 @@ def embed_class_names(
     classes = [list(names) for names in class_names]
     background = [[name] for name in preset.background_words]
     rows = embed_rows(teacher, classes + background, preset, cache_directory())
-    return pack_classes(rows, len(background))
+    return pack_classes(rows, len(background), classes + background)
 
 
 def embed_rows(
@@ -81,4 +81,4 @@ class ClassEmbedder:
             for key, row in zip(missing, fresh, strict=True):
                 rows[key] = row
                 self._rows.put(key, row)
-        return pack_classes([rows[key] for key in keys], len(background))
+        return pack_classes([rows[key] for key in keys], len(background), keys)

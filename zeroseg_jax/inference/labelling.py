@@ -9,9 +9,11 @@ K rows that are scored (classes, or their names); n places.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from scipy import special
 
 from zeroseg_jax.inference import guided, pamr, vocabulary, windows
 from zeroseg_jax.inference.guide_image import STEP_PX, resize_guide
@@ -32,6 +34,9 @@ class LabelRule:
       threshold: probability under which a place gets label 0; 0: none.
       has_background: True if label 0 is background.
       allowed: bool (K,), rows that may win; None for all. The softmax is over all of them.
+      seen: bool (K,), rows of classes that had labels in training; None without a discount.
+      seen_discount: subtracted from the sigmoid of softmax_scale times the score of such rows
+        when the best row is taken (ZegCLIP); the probability of the winner stays.
     """
 
     class_ids: np.ndarray
@@ -39,6 +44,8 @@ class LabelRule:
     threshold: float = 0.0
     has_background: bool = False
     allowed: np.ndarray | None = None
+    seen: np.ndarray | None = None
+    seen_discount: float = 0.0
 
 
 class LabelledImage(NamedTuple):
@@ -81,16 +88,25 @@ class Canvas(Protocol):
         """Return int32 (height, width), different ids in each window; None without segments."""
 
 
-def build_rule(preset: Preset, classes: ClassVectors, logit_scale: float) -> LabelRule:
+def build_rule(
+    preset: Preset,
+    classes: ClassVectors,
+    logit_scale: float,
+    seen_names: Collection[str] = (),
+) -> LabelRule:
     """Return the rule by which a preset's scores become labels.
 
     Args:
       preset: naming and background rules.
       classes: rows that are scored.
       logit_scale: factor of cosines, from segmenters.choose_scale.
+      seen_names: class names that had labels in training; see segmenters.Segmenter.
 
     Returns:
       The rule; label 0 is background if the preset or the class vectors have one.
+
+    Raises:
+      ValueError: a discount of seen classes, and no class is one.
     """
     background, rows = classes.background, len(classes.class_ids)
     constant = preset.threshold if preset.threshold_rule == "constant" else 0.0
@@ -104,7 +120,30 @@ def build_rule(preset: Preset, classes: ClassVectors, logit_scale: float) -> Lab
     ids = classes.class_ids.astype(np.int32) + np.int32(has_background)
     if background:
         ids[-background:] = 0
-    return LabelRule(ids, logit_scale, constant, has_background)
+    seen = find_seen(classes, seen_names) if preset.seen_discount else None
+    return LabelRule(
+        ids, logit_scale, constant, has_background, seen=seen, seen_discount=preset.seen_discount
+    )
+
+
+def find_seen(classes: ClassVectors, seen_names: Collection[str]) -> np.ndarray:
+    """Return the rows of the classes with a seen name, bool (K,); spaces and case do not count.
+
+    Raises:
+      ValueError: no class has a seen name.
+    """
+    plain = {_plain(name) for name in seen_names}
+    seen = [any(_plain(name) in plain for name in names) for names in classes.names]
+    if not any(seen):
+        raise ValueError(
+            "--set: seen_discount needs a CLIP-ZSS student and a class that had labels in its "
+            "training; no class here had any. Leave it out."
+        )
+    return np.array(seen)[classes.class_ids]
+
+
+def _plain(name: str) -> str:
+    return name.replace(" ", "").lower()
 
 
 def label_image(
@@ -239,19 +278,23 @@ class RunningArgmax:
 
     def __init__(self, rule: LabelRule, size: tuple[int, int]):
         self._rule = rule
-        self._best = np.full(size, -np.inf, np.float32)
-        self._winner = np.zeros(size, np.int32)
+        # With a discount, seen rows compete in maps of their own.
+        maps = 1 if rule.seen is None else 2
+        self._best = np.full((maps, *size), -np.inf, np.float32)
+        self._winner = np.zeros((maps, *size), np.int32)
         if rule.softmax_scale:
             self._highest = np.full(size, -np.inf, np.float32)
             self._sum = np.zeros(size, np.float32)
 
     def add(self, values: list[np.ndarray], rows: np.ndarray, stripe: slice) -> None:
         """Rank float32 (height, W) of each of `rows`; the first of equals stays."""
-        allowed, best, winner = self._rule.allowed, self._best[stripe], self._winner[stripe]
+        allowed, seen = self._rule.allowed, self._rule.seen
+        best, winner = self._best[:, stripe], self._winner[:, stripe]
         for row, value in zip(rows, values, strict=True):
             if allowed is None or allowed[row]:
-                np.copyto(winner, row, where=value > best, casting="unsafe")
-                np.maximum(best, value, out=best)
+                number = 0 if seen is None else int(seen[row])
+                np.copyto(winner[number], row, where=value > best[number], casting="unsafe")
+                np.maximum(best[number], value, out=best[number])
         if self._rule.softmax_scale:
             self._add_to_softmax(np.stack(values), stripe)
 
@@ -267,11 +310,15 @@ class RunningArgmax:
 
     def finish(self) -> tuple[np.ndarray, np.ndarray]:
         """Return int32 (H, W) labels and float32 (H, W) probabilities."""
-        best = self._best
+        best, winner = self._best[0], self._winner[0]
+        if self._rule.seen is not None:
+            discounted = _discount(self._best[1], best, self._rule)
+            best = np.where(discounted, self._best[1], best)
+            winner = np.where(discounted, self._winner[1], winner)
         if self._rule.softmax_scale:
             scale = np.float32(self._rule.softmax_scale)
             best = np.exp(scale * (best - self._highest)) / self._sum
-        return _decide(self._winner, best, self._rule)
+        return _decide(winner, best, self._rule)
 
 
 def rank(scores: np.ndarray, rule: LabelRule) -> tuple[np.ndarray, np.ndarray]:
@@ -286,6 +333,10 @@ def rank(scores: np.ndarray, rule: LabelRule) -> tuple[np.ndarray, np.ndarray]:
     """
     allowed = scores if rule.allowed is None else np.where(rule.allowed, scores, -np.inf)
     winner = allowed.argmax(axis=1)
+    if rule.seen is not None:
+        seen, unseen = (np.where(rule.seen == kind, allowed, -np.inf) for kind in (True, False))
+        discounted = _discount(seen.max(axis=1), unseen.max(axis=1), rule)
+        winner = np.where(discounted, seen.argmax(axis=1), unseen.argmax(axis=1))
     best = np.take_along_axis(scores, winner[:, None], axis=1)[:, 0]
     if rule.softmax_scale:
         scale = np.float32(rule.softmax_scale)
@@ -294,6 +345,17 @@ def rank(scores: np.ndarray, rule: LabelRule) -> tuple[np.ndarray, np.ndarray]:
         terms *= scale
         best = np.exp(scale * (best - highest)) / np.exp(terms, out=terms).sum(axis=1)
     return _decide(winner, best, rule)
+
+
+def _discount(seen: np.ndarray, unseen: np.ndarray, rule: LabelRule) -> np.ndarray:
+    """Return where the best seen row wins in spite of the discount, bool, from best scores."""
+    scale = float(rule.softmax_scale)
+    # In float64; -inf, where no row of a kind is left, stays the lowest.
+    first, second = (
+        np.where(np.isfinite(best), special.expit(scale * best.astype(np.float64)), -np.inf)
+        for best in (seen, unseen)
+    )
+    return first - rule.seen_discount > second
 
 
 def _decide(winner: np.ndarray, best: np.ndarray, rule: LabelRule) -> tuple[np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from zeroseg_jax.config import Config
+from zeroseg_jax.data.benchmarks.splits import get_split
 from zeroseg_jax.inference.model_files import (
     AFFINITY_FOLDER,
     TEACHER_FOLDER,
@@ -134,6 +135,14 @@ class Model:
         if self.kind == "clip_zss" and self.config is not None:
             own = self.config.clip_zss.loss.seen_scale
         return min(own, self.max_scale)
+
+    @property
+    def seen_names(self) -> frozenset[str]:
+        """Class names that had labels in training: those of a CLIP-ZSS student's split."""
+        if self.kind != "clip_zss" or self.config is None:
+            return frozenset()
+        split = get_split(self.config.clip_zss.labels.split)
+        return frozenset(name for names in split.seen_words for name in names)
 
     @property
     def max_scale(self) -> float:

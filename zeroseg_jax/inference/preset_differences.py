@@ -36,7 +36,8 @@ DIFFERENCES: dict[str, tuple[str, ...]] = {
         "cosines of features and class names; the paper's logits are products, so pixels between "
         "patches weigh longer features more there",
         "class names with spaces; ZegCLIP embeds mmsegmentation's fused names",
-        "no calibration of seen classes; ZegCLIP subtracts 0.1, CLIP-ZSS does not say",
+        "no calibration of seen classes (seen_discount=0); ZegCLIP subtracts 0.1, CLIP-ZSS does "
+        "not say",
     ),
     "tcl_windows": (
         "softmax over classes at a fixed scale; TCL takes a sigmoid for each class with the scale "

@@ -69,6 +69,8 @@ class Preset:
       background_words: class names of the background; exclude a threshold with naming "segments".
       vocabulary_share: fraction of the highest support by the whole image that a class must
         reach, see vocabulary.py; 0: every class.
+      seen_discount: subtracted from the sigmoid scores of classes that had labels in training, the
+        seen classes of a CLIP-ZSS student, before the best class is taken (ZegCLIP: 0.1); 0: off.
       area_threshold: classes covering at most this fraction of the foreground are dropped and
         their pixels reassigned (SCLIP); 0: off.
       refine: "pamr": PAMR where it has dilations, as published protocols report. "guided": the
@@ -104,6 +106,7 @@ class Preset:
     threshold_rule: str = "window"
     background_words: tuple[str, ...] = ()
     vocabulary_share: float = 0.0
+    seen_discount: float = 0.0
     area_threshold: float = 0.0
     refine: str = "pamr"
     pamr_dilations: tuple[int, ...] = ()
@@ -188,7 +191,7 @@ def _check(preset: Preset) -> None:
             raise ValueError(
                 f"--set: {field} is {getattr(preset, field)!r}, not one of {', '.join(choices)}."
             )
-    for field in ("threshold", "area_threshold", "vocabulary_share"):
+    for field in ("threshold", "area_threshold", "vocabulary_share", "seen_discount"):
         if not 0 <= getattr(preset, field) <= 1:
             raise ValueError(f"--set: {field} {getattr(preset, field)} is outside [0, 1].")
     least = {"pamr_iterations": 1, "topk": 1, "long_side_px": 1}
@@ -233,7 +236,11 @@ def _check_naming(preset: Preset) -> None:
             )
         if preset.names == "best":
             raise ValueError("--set: names=best needs naming=pixels.")
+        if preset.seen_discount:
+            raise ValueError("--set: seen_discount needs naming=pixels.")
         return
+    if preset.seen_discount and preset.refine == "guided":
+        raise ValueError("--set: seen_discount needs refine=pamr or refine=none.")
     for field, wanted in (("image_filter", "none"), ("threshold_rule", "constant")):
         if getattr(preset, field) != wanted:
             raise ValueError(f"--set: naming=pixels needs {field}={wanted}.")

@@ -63,26 +63,32 @@ class ClassVectors(NamedTuple):
         device.
       class_ids: int (k,), class of each row that is not padding; the background's are the last.
       background: number of rows of the background.
+      names: names of each class, the background's last; empty if unknown.
     """
 
     vectors: Array
     class_ids: np.ndarray
     background: int
+    names: tuple[tuple[str, ...], ...] = ()
 
 
-def pack_classes(classes: Sequence[np.ndarray], background: int = 0) -> ClassVectors:
+def pack_classes(
+    classes: Sequence[np.ndarray], background: int = 0, names: Sequence[Sequence[str]] = ()
+) -> ClassVectors:
     """Pack class vectors for the compiled programs.
 
     Args:
       classes: float32 (rows, E) of each class, unit rows; one row, or one for each name.
       background: number of classes, the last ones, that are background.
+      names: names of each class; empty if unknown.
     """
     rows = np.concatenate(list(classes)).astype(np.float32)
     padding = np.zeros((-len(rows) % _ROWS, rows.shape[1]), np.float32)
     class_ids = np.repeat(np.arange(len(classes)), [len(part) for part in classes])
     last = sum(len(part) for part in classes[len(classes) - background :])
     # jnp.asarray would compile a program.
-    return ClassVectors(jax.device_put(np.concatenate([rows, padding])), class_ids, last)
+    vectors = jax.device_put(np.concatenate([rows, padding]))
+    return ClassVectors(vectors, class_ids, last, tuple(tuple(row) for row in names))
 
 
 @functools.partial(

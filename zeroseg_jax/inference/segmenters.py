@@ -47,12 +47,14 @@ class Segmenter(Protocol):
       patch_px: sides of windows are multiples of it.
       windows_per_call: number of windows of each call of `encode` and `score`.
       logit_scale: factor of cosines, where the preset has none.
+      seen_names: class names that had labels in training (CLIP-ZSS); empty without labels.
     """
 
     image_px: int
     patch_px: int
     windows_per_call: int
     logit_scale: float
+    seen_names: frozenset[str]
 
     def encode(self, windows: np.ndarray) -> Encoded:
         """Encode float32 (windows_per_call, H, W, 3) in [0, 255]; does not wait for the device."""
@@ -89,7 +91,7 @@ class ModelSegmenter:
         dtype: str = "",
     ):
         self.image_px, self.patch_px = model.image_px, model.patch_px
-        self.logit_scale = model.logit_scale
+        self.logit_scale, self.seen_names = model.logit_scale, model.seen_names
         self.mean, self.std = _normalisation(model, normalisation)
         self.read_out = model.readout or f"{model.kind} student"
         self._affinity = model.affinity.config.family if model.affinity else ""

@@ -12,6 +12,7 @@ import numpy as np
 
 from zeroseg_jax.config import Config
 from zeroseg_jax.data import bank, mirrors, pipeline, sources
+from zeroseg_jax.data.augmentation import build_augmentation
 from zeroseg_jax.data.joined_banks import DenseSource, FusedSource, count_targets
 from zeroseg_jax.data.records import check_finite
 from zeroseg_jax.data.views import grid_windows, list_windows
@@ -115,6 +116,7 @@ class Inputs:
             start_step=start_step,
             workers=data.workers,
             prefetch_batches=data.prefetch_batches,
+            augment=build_augmentation(self.config),
         )
         return iterator if self.teacher is None else _encode(iterator, self.teacher)
 
