@@ -16,7 +16,7 @@ from zeroseg_jax.evaluation.baselines import ChanceSegmenter
 from zeroseg_jax.evaluation.label_maps import PredictionFolder
 from zeroseg_jax.inference import batches, presets
 from zeroseg_jax.inference.class_vectors import embed_class_names
-from zeroseg_jax.inference.labelling import build_rule
+from zeroseg_jax.inference.label_rules import build_rule
 from zeroseg_jax.inference.model import load
 from zeroseg_jax.inference.scoring import Encoded
 from zeroseg_jax.inference.segmenters import ModelSegmenter

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from zeroseg_jax.inference import canvas
-from zeroseg_jax.inference.labelling import LabelRule
+from zeroseg_jax.inference.label_rules import LabelRule
 from zeroseg_jax.inference.scoring import Scored
 from zeroseg_jax.inference.windows import Layout
 
@@ -110,7 +110,7 @@ def test_likely_rows_hold_every_winner(kind):
 
 MEMORY = """
 import numpy as np
-from zeroseg_jax.inference import canvas, guide_image, labelling
+from zeroseg_jax.inference import canvas, guide_image, label_rules, labelling
 from zeroseg_jax.inference.presets import get_preset
 from zeroseg_jax.inference.scoring import Scored
 from zeroseg_jax.inference.windows import lay_out
@@ -130,7 +130,7 @@ else:
         rng.random((windows, 8, classes), np.float32), coarse.repeat(16, axis=1).repeat(16, axis=2)
     )
 merged = canvas.merge(layout, scored, 16, classes)
-rule = labelling.LabelRule(np.arange(classes), 40.0)
+rule = label_rules.LabelRule(np.arange(classes), 40.0)
 guide = guide_image.build_guide(image, preset)
 labels = labelling.label_image(merged, image.shape[:2], rule, preset, guide).labels
 assert labels.shape == (1024, width) and len(np.unique(labels)) > 100

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from zeroseg_jax.inference import canvas, guide_image, labelling
-from zeroseg_jax.inference.labelling import LabelRule, RunningArgmax
+from zeroseg_jax.inference import canvas, guide_image, label_rules, labelling
+from zeroseg_jax.inference.label_rules import LabelRule
+from zeroseg_jax.inference.labelling import RunningArgmax
 from zeroseg_jax.inference.presets import get_preset
 from zeroseg_jax.inference.scoring import Scored, pack_classes
 from zeroseg_jax.inference.windows import Layout
@@ -70,7 +71,7 @@ def test_seen_classes_are_discounted_as_zegclip_does():
     np.testing.assert_array_equal(running.finish()[0].ravel(), labels)
     np.testing.assert_allclose(running.finish()[1].ravel(), best, rtol=2e-6)
     without = np.isin(np.arange(ROWS), (2, 4, 5))  # no unseen row may win
-    only_seen = labelling.rank(cosines, labelling.forbid(rule, without))[0]
+    only_seen = labelling.rank(cosines, label_rules.forbid(rule, without))[0]
     assert seen[only_seen].all()
 
 
@@ -78,18 +79,18 @@ def test_seen_rows_are_found_by_name():
     preset = get_preset("zss", "playground/zss", {"seen_discount": "0.1"})
     names = [["Sea Star", "star"], ["ring"], ["moon"]]
     classes = pack_classes(rows(2, 1, 1), names=names)
-    rule = labelling.build_rule(preset, classes, 14.3, frozenset({"seastar", "Moon"}))
+    rule = label_rules.build_rule(preset, classes, 14.3, frozenset({"seastar", "Moon"}))
     assert rule.seen.tolist() == [True, True, False, True] and rule.seen_discount == 0.1
     off = get_preset("zss", "playground/zss")
-    assert labelling.build_rule(off, classes, 14.3, frozenset({"moon"})).seen is None
+    assert label_rules.build_rule(off, classes, 14.3, frozenset({"moon"})).seen is None
     with pytest.raises(ValueError, match="seen_discount needs a CLIP-ZSS student and a class"):
-        labelling.build_rule(preset, classes, 14.3)
+        label_rules.build_rule(preset, classes, 14.3)
 
 
 def test_small_classes_are_dropped():
     labels = np.array([[0] * 50 + [1] * 46 + [2] * 4])
     rule = LabelRule(np.array([1, 2, 0]), 10.0)
-    stricter = labelling.drop_small(labels, rule, 0.1)
+    stricter = label_rules.drop_small(labels, rule, 0.1)
     assert stricter.allowed.tolist() == [True, False, True]
     scores = np.array([[0.2, 0.9, 0.1]], np.float32)
     label, best = labelling.rank(scores, stricter)
@@ -97,7 +98,7 @@ def test_small_classes_are_dropped():
     # The forbidden row still takes its share of the probability.
     e = np.exp(10 * scores[0].astype(np.float64))
     assert best[0] == pytest.approx(e[0] / e.sum(), rel=1e-5)
-    assert labelling.drop_small(labels, rule, 0.01) is None
+    assert label_rules.drop_small(labels, rule, 0.01) is None
 
 
 def rows(*counts):
@@ -120,7 +121,7 @@ def rows(*counts):
 )
 def test_rows_become_labels(preset, changes, counts, background, ids):
     classes = pack_classes(rows(*counts), background)
-    rule = labelling.build_rule(get_preset(preset, "folder", changes), classes, 40.0)
+    rule = label_rules.build_rule(get_preset(preset, "folder", changes), classes, 40.0)
     assert rule.class_ids.tolist() == ids
     assert rule.has_background == bool(background or changes.get("threshold"))
 

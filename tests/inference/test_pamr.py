@@ -5,7 +5,7 @@ import pytest
 
 from zeroseg_jax.inference import canvas, guide_image, labelling
 from zeroseg_jax.inference import pamr as refine
-from zeroseg_jax.inference.labelling import LabelRule
+from zeroseg_jax.inference.label_rules import LabelRule
 from zeroseg_jax.inference.presets import get_preset
 from zeroseg_jax.inference.scoring import Scored
 from zeroseg_jax.inference.windows import Layout

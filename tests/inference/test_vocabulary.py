@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from zeroseg_jax.inference import canvas, labelling
-from zeroseg_jax.inference.labelling import LabelRule
+from zeroseg_jax.inference import canvas, label_rules, labelling
+from zeroseg_jax.inference.label_rules import LabelRule
 from zeroseg_jax.inference.presets import get_preset
 from zeroseg_jax.inference.scoring import Scored
 from zeroseg_jax.inference.vocabulary import find_supported
@@ -59,7 +59,7 @@ def test_kept_classes_are_the_definition(scale, has_background):
 
 def test_rows_that_are_forbidden_stay_so():
     rule = LabelRule(np.array([1, 1, 2, 0]), allowed=np.array([True, False, True, True]))
-    stricter = labelling.forbid(rule, np.array([False, False, True]))
+    stricter = label_rules.forbid(rule, np.array([False, False, True]))
     assert stricter.allowed.tolist() == [True, False, False, True]
 
 

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from zeroseg_jax.inference.class_vectors import embed_class_names
-from zeroseg_jax.inference.labelling import build_rule
+from zeroseg_jax.inference.label_rules import build_rule
 from zeroseg_jax.inference.model import load, load_readout, load_towers
 from zeroseg_jax.inference.preset_differences import check_read_out
 from zeroseg_jax.inference.presets import Preset, check_scale

@@ -22,7 +22,7 @@ from zeroseg_jax.evaluation.render import encode_data_url
 from zeroseg_jax.evaluation.runner import score_image
 from zeroseg_jax.evaluation.vote_page import render_vote_page
 from zeroseg_jax.inference import batches, canvas, guide_image, labelling, windows
-from zeroseg_jax.inference.labelling import LabelRule
+from zeroseg_jax.inference.label_rules import LabelRule
 from zeroseg_jax.inference.presets import Preset
 from zeroseg_jax.inference.scoring import ClassVectors, Scored
 from zeroseg_jax.inference.segmenters import Segmenter

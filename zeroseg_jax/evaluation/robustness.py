@@ -17,7 +17,7 @@ from zeroseg_jax.evaluation.confusion import Confusion, mean_of_known
 from zeroseg_jax.evaluation.measure import percent
 from zeroseg_jax.evaluation.name_variants import NameVariant
 from zeroseg_jax.evaluation.render import Section, render_html, render_markdown
-from zeroseg_jax.inference import batches, guide_image, labelling
+from zeroseg_jax.inference import batches, guide_image, label_rules, labelling
 from zeroseg_jax.inference.presets import Preset
 from zeroseg_jax.inference.scoring import ClassVectors, Encoded
 from zeroseg_jax.inference.segmenters import Segmenter
@@ -63,7 +63,7 @@ def measure_robustness(
             scored = batches.score_encoded(segmenter, encoded, rows, preset)
             merged, rule = batches.merge_windows(segmenter, image.layout, scored, rows, preset)
             if variant.of_image:
-                rule = labelling.forbid(rule, _find_absent(item["label"], rule.class_ids))
+                rule = label_rules.forbid(rule, _find_absent(item["label"], rule.class_ids))
             size = item["image"].shape[:2]
             labels = labelling.label_image(merged, size, rule, preset, guide).labels
             confusion.add(item["label"], restore_classes(labels, variant, benchmark), item["name"])

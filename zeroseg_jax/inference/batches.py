@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from zeroseg_jax.inference import canvas, labelling, windows
+from zeroseg_jax.inference import canvas, label_rules, windows
 from zeroseg_jax.inference.presets import Preset
 from zeroseg_jax.inference.scoring import ClassVectors, Encoded, Scored
 from zeroseg_jax.inference.segmenters import Segmenter, choose_scale
@@ -174,7 +174,7 @@ def score_encoded(
 
 def merge_windows(
     segmenter: Segmenter, layout: Layout, scored: Scored, classes: ClassVectors, preset: Preset
-) -> tuple[canvas.SegmentCanvas | canvas.PatchCanvas, labelling.LabelRule]:
+) -> tuple[canvas.SegmentCanvas | canvas.PatchCanvas, label_rules.LabelRule]:
     """Merge the scored windows of one image.
 
     Args:
@@ -188,7 +188,7 @@ def merge_windows(
       The canvas, and the rule that labels its pixels.
     """
     scale = choose_scale(preset, segmenter.logit_scale)
-    rule = labelling.build_rule(preset, classes, scale, segmenter.seen_names)
+    rule = label_rules.build_rule(preset, classes, scale, segmenter.seen_names)
     return canvas.merge(layout, scored, segmenter.patch_px, len(rule.class_ids)), rule
 
 

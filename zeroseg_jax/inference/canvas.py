@@ -12,7 +12,8 @@ from __future__ import annotations
 import numpy as np
 
 from zeroseg_jax.inference import guided, windows
-from zeroseg_jax.inference.labelling import LabelRule, RunningArgmax, rank
+from zeroseg_jax.inference.label_rules import LabelRule
+from zeroseg_jax.inference.labelling import RunningArgmax, rank
 from zeroseg_jax.inference.scoring import Scored
 from zeroseg_jax.inference.windows import Layout
 
