@@ -89,7 +89,7 @@ def test_incomplete_calls_are_padded_and_the_padding_dropped(segmenter, classes,
 
             image_px, patch_px = segmenter.image_px, segmenter.patch_px
             logit_scale, describe = segmenter.logit_scale, staticmethod(segmenter.describe)
-            checksum = staticmethod(segmenter.checksum)
+            checksum, seen_names = staticmethod(segmenter.checksum), segmenter.seen_names
             windows_per_call = per_call
 
             def encode(self, windows, calls=calls):
