@@ -264,6 +264,8 @@ def test_misfits_are_named(prepared, tmp_path, clip):
     for changes, sentence in (
         ({"labels.stride_px": 5}, "clip_zss.labels.stride_px: 5"),
         ({"student.encoder": "mit_b9"}, "clip_zss.student.encoder: 'mit_b9'"),
+        ({"student.drop_path": 0.1}, "clip_zss.student.drop_path: 0.1 is for SegFormer"),
+        ({"student.head_dropout": 0.1}, "clip_zss.student.head_dropout: 0.1 is for SegFormer"),
         ({"labels.split": "none"}, "clip_zss.labels.split: none has no seen classes"),
         ({"regions.merge_cosine": 2.0}, "clip_zss.regions.merge_cosine"),
         ({f"loss.{name}_weight": 0.0

@@ -142,6 +142,9 @@ class DenseStudentConfig:
     encoder_weights: str = ""  # SegFormer's directory; with vit: a trained ZeroSeg student
     head_width: int = number(256, least=1, most=16384)  # width of SegFormer's head
     flip: bool = True  # random horizontal flip
+    # SegFormer's encoder: share of residual branches dropped in the last block, from 0 in the first
+    drop_path: float = number(0.0, least=0, below=1)
+    head_dropout: float = number(0.0, least=0, below=1)  # share of channels of SegFormer's head
     synthesizer_width: int = number(512, least=1, most=16384)
     synthesizer_depth: int = number(2, least=1, most=128)  # number of blocks
     synthesizer_heads: int = number(8, least=1, most=256)

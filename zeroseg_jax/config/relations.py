@@ -130,6 +130,12 @@ def _relate_clip_zss(config: Config) -> Iterator[str]:
                 f"clip_zss.labels.stride_px: {labels.stride_px} does not divide {name} {px} px; "
                 "use a divisor."
             )
+    for field in ("drop_path", "head_dropout"):
+        if student.encoder == "vit" and getattr(student, field):
+            yield (
+                f"clip_zss.student.{field}: {getattr(student, field):g} is for SegFormer, and "
+                "clip_zss.student.encoder is vit; set it to 0."
+            )
     if student.encoder != "vit" and side % 32:
         yield f"model.image_px: {side} does not fit {student.encoder}; use a multiple of 32."
     if student.synthesizer_width % student.synthesizer_heads:

@@ -127,7 +127,7 @@ def build_loss(
             flipped = jax.random.bernoulli(key, shape=(len(images),))
             images = jnp.where(flipped[:, None, None, None], images[:, :, ::-1], images)
             fused = jnp.where(flipped[:, None, None], fused[:, :, ::-1], fused)
-        features = students.apply_dense(student, params, images)
+        features = students.apply_dense(student, params, images, jax.random.fold_in(key, 1))
         b, h, w, width = features.shape
         views = batch["features"].astype(jnp.float32)
         members = losses.region_members(fused, h, w, classes)

@@ -54,16 +54,22 @@ MIT_SIZES: dict[str, MitConfig] = {
 
 
 class MixTransformer(nn.Module):
-    """MiT encoder: float32 (B, Hpx, Wpx, 3) to four maps (B, h_i, w_i, D_i)."""
+    """MiT encoder: float32 (B, Hpx, Wpx, 3) to four maps (B, h_i, w_i, D_i).
+
+    `drop_path` is the rate of stochastic depth in the last block; it rises linearly from 0 in the
+    first. It needs a random key named "drop"; without one nothing is dropped.
+    """
 
     config: MitConfig
     dtype: Any = jnp.float32
     remat: str = "none"
+    drop_path: float = 0.0
 
     @nn.compact
     def __call__(self, images: Array) -> list[Array]:
         config, x, maps = self.config, images.astype(self.dtype), []
         block = remat_block(self.remat, MixBlock)
+        rates = iter(drop_rates(config, self.drop_path))
         for stage, width in enumerate(config.widths):
             x = _conv(width, _KERNELS[stage], _STRIDES[stage], self.dtype, f"embedding_{stage}")(x)
             x = LayerNorm(_EPS, name=f"embedding_norm_{stage}")(x)
@@ -73,6 +79,7 @@ class MixTransformer(nn.Module):
                     config.reductions[stage],
                     config.mlp_ratio,
                     self.dtype,
+                    next(rates),
                     name=f"stage_{stage}_block_{i}",
                 )(x)
             x = LayerNorm(_EPS, name=f"stage_norm_{stage}")(x)
@@ -87,15 +94,20 @@ class MixBlock(nn.Module):
     reduction: int
     mlp_ratio: int
     dtype: Any = jnp.float32
+    drop_path: float = 0.0
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         b, h, w, width = x.shape
-        x = x + self._attend(LayerNorm(_EPS, name="norm1")(x)).reshape(b, h, w, width)
+        attended = self._attend(LayerNorm(_EPS, name="norm1")(x)).reshape(b, h, w, width)
+        x = x + self._drop(attended)
         y = LayerNorm(_EPS, name="norm2")(x)
         y = nn.Dense(width * self.mlp_ratio, dtype=self.dtype, name="fc1")(y)
         y = ACTIVATIONS["gelu"](DepthwiseConv(self.dtype, name="depthwise")(y))
-        return x + nn.Dense(width, dtype=self.dtype, name="fc2")(y)
+        return x + self._drop(nn.Dense(width, dtype=self.dtype, name="fc2")(y))
+
+    def _drop(self, branch: Array) -> Array:
+        return drop(self, branch, self.drop_path, (len(branch), 1, 1, 1))
 
     def _attend(self, x: Array) -> Array:
         b, _, _, width = x.shape
@@ -138,11 +150,13 @@ class DepthwiseConv(nn.Module):
 class AllMlpHead(nn.Module):
     """SegFormer's head without its classifier: four maps to (B, h_0, w_0, hidden).
 
-    The batch norm of the original has frozen statistics and is folded into `fuse`.
+    The batch norm of the original has frozen statistics and is folded into `fuse`. `dropout` is the
+    share of dropped channels; see MixTransformer for the random key.
     """
 
     hidden: int
     dtype: Any = jnp.float32
+    dropout: float = 0.0
 
     @nn.compact
     def __call__(self, maps: list[Array]) -> Array:
@@ -152,7 +166,28 @@ class AllMlpHead(nn.Module):
             x = nn.Dense(self.hidden, dtype=self.dtype, name=f"stage_{stage}")(x)
             parts.append(jax.image.resize(x, (b, h, w, self.hidden), "bilinear", antialias=False))
         x = nn.Dense(self.hidden, dtype=self.dtype, name="fuse")(jnp.concatenate(parts[::-1], -1))
-        return jax.nn.relu(x)
+        return drop(self, jax.nn.relu(x), self.dropout, (b, 1, 1, self.hidden))
+
+
+def drop_rates(config: MitConfig, rate: float) -> list[float]:
+    """Return the rate of stochastic depth of each block: from 0 linearly to `rate`."""
+    count = sum(config.depths)
+    return [rate * i / max(count - 1, 1) for i in range(count)]
+
+
+def drop(module: nn.Module, x: Array, rate: float, shape: tuple[int, ...]) -> Array:
+    """Set random parts of x to 0 and scale the rest by 1 / (1 - rate), in training.
+
+    Args:
+      module: module with the random key "drop"; without the key x is returned.
+      x: array.
+      rate: share of dropped parts.
+      shape: shape of the random mask, which is broadcast to that of x.
+    """
+    if not rate or not module.has_rng("drop"):
+        return x
+    kept = jax.random.bernoulli(module.make_rng("drop"), 1 - rate, shape)
+    return x * kept.astype(x.dtype) / (1 - rate)
 
 
 def _conv(

@@ -41,8 +41,10 @@ class DenseStudent(nn.Module):
                 self.model.encoder, self.model.image_px, self.dtype, self.remat, core=self.core
             )
         else:
-            self.encoder = MixTransformer(MIT_SIZES[settings.encoder], self.dtype, self.remat)
-            self.head = AllMlpHead(settings.head_width, self.dtype)
+            self.encoder = MixTransformer(
+                MIT_SIZES[settings.encoder], self.dtype, self.remat, settings.drop_path
+            )
+            self.head = AllMlpHead(settings.head_width, self.dtype, settings.head_dropout)
         self.projection = nn.Dense(self.model.embed_dim, dtype=self.dtype)
         self.synthesizer = Synthesizer(
             settings.synthesizer_width,
@@ -100,18 +102,22 @@ def init_dense_params(student: DenseStudent, key: Array) -> Params:
     return student.init(key, images, method="everything")["params"]
 
 
-def apply_dense(student: DenseStudent, params: Params, images: Array) -> Array:
+def apply_dense(
+    student: DenseStudent, params: Params, images: Array, key: Array | None = None
+) -> Array:
     """Embed images.
 
     Args:
       student: module from build_dense_student.
       params: parameters of the student.
       images: float32 (B, Hpx, Wpx, 3), standardised; height and width are multiples of cell_px.
+      key: random key of stochastic depth and dropout in training; None drops nothing.
 
     Returns:
       float32 (B, h, w, E), not normalised.
     """
-    return cast(Array, student.apply({"params": params}, images))
+    rngs = {} if key is None else {"drop": key}
+    return cast(Array, student.apply({"params": params}, images, rngs=rngs))
 
 
 def apply_synthesizer(
