@@ -167,10 +167,19 @@ def test_regions_are_those_of_the_read_out(prepared, tmp_path, clip):
     assert (maps[0] != maps[1]).any()
 
 
+@pytest.mark.parametrize("begin", [0.0, 0.5], ids=["inductive", "self-training"])
 def test_permuted_unseen_labels_train_the_same_student(
-    prepared, tmp_path, clip, whole, monkeypatch
+    prepared, tmp_path, clip, whole, monkeypatch, begin
 ):
     """From masks to parameters: what unseen classes are called makes no difference."""
+    changes = {"loss.self_training_begin": begin}
+    original = losses_of(whole)
+    if begin:
+        train(configure(prepared, changes), tmp_path / "other", teacher=clip, options=QUIET)
+        original = losses_of(tmp_path / "other")
+        # The names count from half of the steps on.
+        assert original[:2] == pytest.approx(losses_of(whole)[:2], rel=1e-5)
+        assert original[2] != pytest.approx(losses_of(whole)[2], rel=1e-3)
     encode = labels.encode_scene
 
     def permuted(scene):
@@ -184,9 +193,8 @@ def test_permuted_unseen_labels_train_the_same_student(
     directory = tmp_path / "bank"
     report = build(directory, clip, from_mapping(TINY))
     assert report["unseen_pixels_hidden"] != prepared[1]["unseen_pixels_hidden"]
-    config = configure((directory,))
-    train(config, tmp_path / "run", teacher=clip, options=QUIET)
-    assert losses_of(tmp_path / "run") == losses_of(whole)
+    train(configure((directory,), changes), tmp_path / "run", teacher=clip, options=QUIET)
+    assert losses_of(tmp_path / "run") == original
 
 
 def test_the_bank_of_class_tokens_is_the_same_on_one_device_and_on_two(
@@ -232,7 +240,7 @@ def test_the_plan_traces_the_same_loss():
     """Without teacher, words and bank: from the config alone."""
     from zeroseg_jax.training.inputs import describe_batch
 
-    config = from_mapping(TINY)
+    config = from_mapping({**TINY, "clip_zss": change({"loss.self_training_begin": 0.5})})
     goal, key = METHODS[config.objective].build_abstract(config), jax.random.key(0)
     params, memory = jax.eval_shape(goal.init_params, key), jax.eval_shape(goal.init_memory)
     loss, metrics = jax.eval_shape(goal.loss_fn, params, describe_batch(config), key, memory)
@@ -248,6 +256,16 @@ def test_resumed_equals_undisturbed(prepared, tmp_path, clip, whole):
     train(configure(prepared), workdir, teacher=clip, options=Options(log=lines.append))
     assert any("resuming from step 2" in line for line in lines)
     chex.assert_trees_all_equal(*(load_params(directory)[0] for directory in (whole, workdir)))
+
+
+def test_self_training_resumes_at_its_step(prepared, tmp_path, clip):
+    """The count of steps is restored with the bank of class tokens."""
+    config = configure(prepared, {"loss.self_training_begin": 0.75})
+    train(config, tmp_path / "whole", teacher=clip, options=QUIET)
+    shutil.copytree(tmp_path / "whole", tmp_path / "again")
+    shutil.rmtree(tmp_path / "again" / "checkpoints" / "4")
+    train(config, tmp_path / "again", teacher=clip, options=QUIET)
+    chex.assert_trees_all_equal(*(load_params(tmp_path / run)[0] for run in ("whole", "again")))
 
 
 def test_misfits_are_named(prepared, tmp_path, clip):
@@ -266,6 +284,11 @@ def test_misfits_are_named(prepared, tmp_path, clip):
         ({"student.encoder": "mit_b9"}, "clip_zss.student.encoder: 'mit_b9'"),
         ({"student.drop_path": 0.1}, "clip_zss.student.drop_path: 0.1 is for SegFormer"),
         ({"student.head_dropout": 0.1}, "clip_zss.student.head_dropout: 0.1 is for SegFormer"),
+        ({"loss.self_training_begin": 1.0}, "clip_zss.loss.self_training_begin: 1.0 is out of"),
+        ({"labels.split": "none", "loss.prototype_weight": 0.0, "loss.self_training_begin": 0.5},
+         "self_training_begin: 0.5 needs unseen classes"),
+        ({"loss.self_training_begin": 0.5, "loss.pixel_weight": 0.0, "loss.focal_weight": 0.0,
+          "loss.dice_weight": 0.0}, "self_training_begin: 0.5 labels pixels"),
         ({"labels.split": "none"}, "clip_zss.labels.split: none has no seen classes"),
         ({"regions.merge_cosine": 2.0}, "clip_zss.regions.merge_cosine"),
         ({f"loss.{name}_weight": 0.0

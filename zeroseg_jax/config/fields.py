@@ -196,6 +196,9 @@ class ClipZssLossConfig:
     latent: bool = True  # PLM: latent regions take part
     latent_importance: float = number(0.5, least=0, most=100)  # of latent classes; seen have 1
     stop_gradient: bool = True  # from prototypes into the dense features
+    # share of the steps after which the pixels of regions follow the unseen class that the student
+    # scores highest (ZegCLIP's transductive self-training); 0: never
+    self_training_begin: float = number(0.0, least=0, below=1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -158,6 +158,17 @@ def _relate_clip_zss(config: Config) -> Iterator[str]:
             "clip_zss.labels.directory: empty; give the folder of index masks, or set "
             "clip_zss.labels.split=none."
         )
+    begin = loss.self_training_begin
+    if begin and labels.split == "none":
+        yield (
+            f"clip_zss.loss.self_training_begin: {begin:g} needs unseen classes, and "
+            "clip_zss.labels.split=none has no classes; set it to 0."
+        )
+    if begin and not any((loss.pixel_weight, loss.focal_weight, loss.dice_weight)):
+        yield (
+            f"clip_zss.loss.self_training_begin: {begin:g} labels pixels, and the weights of the "
+            "pixel, focal and dice terms are 0; set it to 0 or give one a weight."
+        )
     terms = (loss.pixel_weight, loss.focal_weight, loss.dice_weight, loss.global_weight)
     if not any((*terms, loss.prototype_weight, loss.local_weight)):
         yield "clip_zss.loss: every term has weight 0; give one a weight."

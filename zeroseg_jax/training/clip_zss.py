@@ -1,7 +1,8 @@
 """CLIP-ZSS objective: dense student, class embeddings, losses and the bank of class tokens.
 
 The bank of past class tokens is part of the train state. It is saved and restored with it, equal on
-every device, and a global batch enters it once. Source: arXiv 2310.02296.
+every device, and a global batch enters it once. With self-training the state counts the steps too,
+because the loss changes at one of them. Source: arXiv 2310.02296.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 
 from zeroseg_jax.config import Config
 from zeroseg_jax.data.views import list_windows
-from zeroseg_jax.models.clip_zss import losses
+from zeroseg_jax.models.clip_zss import losses, regions
 from zeroseg_jax.models.clip_zss import student as students
 from zeroseg_jax.models.clip_zss.segformer_weights import init_from_segformer
 from zeroseg_jax.models.zeroseg.own_terms import cell_weights
@@ -23,8 +24,9 @@ from zeroseg_jax.teacher.load import Teacher
 from zeroseg_jax.training.checkpoint import load_params
 from zeroseg_jax.training.inputs import Inputs
 from zeroseg_jax.training.objective import Batch, Memory, Metrics, Objective, Params
+from zeroseg_jax.training.optimizer import count_steps
 
-_MAX_SEEN = 156  # seen classes of COCO-Stuff, the largest published split
+_MAX_SEEN, _MAX_UNSEEN = 156, 15  # classes of COCO-Stuff, the largest published split
 InitParams = Callable[[jax.Array], Params]
 
 
@@ -35,14 +37,24 @@ def build(config: Config, teacher: Teacher, inputs: Inputs) -> Objective:
       config: settings of the run.
       teacher: frozen CLIP; it embeds the seen classes, and its vision tower initialises the
         student (model.encoder.init).
-      inputs: training set with the names of the seen classes.
+      inputs: training set with the names of the classes; those of unseen ones are read for
+        self-training alone.
 
     Raises:
-      ValueError: initial weights that do not fit the student.
+      ValueError: initial weights that do not fit the student, or self-training without unseen
+        classes.
     """
     student = _build_student(config)
-    text = embed_seen(teacher, inputs.seen_classes, config.clip_zss.labels.prompts)
-    return _build(config, student, text, _choose_start(config, student, teacher))
+    prompts, begin = config.clip_zss.labels.prompts, config.clip_zss.loss.self_training_begin
+    text = embed_names(teacher, inputs.seen_classes, prompts)
+    unseen = embed_names(teacher, inputs.unseen_classes if begin else [], prompts)
+    if begin and not len(unseen):
+        raise ValueError(
+            f"clip_zss.loss.self_training_begin: {begin:g} needs unseen classes, and "
+            f"clip_zss.labels.split={config.clip_zss.labels.split} has none; set it to 0."
+        )
+    steps = count_steps(config, inputs.images)
+    return _build(config, student, text, unseen, steps, _choose_start(config, student, teacher))
 
 
 def check_start(config: Config, teacher: Teacher) -> None:
@@ -61,8 +73,12 @@ def build_abstract(config: Config) -> Objective:
     Parameters start at random values.
     """
     student = _build_student(config)
-    text = np.zeros((_MAX_SEEN, config.model.embed_dim), np.float32)
-    return _build(config, student, text, lambda key: students.init_dense_params(student, key))
+    width, begin = config.model.embed_dim, config.clip_zss.loss.self_training_begin
+    text = np.zeros((_MAX_SEEN, width), np.float32)
+    unseen = np.zeros((_MAX_UNSEEN if begin else 0, width), np.float32)
+    return _build(
+        config, student, text, unseen, 1, lambda key: students.init_dense_params(student, key)
+    )
 
 
 def _build_student(config: Config) -> students.DenseStudent:
@@ -76,29 +92,41 @@ def _build_student(config: Config) -> students.DenseStudent:
 
 
 def _build(
-    config: Config, student: students.DenseStudent, text: np.ndarray, init_params: InitParams
+    config: Config,
+    student: students.DenseStudent,
+    text: np.ndarray,
+    unseen: np.ndarray,
+    steps: int,
+    init_params: InitParams,
 ) -> Objective:
     size = (config.clip_zss.loss.memory_size, config.model.embed_dim)
 
     def init_memory() -> Memory:
-        return {"bank": jnp.zeros(size, jnp.float32)}
+        counter = {"step": jnp.int32(0)} if len(unseen) else {}
+        return {"bank": jnp.zeros(size, jnp.float32), **counter}
 
     def update_memory(memory: Memory, batch: Batch) -> Memory:
         tokens = batch["features"][:, 0].astype(jnp.float32)
-        return {"bank": losses.push_bank(memory["bank"], tokens)}
+        counter = {"step": memory["step"] + 1} if len(unseen) else {}
+        return {"bank": losses.push_bank(memory["bank"], tokens), **counter}
 
-    return Objective(init_params, build_loss(config, student, text), init_memory, update_memory)
+    loss_fn = build_loss(config, student, text, unseen, steps)
+    return Objective(init_params, loss_fn, init_memory, update_memory)
 
 
-def embed_seen(teacher: Teacher, classes: list[list[str]], prompts: str) -> np.ndarray:
-    """Embed the seen classes: float32 (N, E), unit rows; N is 0 without labels."""
+def embed_names(teacher: Teacher, classes: list[list[str]], prompts: str) -> np.ndarray:
+    """Embed classes by their synonyms: float32 (N, E), unit rows; N may be 0."""
     if not classes:
         return np.zeros((0, teacher.embed_dim), np.float32)
     return embed_classes(teacher, classes, prompts, cache_directory()).classes
 
 
 def build_loss(
-    config: Config, student: students.DenseStudent, text: np.ndarray
+    config: Config,
+    student: students.DenseStudent,
+    text: np.ndarray,
+    unseen: np.ndarray | None = None,
+    steps: int = 1,
 ) -> Callable[[Params, Batch, jax.Array, Memory], tuple[jax.Array, Metrics]]:
     """Build the loss.
 
@@ -106,16 +134,21 @@ def build_loss(
       config: losses and constants.
       student: module from build_dense_student.
       text: float32 (N, E), embeddings of the seen classes, unit rows.
+      unseen: float32 (U, E), those of the unseen classes; None without self-training.
+      steps: steps of the run, of which self-training has a share.
 
     Returns:
       loss_fn(params, batch, key, memory) -> (loss, metrics). The batch has "image" uint8
       (B, Hpx, Wpx, 3), "features" (B, V, E) with the whole image in row 0, "fused" int16
-      (B, H, W) and "local" (B, K, E); the memory has "bank" (M, E).
+      (B, H, W) and "local" (B, K, E); the memory has "bank" (M, E), and "step" int32 () with
+      unseen classes.
     """
     settings = config.clip_zss
     mean, std = (jnp.array(v, jnp.float32) for v in (config.data.mean, config.data.std))
     classes = len(text) + settings.regions.max_regions
     windows = list_windows(config)
+    unseen = np.zeros((0, text.shape[1]), np.float32) if unseen is None else unseen
+    begin = round(settings.loss.self_training_begin * steps)
 
     def loss_fn(
         params: Params, batch: Batch, key: jax.Array, memory: Memory
@@ -130,8 +163,8 @@ def build_loss(
         features = students.apply_dense(student, params, images, jax.random.fold_in(key, 1))
         b, h, w, width = features.shape
         views = batch["features"].astype(jnp.float32)
-        members = losses.region_members(fused, h, w, classes)
-        means, present = losses.region_means(features.reshape(b, h * w, width), members)
+        members = regions.region_members(fused, h, w, classes)
+        means, present = regions.region_means(features.reshape(b, h * w, width), members)
         prototypes = students.apply_synthesizer(
             student,
             params,
@@ -139,10 +172,13 @@ def build_loss(
             present,
             views[:, :1],
         )
-        teacher = losses.TeacherView(views, memory["bank"], jnp.asarray(text), batch["local"])
+        teacher = losses.TeacherView(
+            views, memory["bank"], jnp.asarray(text), batch["local"], jnp.asarray(unseen)
+        )
         loss, metrics = losses.total_loss(
             features, fused, means, present, prototypes, teacher, settings.loss,
             weights=jnp.asarray(cell_weights(h, windows)), flipped=flipped,
+            self_train=memory["step"] >= begin if len(unseen) else False,
         )  # fmt: skip
         return loss.mean(), {name: value.mean() for name, value in metrics.items()}
 

@@ -81,7 +81,7 @@ class Inputs:
       teacher: frozen CLIP for live features, else None.
       teacher_digest: sha256 hex digest of the CLIP that makes the features.
       config: settings of the run.
-      seen_classes: synonyms of each seen class (CLIP-ZSS).
+      seen_classes, unseen_classes: synonyms of each seen and unseen class (CLIP-ZSS).
     """
 
     source: Any
@@ -89,6 +89,7 @@ class Inputs:
     teacher_digest: str
     config: Config
     seen_classes: list[list[str]] = dataclasses.field(default_factory=list)
+    unseen_classes: list[list[str]] = dataclasses.field(default_factory=list)
 
     @property
     def images(self) -> int:
@@ -220,8 +221,8 @@ def _open_bank(
     if set(config.teacher.grids) < set(manifest["grids"]):
         wanted["grids"] = manifest["grids"]
     bank.check_manifest(manifest, wanted)
-    classes = [] if fused is None else _check_regions(config, fused.regions_manifest)
-    return Inputs(_take_part(source, config, log), None, manifest["teacher"], config, classes)
+    classes = ([], []) if fused is None else _check_regions(config, fused.regions_manifest)
+    return Inputs(_take_part(source, config, log), None, manifest["teacher"], config, *classes)
 
 
 def _take_part(
@@ -242,14 +243,16 @@ def _take_part(
     return BankPart(source, images, wanted)
 
 
-def _check_regions(config: Config, manifest: dict[str, Any]) -> list[list[str]]:
-    """Refuse regions of other settings; return the synonyms of the seen classes."""
+def _check_regions(
+    config: Config, manifest: dict[str, Any]
+) -> tuple[list[list[str]], list[list[str]]]:
+    """Refuse regions of other settings; return the synonyms of the seen and unseen classes."""
     wanted = {k: v for k, v in describe_settings(config).items() if k in manifest}
     # Without the local term its views are not read, whether or not the bank holds them.
     if not config.clip_zss.loss.local_weight:
         wanted.pop("local_view", None)
     bank.check_manifest(manifest, wanted)
-    return manifest["seen_words"]
+    return manifest["seen_words"], manifest["unseen_words"]
 
 
 def _check_width(config: Config, width: int, origin: str) -> None:

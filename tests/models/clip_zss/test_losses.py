@@ -10,6 +10,7 @@ import pytest
 
 from zeroseg_jax.config import ClipZssLossConfig
 from zeroseg_jax.models.clip_zss import losses as zss
+from zeroseg_jax.models.clip_zss import regions
 
 RNG = np.random.default_rng(0)
 
@@ -72,8 +73,8 @@ def test_region_means():
     dense = draw(1, 4, 3)
     fused = np.full((1, 4, 4), -1)
     fused[0, :2, :2], fused[0, 2:, 0] = 0, 2  # cell 0 whole, half of cell 2
-    members = zss.region_members(jnp.asarray(fused), 2, 2, 3)
-    means, present = zss.region_means(dense, members)
+    members = regions.region_members(jnp.asarray(fused), 2, 2, 3)
+    means, present = regions.region_means(dense, members)
     assert members[0, :, 0].tolist() == [1, 0, 0, 0] and members[0, :, 2].tolist() == [0, 0, 0.5, 0]
     assert present[0].tolist() == [True, False, True]
     np.testing.assert_allclose(means[0], [dense[0, 0], np.zeros(3), dense[0, 2]], rtol=1e-6)
@@ -173,8 +174,9 @@ def whole(config, fused):
     dense = jnp.asarray(rng.normal(size=(2, 2, 2, width)), jnp.float32)
     text = jnp.asarray(unit(rng.normal(size=(n, width))), jnp.float32)
     token = jnp.asarray(rng.normal(size=(2, width)), jnp.float32)
-    teacher = zss.TeacherView(token[:, None], jnp.zeros((3, width)), text, jnp.ones((2, k, width)))
-
+    teacher = zss.TeacherView(
+        token[:, None], jnp.zeros((3, width)), text, jnp.ones((2, k, width)), text[:0]
+    )
     return _whole(config, dense, teacher, jnp.asarray(fused))
 
 
@@ -183,8 +185,8 @@ def _whole(config, dense, teacher, fused):
     classes = len(teacher.text) + teacher.local.shape[1]
 
     def loss(dense):
-        members = zss.region_members(fused, 2, 2, classes)
-        means, present = zss.region_means(dense.reshape(2, 4, -1), members)
+        members = regions.region_members(fused, 2, 2, classes)
+        means, present = regions.region_means(dense.reshape(2, 4, -1), members)
         value, metrics = zss.total_loss(
             dense, fused, means, present, means, teacher, config,
             weights=jnp.ones((1, 4)), flipped=jnp.array([True, False]),

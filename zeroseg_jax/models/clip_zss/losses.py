@@ -1,13 +1,16 @@
 """CLIP-ZSS losses: global (GLM), pixel, focal, dice, prototype (PLM), local, and their sum.
 
 Letters: B images, P cells of the student's grid, L pixels of the label map, V views, N seen
-classes, K latent regions of an image, C = N + K, M past class tokens in memory, E teacher width.
+classes, K latent regions of an image, C = N + K, U unseen classes of self-training, M past class
+tokens in memory, E teacher width.
 An id of -1 marks a pixel without a label. Losses are float32.
 
 Source: CLIP-ZSS (arXiv 2310.02296) unless a function names another.
 """
 
 from __future__ import annotations
+
+import functools
 
 import chex
 import flax.struct
@@ -16,6 +19,7 @@ import jax.numpy as jnp
 import optax
 
 from zeroseg_jax.config import ClipZssLossConfig
+from zeroseg_jax.models.clip_zss.self_training import PixelScores, name_regions
 
 Array = jax.Array
 _NORM_EPS = 1e-6
@@ -32,12 +36,15 @@ class TeacherView:
       bank: (M, E), class tokens of past images.
       text: float32 (N, E), embeddings of the seen classes, unit rows.
       local: (B, K, E), class tokens of the latent regions; zeros for missing regions.
+      unseen: float32 (U, E), embeddings of the unseen classes, unit rows; U is 0 without
+        self-training.
     """
 
     views: Array
     bank: Array
     text: Array
     local: Array
+    unseen: Array
 
 
 def unit(x: Array) -> Array:
@@ -97,39 +104,6 @@ def push_bank(bank: Array, class_token: Array) -> Array:
     """Insert a batch's class tokens (B, E) at the front of the bank (M, E); drop the oldest."""
     newest = jax.lax.stop_gradient(class_token).astype(bank.dtype)
     return jnp.concatenate([newest, bank])[: len(bank)]
-
-
-def region_members(fused: Array, h: int, w: int, classes: int) -> Array:
-    """Return the share of each cell of the student's grid inside each region.
-
-    Args:
-      fused: int (B, H, W), -1 to classes - 1; H and W are multiples of h and w.
-      h, w: height and width of the student's grid.
-      classes: C.
-
-    Returns:
-      float32 (B, h * w, C), rows sum to at most 1.
-    """
-    b, height, width = fused.shape
-    blocks = fused.reshape(b, h, height // h, w, width // w)
-    members = jax.nn.one_hot(blocks, classes, dtype=jnp.float32).mean(axis=(2, 4))
-    return members.reshape(b, h * w, classes)
-
-
-def region_means(dense: Array, members: Array) -> tuple[Array, Array]:
-    """Average dense features over regions.
-
-    Args:
-      dense: (B, P, E).
-      members: float32 (B, P, C), from region_members.
-
-    Returns:
-      means: float32 (B, C, E), zeros for empty regions.
-      present: bool (B, C), False for empty regions.
-    """
-    area = members.sum(axis=1)
-    sums = jnp.einsum("bpc,bpe->bce", members, dense.astype(jnp.float32))
-    return sums / jnp.maximum(area, _NORM_EPS)[..., None], area > 0
 
 
 def prototype_loss(prototypes: Array, text: Array, present: Array) -> Array:
@@ -280,6 +254,7 @@ def total_loss(
     *,
     weights: Array,
     flipped: Array,
+    self_train: Array | bool = False,
 ) -> tuple[Array, dict[str, Array]]:
     """Return the weighted sum of the terms.
 
@@ -293,6 +268,7 @@ def total_loss(
       config: weights and constants; ids from N on are ignored without config.latent.
       weights: float32 (V, h * w), share of each cell inside each view.
       flipped: bool (B,), images flipped horizontally for the student only.
+      self_train: bool (), True gives the pixels of regions to unseen classes, see self_training.py.
 
     Returns:
       The loss float32 (B,), and metrics by name, each float32 (B,): the terms, latent_regions and
@@ -305,18 +281,22 @@ def total_loss(
     fused, cells = fused.reshape(b, -1), dense.reshape(b, h * w, width)
     unflipped = jnp.where(flipped[:, None, None, None], dense[:, :, ::-1], dense)
     unflipped = unflipped.reshape(b, h * w, width)
+    regions = fused
     if not config.latent:
         fused = jnp.where(fused < seen, fused, -1)
         prototypes, present = prototypes[:, :seen], present[:, :seen]
-    logits = concat_logits(
-        cells, teacher.text, prototypes[:, seen:], alpha=config.seen_scale,
-        beta=config.latent_scale, seen_form=config.seen_form,
-    )  # fmt: skip
-    logits = upsample(logits, (h, w), size)
+    score = functools.partial(
+        concat_logits, alpha=config.seen_scale, beta=config.latent_scale, seen_form=config.seen_form
+    )
+    logits = upsample(score(cells, teacher.text, prototypes[:, seen:]), (h, w), size)
     is_seen = jnp.arange(logits.shape[-1]) < seen
     importance = jnp.where(is_seen, 1.0, config.latent_importance)
-    choices = is_seen | present
-    target = jax.nn.one_hot(fused, logits.shape[-1], dtype=jnp.float32)
+    scored = PixelScores(logits, fused, is_seen | present, importance)
+    if len(teacher.unseen):
+        unseen = upsample(score(cells, teacher.unseen, prototypes[:, :0]), (h, w), size)
+        scored = name_regions(scored, regions, unseen, seen, self_train)
+    logits, ids, choices, importance = scored
+    target = jax.nn.one_hot(ids, logits.shape[-1], dtype=jnp.float32)
     tau = config.temperature
     terms = {
         "pixel": lambda: pixel_loss(logits, target, importance, choices),
