@@ -82,7 +82,7 @@ def change(changes=None):
     groups = {name: dict(fields) for name, fields in TINY["clip_zss"].items()}
     for name, value in (changes or {}).items():
         group, field = name.split(".")
-        groups[group][field] = value
+        groups.setdefault(group, {})[field] = value
     return groups
 
 
@@ -258,10 +258,14 @@ def test_resumed_equals_undisturbed(prepared, tmp_path, clip, whole):
     chex.assert_trees_all_equal(*(load_params(directory)[0] for directory in (whole, workdir)))
 
 
-def test_self_training_resumes_at_its_step(prepared, tmp_path, clip):
-    """The count of steps is restored with the bank of class tokens."""
-    config = configure(prepared, {"loss.self_training_begin": 0.75})
+def test_self_training_and_augmentation_resume_where_they_were(prepared, tmp_path, clip, whole):
+    """The count of steps is restored; the draws depend on the seed and the step alone."""
+    config = configure(
+        prepared,
+        {"loss.self_training_begin": 0.75, "augment.scales": (0.5, 2.0), "augment.colour": True},
+    )
     train(config, tmp_path / "whole", teacher=clip, options=QUIET)
+    assert losses_of(tmp_path / "whole")[0] != pytest.approx(losses_of(whole)[0], rel=1e-3)
     shutil.copytree(tmp_path / "whole", tmp_path / "again")
     shutil.rmtree(tmp_path / "again" / "checkpoints" / "4")
     train(config, tmp_path / "again", teacher=clip, options=QUIET)
