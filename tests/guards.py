@@ -391,7 +391,7 @@ def ask_artifact(directory):
     """
     student = load(directory)
     name = "zss" if student.kind == "clip_zss" else "zeroseg"
-    preset = get_preset(name, "playground/full", {"pamr_dilations": ""})
+    preset = get_preset(name, "playground/full", {"refine": "none"})
     words = [["star"], ["ring", "hoop"], ["grass"], ["sky"]]
     segmenter = ModelSegmenter(student, preset.normalisation)
     classes = embed_class_names(student.teacher, words, preset)

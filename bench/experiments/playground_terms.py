@@ -144,7 +144,7 @@ def _score(params, config: Config, clip: Teacher) -> dict:
     scores = {}
     for benchmark_name in ("playground/things", "playground/full"):
         benchmark = get_benchmark(benchmark_name, images=FLAGS.images, seed=TUNE_SEED)
-        preset = get_preset("zeroseg", benchmark_name, {"pamr_dilations": ""})
+        preset = get_preset("zeroseg", benchmark_name, {"refine": "none"})
         segmenter = ModelSegmenter(Model("zeroseg", params, clip, "bench", config))
         with tempfile.TemporaryDirectory() as folder:
             report = runner.evaluate(

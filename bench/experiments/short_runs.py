@@ -96,7 +96,7 @@ def score(
         name = f"playground/{short}"
         benchmark = get_benchmark(name, images=images, seed=scene_seed)
         for suffix in filters:
-            plain = {} if refined else {"pamr_dilations": ""}
+            plain = {} if refined else {"refine": "none"}
             preset = get_preset("zeroseg", name, {**plain, "image_filter": FILTERS[suffix]})
             with tempfile.TemporaryDirectory() as folder:
                 report = runner.evaluate(

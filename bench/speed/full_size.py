@@ -31,6 +31,7 @@ from bench import record
 from bench.speed.first_answer import write_clip
 from zeroseg_jax.commands import flags
 from zeroseg_jax.inference import guided
+from zeroseg_jax.inference.presets import get_preset
 
 SIZES = {"448 px": (448, 448), "12 megapixels": (3024, 4032)}
 PHOTOGRAPHS = 5
@@ -89,6 +90,15 @@ def draw_photograph(number: int) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(Image.open(file)), inside
 
 
+def label_photograph(scores: np.ndarray, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Label two classes with the guided filter that photographs get by default."""
+    preset = get_preset("frozen", "*")
+    return guided.label_patches(
+        scores, image, np.arange(2), radius=preset.guided_radius, eps=preset.guided_eps,
+        softmax_scale=5.0,
+    )  # fmt: skip
+
+
 def draw_scores(inside: np.ndarray) -> np.ndarray:
     """Draw what a read-out of 24 rows of patches gives: blurred, with noise and six odd tokens.
 
@@ -113,7 +123,7 @@ def draw_scores(inside: np.ndarray) -> np.ndarray:
 
 def label_drawing(image: np.ndarray, inside: np.ndarray) -> tuple[int, float]:
     """Label an image by drawn scores; return the number of crumbs and the IoU with `inside`."""
-    labels, _ = guided.label_patches(draw_scores(inside), image, np.arange(2), softmax_scale=5.0)
+    labels, _ = label_photograph(draw_scores(inside), image)
     found = labels == 0
     return count_crumbs(labels), float((inside & found).sum() / (inside | found).sum())
 

@@ -156,19 +156,20 @@ def test_the_shipped_student_scores_a_folder_as_it_scores_the_playground(tmp_pat
         layouts.save(scene["label"].astype(np.uint8), data / "masks" / f"{scene['name']}.png")
     words = ["background", *("; ".join(names) for names in scenes.words)]
     (data / "words.txt").write_text("\n".join(words) + "\n")
-    plain = {"pamr_dilations": ""}
+    plain = {"refine": "none"}
     ours, usual = (
         dataclasses.asdict(get_preset("zeroseg", name, plain))
         for name in ("playground/things", "folder")
     )
     changes = [
-        f"{field}={';'.join(value) if isinstance(value, tuple) else value}"
+        f"{field}={';'.join(map(str, value)) if isinstance(value, tuple) else value}"
         for field, value in ours.items()
         if value != usual[field]
     ]
+    changes.append("refine=none")
     shared = ("--workdir=playground", "--pictures=0")
     known = run_evaluate(tmp_path / "a", *shared, "--benchmark=playground/things", "--images=2",
-                         "--set=pamr_dilations=")  # fmt: skip
+                         "--set=refine=none")  # fmt: skip
     found = run_evaluate(tmp_path / "b", *shared, "--benchmark=folder", f"--data_dir={data}",
                          f"--set={','.join(changes)}")  # fmt: skip
     assert found["preset"] == known["preset"] and found["words"] == known["words"]

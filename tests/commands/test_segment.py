@@ -40,22 +40,22 @@ def test_cutouts_polygons_and_refinement_are_asked_for_by_flags(zeroseg, images,
         )  # fmt: skip
         return done, json.loads((tmp_path / "a.json").read_text())
 
-    done, pamr = run("--cutout", "--polygons=coco")
+    done, guided = run("--cutout", "--polygons=coco")
     assert done.returncode == 0, done.stderr
-    words = [c["word"] for c in pamr["classes"] if c["area_px"]]
+    words = [c["word"] for c in guided["classes"] if c["area_px"]]
     assert {path.name for path in tmp_path.iterdir()} == {
         "a.json", "a_coco.json", "a_mask.png", "a_overlay.png",
         *(f"a_cutout_{word}.png" for word in words),
     }  # fmt: skip
     coco = json.loads((tmp_path / "a_coco.json").read_text())
     assert {a["area"] for a in coco["annotations"]} == {
-        c["area_px"] for c in pamr["classes"] if c["area_px"]
+        c["area_px"] for c in guided["classes"] if c["area_px"]
     }
-    assert pamr["model"]["name"].startswith("playground at step ")
-    assert "drawn shapes" in pamr["note"]
-    assert pamr["model"]["preset"]["refine"] == "pamr"
-    guided, plain = run("--refine=guided")[1], run("--refine=none")[1]
+    assert guided["model"]["name"].startswith("playground at step ")
+    assert "drawn shapes" in guided["note"]
     assert guided["model"]["preset"]["refine"] == "guided"
+    pamr, plain = run("--refine=pamr")[1], run("--refine=none")[1]
+    assert pamr["model"]["preset"]["refine"] == "pamr"
     areas = {tuple(c["area_px"] for c in record["classes"]) for record in (pamr, guided, plain)}
     assert len(areas) == 3  # three different masks
     # A file of somebody else stays.

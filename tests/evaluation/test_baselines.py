@@ -23,7 +23,7 @@ def test_read_outs_run_under_their_presets(clip):
     found = {}
     for readout, name in (("raw", "sclip"), ("maskclip", "groupvit"), ("sclip", "sclip"),
                           ("clearclip", "clearclip"), ("naclip", "naclip")):  # fmt: skip
-        changes = {"short_side_px": "96", "stride_px": "48", "pamr_dilations": "", "words_file": ""}
+        changes = {"short_side_px": "96", "stride_px": "48", "refine": "none", "words_file": ""}
         if name != "naclip":  # one window over an image of VOC
             changes["window_px"] = "96"
         preset = get_preset(name, "voc20", changes)
@@ -46,7 +46,7 @@ def test_other_names_are_refused(clip, name):
 @pytest.mark.parametrize("background", ["", "grass; sky"])
 def test_chance_depends_on_the_image_alone(clip, background):
     preset = get_preset(
-        "zeroseg", "playground/full", {"background_words": background, "pamr_dilations": ""}
+        "zeroseg", "playground/full", {"background_words": background, "refine": "none"}
     )
     chance, classes = ChanceSegmenter(96), embed_class_names(clip, NAMES, preset)
     first, second = (SmallBenchmark()[i]["image"] for i in (0, 1))

@@ -70,7 +70,7 @@ def test_spread_and_worst_case_by_hand():
 def test_variants_through_the_pipeline(tmp_path):
     student = load("playground")
     preset = get_preset(
-        "zeroseg", "playground/things", {"background_words": "grass; sky", "pamr_dilations": ""}
+        "zeroseg", "playground/things", {"background_words": "grass; sky", "refine": "none"}
     )
     benchmark, segmenter = SmallBenchmark(3), ModelSegmenter(student)
     variants = list_variants(NAMES, "small", more=[5])

@@ -21,7 +21,7 @@ from zeroseg_jax.inference.model import load
 from zeroseg_jax.inference.scoring import Encoded
 from zeroseg_jax.inference.segmenters import ModelSegmenter
 
-PRESET = {"background_words": "grass; sky", "pamr_dilations": ""}
+PRESET = {"background_words": "grass; sky", "refine": "none"}
 
 
 def playground_preset(**changes):
@@ -118,7 +118,7 @@ def test_evaluation_and_predictor_give_the_same_labels(student, segmenter):
     """One pipeline: on a 4:3 image, refined and not, the very same pixels."""
     image = scenes.render(scenes.build_scene(2, 5), 128)[0][:96]
     names = ["star", "ring", "heart", "grass", "sky"]
-    for changes in ({}, {"pamr_dilations": ""}):
+    for changes in ({}, {"refine": "none"}):
         preset = presets.get_preset("zeroseg", "playground/full", changes)
         vectors = embed_class_names(student.teacher, [[name] for name in names], preset)
         mine = runner.segment_image(segmenter, image, vectors, preset)

@@ -6,6 +6,9 @@ from scipy import ndimage
 
 from zeroseg_jax.inference import guided
 
+RADIUS, EPS = 1 / 12, 1e-3
+FILTER = {"radius": RADIUS, "eps": EPS}
+
 
 @pytest.fixture
 def scene():
@@ -61,7 +64,7 @@ def test_solve_fits_every_window_as_the_paper_writes_it():
 def test_labels_follow_the_edge_that_the_grid_misses(scene):
     image, inside, scores = scene
     small = enlarge(scores, *guided.guide_size(*image.shape[:2]))
-    labels, best = guided.GuidedScores(image, small).label()
+    labels, best = guided.GuidedScores(image, small, RADIUS, EPS).label()
     bilinear = enlarge(scores, *image.shape[:2]).argmax(-1)
     wrong, before = (labels != inside).mean(), (bilinear != inside).mean()
     assert wrong < 0.4 * before, (wrong, before)
@@ -70,7 +73,9 @@ def test_labels_follow_the_edge_that_the_grid_misses(scene):
 
 def test_single_pixels_equal_stripes(scene):
     image, _, scores = scene
-    found = guided.GuidedScores(image, enlarge(scores, *guided.guide_size(*image.shape[:2])))
+    found = guided.GuidedScores(
+        image, enlarge(scores, *guided.guide_size(*image.shape[:2])), RADIUS, EPS
+    )
     whole = np.concatenate([values for _, values in found.stripes()], axis=1)
     rng = np.random.default_rng(2)
     rows, columns = rng.integers(0, 320, 50), rng.integers(0, 400, 50)
@@ -97,7 +102,7 @@ def test_an_image_smaller_than_the_guide_and_one_pixel():
         size = guided.guide_size(height, width)
         scores = np.random.default_rng(3).random((*size, 2)).astype(np.float32)
         image = np.zeros((height, width, 3), np.uint8)
-        labels, best = guided.GuidedScores(image, scores).label()
+        labels, best = guided.GuidedScores(image, scores, RADIUS, EPS).label()
         assert labels.shape == best.shape == (height, width)
 
 
@@ -107,20 +112,22 @@ def test_probabilities_of_classes_win_as_in_a_plain_computation(scene):
     weak = np.full((*scores.shape[:2], 3), 0.1, np.float32)
     patches = np.concatenate([scores, scores[..., 1:] - 0.01, weak], axis=-1)
     ids = np.array([4, 0, 0, 1, 2, 3])
-    labels, best = guided.label_patches(patches, image, ids, softmax_scale=20.0)
+    labels, best = guided.label_patches(patches, image, ids, **FILTER, softmax_scale=20.0)
     assert set(np.unique(labels)) == {0, 4}
     e = np.exp(20 * enlarge(patches, *guided.guide_size(*image.shape[:2])).astype(np.float64))
     e /= e.sum(axis=-1, keepdims=True)
     two = np.stack([e[..., 1:3].max(-1), e[..., 0]], axis=-1).astype(np.float32)
-    wanted, probability = guided.GuidedScores(image, two).label()
+    wanted, probability = guided.GuidedScores(image, two, RADIUS, EPS).label()
     assert (np.where(wanted == 1, 4, 0) == labels).mean() > 0.999
     np.testing.assert_allclose(best, probability, atol=1e-3)
     assert ((labels == 0) != inside).mean() < 0.02
     # Rows that may not win still take their share of the probability.
     allowed = np.array([True, False, True, True, True, True])
-    same, less = guided.label_patches(patches, image, ids, softmax_scale=20.0, allowed=allowed)
+    same, less = guided.label_patches(
+        patches, image, ids, **FILTER, softmax_scale=20.0, allowed=allowed
+    )
     assert (same == labels).mean() > 0.97 and less[150, 210] < best[150, 210]
-    sure = guided.label_patches(patches, image, ids, softmax_scale=20.0, threshold=0.6)[0]
+    sure = guided.label_patches(patches, image, ids, **FILTER, softmax_scale=20.0, threshold=0.6)[0]
     assert set(np.unique(sure)) == {0, 4} and (sure == 4).sum() <= (labels == 4).sum()
 
 
@@ -129,6 +136,6 @@ def test_a_thousand_rows_need_no_more_than_those_that_win(scene):
     rng = np.random.default_rng(4)
     many = rng.uniform(0, 0.1, (*scores.shape[:2], 1000)).astype(np.float32)
     many[..., [3, 999]] = scores
-    labels, _ = guided.label_patches(many, image, np.arange(1000), softmax_scale=30.0)
-    alone, _ = guided.label_patches(scores, image, np.array([3, 999]), softmax_scale=30.0)
+    labels, _ = guided.label_patches(many, image, np.arange(1000), **FILTER, softmax_scale=30.0)
+    alone, _ = guided.label_patches(scores, image, np.array([3, 999]), **FILTER, softmax_scale=30.0)
     assert (labels == alone).mean() > 0.999

@@ -155,7 +155,7 @@ def test_refined_and_unrefined_images_have_the_same_rule(dilations):
     ],
 )
 def test_guides_have_few_sizes(size, short, guide):
-    numbers = {"pamr_dilations": "1;2", "pamr_short_px": short}
+    numbers = {"refine": "pamr", "pamr_dilations": "1;2", "pamr_short_px": short}
     preset = get_preset("zeroseg", "playground/full", numbers)
     found = guide_image.build_guide(np.zeros((*size, 3), np.uint8), preset)
     assert found.shape == (*guide, 3) and found.dtype == np.uint8
@@ -164,9 +164,8 @@ def test_guides_have_few_sizes(size, short, guide):
 def test_many_rows_do_not_change_the_refined_winner():
     """PAMR refines the likely rows alone; every segment's winner is among them."""
     rng = np.random.default_rng(0)
-    preset = get_preset(
-        "zeroseg", "playground/full", {"pamr_dilations": "1", "pamr_short_px": "32"}
-    )
+    changes = {"refine": "pamr", "pamr_dilations": "1", "pamr_short_px": "32"}
+    preset = get_preset("zeroseg", "playground/full", changes)
     halves = np.broadcast_to(np.arange(32) >= 16, (1, 32, 32)).astype(np.uint8)
     table = rng.uniform(0.3, 0.4, (1, 2, 90)).astype(np.float32)
     table[0, 0, 70], table[0, 1, 3] = 0.8, 0.41  # less than many rows of the other half

@@ -17,6 +17,7 @@ from bench.speed.full_size import (
     draw_photograph,
     draw_scores,
     label_drawing,
+    label_photograph,
 )
 from zeroseg_jax.inference import guided
 
@@ -66,7 +67,7 @@ def test_photographs_have_at_most_two_crumbs(name):
     twice = (2 * image.width, 2 * image.height)
     pixels = np.asarray(image.resize(twice, Image.Resampling.LANCZOS))
     scores = draw_scores(np.asarray(mask) > 127)
-    labels, _ = guided.label_patches(scores, pixels, np.arange(2), softmax_scale=5.0)
+    labels, _ = label_photograph(scores, pixels)
     assert count_crumbs(labels) <= 2
     drawn, found = np.asarray(mask.resize(twice)) > 127, labels == 0
     assert (drawn & found).sum() > 0.6 * (drawn | found).sum()

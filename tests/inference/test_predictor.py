@@ -107,7 +107,8 @@ def test_a_program_for_a_shape_and_not_for_a_size_or_class_names():
         assert count_programs(predictor) == (programs, scores)
 
 
-def test_guides_of_many_images_compile_few_times(predictor):
+def test_guides_of_many_images_compile_few_times():
+    predictor = Predictor.from_pretrained("playground", settings={"refine": "pamr"})
     before = pamr.refine_scores.count_signatures()
     large = scenes.render(scenes.build_scene(2, 5), 400)[0]
     for height, width in ((300, 400), (290, 400), (310, 400), (400, 300), (400, 310)):

@@ -44,12 +44,16 @@ def test_background_is_a_threshold_or_words_but_not_both():
 def test_pamr_is_a_field_like_others():
     preset = presets.get_preset("zeroseg", "voc21", {"pamr_dilations": "8; 16"})
     assert preset.pamr_dilations == (8, 16)
-    off = presets.get_preset("zeroseg", "playground/full", {"pamr_dilations": ""})
+    off = presets.get_preset("naclip", "voc21", {"pamr_dilations": ""})
     assert off.pamr_dilations == ()
     for field, value, sentence in (
         ("pamr_dilations", "0;8", "distances of at least 1 px"),
         ("pamr_dilations", "wide", "not of type int"),
         ("pamr_iterations", "0", "less than 1"),
+        ("guided_radius", "0", "must be above 0 and at most 1"),
+        ("guided_radius", "1.5", "must be above 0 and at most 1"),
+        ("guided_eps", "-1", "must be above 0"),
+        ("guided_eps", "inf", "must be above 0"),
     ):
         with pytest.raises(ValueError, match=sentence):
             presets.get_preset("zeroseg", "voc21", {field: value})

@@ -59,7 +59,7 @@ runpy.run_path({str(directory / "run.py")!r}, run_name="__main__")
         env={**os.environ, "XLA_FLAGS": ""},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    mine = Predictor.from_pretrained("playground", settings={"pamr_dilations": ""}).segment(
+    mine = Predictor.from_pretrained("playground", settings={"refine": "none"}).segment(
         image, ["star", ["ring", "hoop"], "grass"]
     )
     mask = np.asarray(Image.open(tmp_path / "mask.png"))

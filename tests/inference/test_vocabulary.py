@@ -72,7 +72,7 @@ def test_a_preset_field_changes_every_kind_of_segmenter(dense):
     ids = None if dense else np.arange(16).reshape(1, 4, 4).repeat(4, axis=1).repeat(4, axis=2)
     layout = Layout(16, 16, (16, 16), [0], [0])
     merged = canvas.merge(layout, Scored(table, ids), 4, 3)
-    changes = {"naming": "segments", "image_filter": "none", "pamr_dilations": ""}
+    changes = {"naming": "segments", "image_filter": "none", "refine": "none"}
     preset = get_preset("sclip", "voc20", {**changes, "names": "mean"})
     rule = LabelRule(np.arange(3))
     labels = labelling.label_image(merged, (16, 16), rule, preset, None).labels

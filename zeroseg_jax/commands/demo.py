@@ -95,7 +95,7 @@ def _log(line: str) -> None:
 
 
 def _evaluate(workdir: Path) -> dict[str, Any]:
-    """Score every model with the preset, and without PAMR to measure the model alone."""
+    """Score every model with the preset, and without refinement to measure the model alone."""
     from zeroseg_jax.data.benchmarks import get_benchmark
     from zeroseg_jax.evaluation import runner
     from zeroseg_jax.evaluation.baselines import build_segmenter
@@ -105,7 +105,7 @@ def _evaluate(workdir: Path) -> dict[str, Any]:
     for name in BENCHMARKS:
         benchmark = get_benchmark(name, images=FLAGS.images)
         preset = get_preset("zeroseg", name)
-        plain = get_preset("zeroseg", name, {"pamr_dilations": ""})
+        plain = get_preset("zeroseg", name, {"refine": "none"})
         short = name.removeprefix("playground/")
         scores[short], scores["unrefined"][short] = {}, {}
         class_names = [list(synonyms) for synonyms in benchmark.words]
@@ -119,7 +119,7 @@ def _evaluate(workdir: Path) -> dict[str, Any]:
             )  # fmt: skip
             result = score(preset, output=workdir / "reports" / short / model)
             scores[short][model] = result["miou"]
-            # PAMR follows the model, so the compiled model is reused.
+            # Refinement follows the model, so the compiled model is reused.
             output = workdir / "reports-unrefined" / short / model
             result = score(plain, output=output, panels=0)
             scores["unrefined"][short][model] = result["miou"]
@@ -137,7 +137,7 @@ def _write_summary(workdir: Path, scores: dict[str, Any], seconds: dict[str, flo
 
 def _print_table(workdir: Path, scores: dict[str, Any], seconds: dict[str, float]) -> None:
     print(f"\nmIoU in percent, {FLAGS.images} unseen scenes, preset zeroseg")
-    print(f"{'':44s}{'and without PAMR':>20s}")
+    print(f"{'':44s}{'without refinement':>20s}")
     print(f"{'':32s}" + f"{'things':>10s}{'full':>10s}" * 2)
     plain = scores["unrefined"]
     for model, (title, _) in MODELS.items():

@@ -91,9 +91,11 @@ def _render_refinement(preset: dict[str, Any]) -> str:
     # A report of an earlier version has no `refine`; PAMR was all there was.
     refine = preset.get("refine", "pamr")
     if refine == "guided":
-        return "guided filter"
+        # Before the fields there was one radius and one ridge.
+        radius, eps = preset.get("guided_radius", 1 / 12), preset.get("guided_eps", 1e-3)
+        return f"guided filter, radius {radius:.3g} of the short side, eps {eps:g}"
     if refine == "none" or not preset["pamr_dilations"]:
-        return "PAMR off"
+        return "off"
     size = preset["pamr_short_px"]
     resolution = f"short side at most {size}" if size else "full size"
     return f"PAMR {preset['pamr_iterations']} x {tuple(preset['pamr_dilations'])} at {resolution}"

@@ -18,10 +18,8 @@ from scipy import ndimage
 from zeroseg_jax.inference import components, windows
 
 GUIDE_PX = 192  # short side of the guide
-EPS = 1e-3  # ridge in squared levels of [0, 1]; larger values smooth across weak edges
 LEAST_SHARE = 0.002  # share of the image; smaller components join what surrounds them
 _LEAST_GUIDE_SHARE = LEAST_SHARE / 2  # of the guide; a class with less has small components only
-_RADII = 12  # the filter's radius is the guide's short side over this
 _AGREEMENT = 0.8  # share of neighbours that outvote a patch; a corner of a region has 5 of 8
 _STRIPE_FLOATS = 1 << 19  # of the model at once: what a processor's cache holds
 
@@ -67,6 +65,8 @@ def label_patches(
     image: np.ndarray,
     class_ids: np.ndarray,
     *,
+    radius: float,
+    eps: float,
     softmax_scale: float = 0.0,
     allowed: np.ndarray | None = None,
     threshold: float = 0.0,
@@ -80,6 +80,7 @@ def label_patches(
       patches: float32 (h, w, K), K scored rows.
       image: uint8 (H, W, 3).
       class_ids: int (K,), class of each row.
+      radius, eps: arguments of GuidedScores.
       softmax_scale: factor of scores before a softmax over all rows; 0: scores are probabilities.
       allowed: bool (K,), rows that may win; None for all.
       threshold: probability under which a pixel gets class 0; 0: none.
@@ -105,7 +106,7 @@ def label_patches(
         rows = class_ids == k
         if rows.any():
             classes[..., i] = scores[..., rows].max(axis=-1)
-    labels, best = GuidedScores(image, classes).label(threshold=threshold)
+    labels, best = GuidedScores(image, classes, radius, eps).label(threshold=threshold)
     return winning.astype(np.int32)[labels], best
 
 
@@ -115,23 +116,17 @@ class GuidedScores:
     Args:
       image: uint8 (H, W, 3).
       scores: float32 (gh, gw, C), on the grid of guide_size.
-      radius: half width of the windows in guide pixels; None: a twelfth of the short side.
-      eps: ridge on the slopes, in squared levels of [0, 1].
+      radius: half width of the windows over the guide's short side; at least two guide pixels.
+      eps: ridge on the slopes, in squared levels of [0, 1]; larger values smooth across weak
+        edges.
     """
 
-    def __init__(
-        self,
-        image: np.ndarray,
-        scores: np.ndarray,
-        *,
-        radius: int | None = None,
-        eps: float = EPS,
-    ):
+    def __init__(self, image: np.ndarray, scores: np.ndarray, radius: float, eps: float):
         self._image = image
         height, width = scores.shape[:2]
         small = Image.fromarray(image).resize((width, height), Image.Resampling.BOX)
-        radius = radius or max(2, min(height, width) // _RADII)
-        slopes, offsets = solve(np.asarray(small), scores, radius, eps)
+        half = max(2, round(radius * min(height, width)))
+        slopes, offsets = solve(np.asarray(small), scores, half, eps)
         # (4, C, gh, gw): three slopes and the offset of each class.
         self._model = np.ascontiguousarray(
             np.concatenate([slopes, offsets[..., None, :]], axis=2).transpose(2, 3, 0, 1)

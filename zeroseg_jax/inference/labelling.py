@@ -89,7 +89,9 @@ def label_image(
     refiner: _Refiner | _GuidedRefiner | None = None
     if guide is not None:
         by_filter = preset.refine == "guided"
-        refiner = _GuidedRefiner(canvas, guide) if by_filter else _Refiner(canvas, guide, preset)
+        refiner = (
+            _GuidedRefiner(canvas, guide, preset) if by_filter else _Refiner(canvas, guide, preset)
+        )
 
     def label(rule: LabelRule) -> tuple[np.ndarray, np.ndarray]:
         return canvas.label(*size, rule) if refiner is None else refiner.label(size, rule)
@@ -151,16 +153,17 @@ class _Refiner:
 class _GuidedRefiner:
     """The guided filter of guided.py."""
 
-    def __init__(self, canvas: Canvas, guide: np.ndarray):
-        self._patches, self._guide = canvas.patches(), guide
+    def __init__(self, canvas: Canvas, guide: np.ndarray, preset: Preset):
+        self._patches, self._guide, self._preset = canvas.patches(), guide, preset
 
     def label(self, size: tuple[int, int], rule: LabelRule) -> tuple[np.ndarray, np.ndarray]:
         """Filter and decide: int32 labels and float32 scores (H, W)."""
         if self._guide.shape[:2] != size:
             self._guide = resize_guide(self._guide, *size)
         return guided.label_patches(
-            self._patches, self._guide, rule.class_ids, softmax_scale=rule.softmax_scale,
-            allowed=rule.allowed, threshold=rule.threshold,
+            self._patches, self._guide, rule.class_ids,
+            radius=self._preset.guided_radius, eps=self._preset.guided_eps,
+            softmax_scale=rule.softmax_scale, allowed=rule.allowed, threshold=rule.threshold,
         )  # fmt: skip
 
 

@@ -295,13 +295,15 @@ def _read_score(path: Path) -> dict[str, Any] | None:
     wanted = {"name", "prompts", "threshold"}
     if not isinstance(preset, dict) or not wanted <= set(preset):
         raise ValueError(f"{path}: preset has no {', '.join(sorted(wanted))}; evaluate again.")
-    pamr = preset.get("refine", "pamr") == "pamr" and preset.get("pamr_dilations")
+    refine = preset.get("refine", "pamr")
+    if refine == "pamr" and not preset.get("pamr_dilations"):
+        refine = "none"
     return {
         "benchmark": content["benchmark"],
         "miou": content["miou"],
         "images": content["images"],
         "protocol": f"preset {preset['name']}, prompts {preset['prompts']}, threshold "
-        f"{preset['threshold']}, PAMR {'on' if pamr else 'off'}",
+        f"{preset['threshold']}, refinement {refine}",
         # The directory is local; the step is not.
         "checkpoint": f"step {content['checkpoint'].rpartition(' at step ')[2]}",
     }

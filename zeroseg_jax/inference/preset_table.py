@@ -75,6 +75,10 @@ _PLAYGROUND: dict[str, Any] = {
     "prompts": "playground",
     "logit_scale": 0.0,
     "image_filter": "none",
+    "refine": "guided",
+    "guided_radius": 1 / 3,
+    "guided_eps": 1e-4,
+    # For --refine=pamr alone.
     "pamr_dilations": (8, 16, 32),
     "pamr_short_px": 224,
 }
@@ -114,7 +118,7 @@ _ZSS_PLAYGROUND = {
     **_PLAYGROUND,
     "naming": "pixels",
     "threshold_rule": "constant",
-    "pamr_dilations": (),
+    "refine": "none",
 }
 
 # What Predictor, `segment` and `serve` take for a frozen CLIP by default, the project's own: one

@@ -74,12 +74,15 @@ class Preset:
       area_threshold: classes covering at most this fraction of the foreground are dropped and
         their pixels reassigned (SCLIP); 0: off.
       refine: "pamr": PAMR where it has dilations, as published protocols report. "guided": the
-        guided filter and the removal of small components, for photographs. "none": neither.
+        guided filter and the removal of small components, own. "none": neither.
       pamr_dilations: dilations of PAMR, see pamr.py; none: no PAMR.
       pamr_iterations: number of PAMR iterations.
       pamr_short_px: largest short side at which scores are refined; 0: that of the image.
       guide: image whose edges PAMR follows. "image": the image itself. "resized": the model's
         input, enlarged bilinearly again (NACLIP).
+      guided_radius: half width of the guided filter's windows over the short side. Larger values
+        suit coarser scores and plainer colours.
+      guided_eps: ridge of the guided filter, in squared levels of [0, 1]; see guided.solve.
       positions: rule for positions of a frozen CLIP off its own grid. "size": Hugging Face's.
         "scale": DINO's factor (side + 0.1) / old side, as in SCLIP and its successors.
       readout: read-out without which the protocol has no meaning; "": any model.
@@ -113,6 +116,8 @@ class Preset:
     pamr_iterations: int = 10
     pamr_short_px: int = 0
     guide: str = "image"
+    guided_radius: float = 1 / 12
+    guided_eps: float = 1e-3
     positions: str = "size"
     readout: str = ""
     affinity: str = ""
@@ -209,6 +214,11 @@ def _check(preset: Preset) -> None:
             raise ValueError(
                 f"--set: {field} {getattr(preset, field)} is less than {least.get(field, 0)}."
             )
+    for field, limit in (("guided_radius", 1.0), ("guided_eps", math.inf)):
+        value = getattr(preset, field)
+        if not (0 < value <= limit and math.isfinite(value)):
+            most = f" and at most {limit:g}" if limit < math.inf else ""
+            raise ValueError(f"--set: {field} {value:g} must be above 0{most}.")
     if preset.window != "sliding" and preset.window_px:
         raise ValueError(
             f"--set: window_px={preset.window_px} has no effect with window={preset.window}; "
