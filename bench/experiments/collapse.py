@@ -6,7 +6,7 @@
 
 Every reading trains on one bank for the same steps, from the base reproduction:faithful:
 the paper's three terms on the paper's grouping, no labels. The metrics of every step are recorded.
-Scores are on scenes of TUNE_SEED without PAMR. An interrupted run resumes after the last recorded
+Scores are on scenes of TUNE_SEED, unrefined. An interrupted run resumes after the last recorded
 reading and seed.
 """
 
@@ -167,7 +167,7 @@ scratch, the paper's three terms and grouping, 80 steps of 16 images.
 
 ![Diagnostics by training step](images/collapse.png)
 
-The table has the last ten steps, and scores on 48 tune scenes without PAMR. mIoU in percent, mean
+The table has the last ten steps, and unrefined scores on 48 tune scenes. mIoU in percent, mean
 ± half the range over seeds. The mean cosine between an image's views in the teacher is 0.70 (200
 scenes), which is how different segments could be. "Named by truth" gives each segment its true
 majority class. `stable` is the recipe `zeroseg_stable`: standardised scores and located matching.

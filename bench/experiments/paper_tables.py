@@ -4,7 +4,7 @@
     python -m bench.experiments.paper_tables --workdir=runs/tables --short    Table 4, one seed
 
 Rows are the points of configs/reproduction.py. Runs train and score in one process, on one bank.
-Scores are mIoU on playground/full, on scenes of TUNE_SEED, without PAMR, with the class filter by
+Scores are mIoU on playground/full, on scenes of TUNE_SEED, unrefined, with the class filter by
 z as in the paper. An interrupted run resumes after the last recorded run; a row that two tables
 share runs once. Seeds come one after the other, so that an early end leaves whole tables of fewer
 seeds. `python -m bench.experiments.reproduction --write_only` writes the page.

@@ -3,7 +3,7 @@
     python -m bench.experiments.playground_terms --workdir=runs/terms
 
 Every variant trains on the same bank for the same steps. Scores are on scenes of TUNE_SEED, which
-are used neither for training nor for headline numbers, and without PAMR, to measure the student
+are used neither for training nor for headline numbers, and unrefined, to measure the student
 alone. A seed changes the initial parameters and the order of the images. An interrupted run
 resumes after the last variant in --output. The printed table is that of docs/playground.md.
 """

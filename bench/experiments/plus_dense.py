@@ -3,7 +3,7 @@
     python -m bench.experiments.plus_dense --workdir=runs/plus_dense
 
 Every run trains on the same bank, with targets of one read-out. A weight is chosen by its scores on
-tune scenes; evaluation scenes are scored as well, with and without PAMR, for the runs named in
+tune scenes; evaluation scenes are scored as well, refined and not, for the runs named in
 --evaluated. An interrupted run resumes after the last run in --output. It prints a table.
 """
 

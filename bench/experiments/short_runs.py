@@ -84,7 +84,7 @@ def score(
       benchmarks: names without "playground/".
       filters: keys of FILTERS.
       scene_seed: seed of the scenes.
-      refined: True with PAMR, as the preset says; False without.
+      refined: True with the refinement of the preset; False without.
 
     Returns:
       mIoU in percent by benchmark and filter, its bound with true names, and segments_used, the

@@ -2,7 +2,7 @@
 
 python -m bench.experiments.whole_picture
 
-The shipped student on tune scenes cropped to 4:3, 3:4 and 16:9; all 18 class names, with PAMR;
+The shipped student on tune scenes cropped to 4:3, 3:4 and 16:9; all 18 class names, refined;
 percent.
 """
 
