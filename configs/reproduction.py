@@ -67,6 +67,7 @@ def _build_plus(variant: str) -> ConfigDict:
         config = clip_zss.get_config("playground")
         config.clip_zss.labels.split = "playground-all"
         config.clip_zss.loss.update(latent=False, global_weight=0.0, prototype_weight=0.0)
+        config.clip_zss.loss.focal_weight = 20.0  # that of the recorded scores
     config.optim, config.data.images = plus.optim, plus.data.images
     config.model.image_px = plus.model.image_px
     if variant == "plus_supervised_long":

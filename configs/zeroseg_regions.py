@@ -28,7 +28,7 @@ def get_config(variant: str = "playground") -> ConfigDict:
     config = clip_zss.get_config("playground_local")
     config.name = f"zeroseg_regions_{variant}"
     config.clip_zss.labels.split = "none"
-    config.clip_zss.loss.prototype_weight = 0.0
+    config.clip_zss.loss.update(prototype_weight=0.0, focal_weight=20.0)  # recorded with 20
     # Chosen on tune scenes: python -m bench.experiments.clip_zss_regions.
     config.clip_zss.regions.update(seed_windows=(3, 6), merge_cosine=0.9, local_view="by_size")
     return config
