@@ -53,6 +53,20 @@ PAPER = {
 }
 # A run of one batch is noisy: diagnostics are means of this number of last steps.
 _LAST = 10
+# Settings of the base that are recorded beside the runs.
+_RECORDED = (
+    "model.image_px",
+    "model.mask_ratio",
+    "model.encoder.init",
+    "model.decoder.depth",
+    "model.head.scores",
+    "model.head.token_std",
+    "model.head.shared_projection",
+    "loss.matching_mode",
+    "teacher.grids",
+    "data.images",
+    "optim.base_rate",
+)
 
 
 def define_flags() -> None:
@@ -60,7 +74,7 @@ def define_flags() -> None:
     absl_flags.DEFINE_string("workdir", "runs/tables", "directory of the bank")
     record.define_output("paper_tables")
     absl_flags.DEFINE_list("tables", list(TABLES), "tables to run, in this order")
-    absl_flags.DEFINE_integer("steps", 80, "training steps of a run")
+    absl_flags.DEFINE_integer("steps", 160, "training steps of a run")
     absl_flags.DEFINE_integer("batch", 8, "images of a step; the rate does not depend on it")
     absl_flags.DEFINE_integer("images", 48, "number of scored scenes")
     absl_flags.DEFINE_integer("seeds", len(reproduction.SEEDS), "number of runs of each row")
@@ -73,9 +87,14 @@ def main(arguments: list[str]) -> None:
     use_compilation_cache()
     workdir = Path(FLAGS.workdir)
     output = workdir / "short.json" if FLAGS.short else Path(FLAGS.output)
-    settings = {"steps": FLAGS.steps, "batch": FLAGS.batch, "images": FLAGS.images}
+    settings = {
+        "steps": FLAGS.steps,
+        "batch": FLAGS.batch,
+        "images": FLAGS.images,
+        "base": describe_base(),
+    }
     results = record.read_earlier(output) or {**settings, "runs": []}
-    if any(results[name] != value for name, value in settings.items()):
+    if any(results.get(name) != value for name, value in settings.items()):
         raise ValueError(f"--output: {output} has other settings; give another.")
     tables, seeds = (["table4"], 1) if FLAGS.short else (FLAGS.tables, FLAGS.seeds)
     clip = load_teacher("playground")
@@ -86,6 +105,15 @@ def main(arguments: list[str]) -> None:
                 record.write(results, output)
     for table in tables:
         print(f"{TITLES[table]}\n\n{render_table(table, results)}\n", flush=True)
+
+
+def describe_base() -> dict[str, Any]:
+    """Return the settings of the base by name, as JSON has them."""
+    base = reproduction.get_config("table4")
+    values = {name: _read(base, name) for name in _RECORDED}
+    return {
+        name: list(value) if isinstance(value, tuple) else value for name, value in values.items()
+    }
 
 
 def list_rows(table: str) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import statistics
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from zeroseg_jax.config import Config
 from zeroseg_jax.data.benchmarks import get_benchmark
@@ -22,9 +24,10 @@ from zeroseg_jax.inference.presets import get_preset
 from zeroseg_jax.inference.segmenters import ModelSegmenter
 from zeroseg_jax.teacher.load import Teacher
 from zeroseg_jax.training import inputs, sharding, zeroseg
+from zeroseg_jax.training.objective import Objective
 from zeroseg_jax.training.optimizer import build_optimizer
-from zeroseg_jax.training.state import TrainState, init_state
-from zeroseg_jax.training.step import build_step
+from zeroseg_jax.training.state import init_state, stream
+from zeroseg_jax.training.step import Step, build_step
 
 # Diagnostics of the segments among the metrics of a step.
 DIAGNOSTICS = ("segment_cosine", "segments_used", "distinct_matches")
@@ -32,20 +35,33 @@ DIAGNOSTICS = ("segment_cosine", "segments_used", "distinct_matches")
 FILTERS = {"": "none", "_by_z": "topk_product"}
 
 
+# Compiled steps of this process by settings, for all seeds and amounts of data.
+_STEPS: dict[Config, Step] = {}
+
+
 def train(config: Config, clip: Teacher, workdir: Path) -> tuple[dict, Any]:
-    """Train one run; return its seconds and curves, and its parameters."""
+    """Train one run; return its seconds and curves, and its parameters.
+
+    A step takes a minute to compile, about as long as a short run. Runs that differ in seed or in
+    number of images share one program.
+    """
     source = inputs.build_inputs(config, workdir, clip, lambda line: None)
     optimizer = build_optimizer(config, config.optim.steps)
+    objective = _keep_seed(zeroseg.build(config, clip, source), config.run.seed)
+    # Not jitted: its small programs are compiled once for all runs. Without its placement the
+    # second step would compile again.
+    state = init_state(config, objective, optimizer)
     mesh = sharding.build_mesh(config)
-    objective = zeroseg.build(config, clip, source)
-
-    def initial_state() -> TrainState:
-        return init_state(config, objective, optimizer)
-
-    abstract_state = sharding.shard_state(jax.eval_shape(initial_state), mesh)
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract_state)
-    state = jax.jit(initial_state, out_shardings=shardings)()
-    step = build_step(config, objective, optimizer, mesh, abstract_state)
+    abstract_state = sharding.shard_state(jax.eval_shape(lambda: state), mesh)
+    state = jax.device_put(state, jax.tree.map(lambda leaf: leaf.sharding, abstract_state))
+    shared = dataclasses.replace(
+        config,
+        run=dataclasses.replace(config.run, seed=0),
+        data=dataclasses.replace(config.data, images=0),
+    )
+    if shared not in _STEPS:
+        _STEPS[shared] = build_step(config, objective, optimizer, mesh, abstract_state)
+    step = _STEPS[shared]
     begin = time.time()
     batches = source.batches(0, batch_per_host=config.optim.batch_global)
     metrics = []
@@ -61,6 +77,25 @@ def train(config: Config, clip: Teacher, workdir: Path) -> tuple[dict, Any]:
     }
     seconds = round(time.time() - begin, 1)
     return {"seconds": seconds, "curves": curves}, state.params
+
+
+def _keep_seed(objective: Objective, seed: int) -> Objective:
+    """Return an objective whose memory has the seed, which is thus no constant of the program.
+
+    Its random keys are those of `zeroseg train` with this seed.
+    """
+
+    def loss_fn(params: Any, batch: Any, key: jax.Array, memory: Any) -> Any:
+        del key
+        key = stream(memory["seed"], "step", memory["step"])
+        return objective.loss_fn(params, batch, key, None)
+
+    return dataclasses.replace(
+        objective,
+        loss_fn=loss_fn,
+        init_memory=lambda: {"seed": jnp.uint32(seed), "step": jnp.int32(0)},
+        update_memory=lambda memory, batch: {**memory, "step": memory["step"] + 1},
+    )
 
 
 def score(

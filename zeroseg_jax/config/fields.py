@@ -66,8 +66,9 @@ class HeadConfig:
     temperature: float = number(1.0, least=1e-4, most=100)  # of the assignment softmax
     count_eps: float = number(1.0, least=1e-6, most=1e3)  # added to the patch count of a group
     # own: centred subtracts each segment's mean score over the image's patches before the softmax;
-    # standardised also divides by the deviation of the image's scores
-    scores: Literal["raw", "centred", "standardised"] = "raw"
+    # standardised also divides by the deviation of the image's scores, per_segment by that of the
+    # segment's own, so that no segment has the largest scores at most patches
+    scores: Literal["raw", "centred", "standardised", "per_segment"] = "raw"
     # own: g passes the block, norm and MLP that give z (GroupViT's inference) instead of a layer
     # of its own, so that every term that trains z trains what is scored
     shared_projection: bool = False

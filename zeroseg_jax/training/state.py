@@ -33,7 +33,7 @@ class TrainState:
     memory: Any = None
 
 
-def stream(seed: int, name: str, step: jax.Array | int = 0) -> jax.Array:
+def stream(seed: jax.Array | int, name: str, step: jax.Array | int = 0) -> jax.Array:
     """Return the random key of a named stream at a step; it is derived, so nothing is saved."""
     key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
     return jax.random.fold_in(key, step)

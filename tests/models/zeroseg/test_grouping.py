@@ -170,6 +170,12 @@ def test_normalised_scores_equal_the_slow_ones(form):
     np.testing.assert_array_equal(normalise_scores(scores, "raw"), scores)
 
 
+def test_scores_per_segment_are_standardised_rows():
+    scores = 3 * draw(2, 4, 7) * draw(2, 4, 1, seed=2) + draw(2, 4, 1, seed=1)
+    wanted = [[standardise_slowly(row[None])[1][0] for row in image] for image in scores]
+    np.testing.assert_allclose(normalise_scores(scores, "per_segment"), wanted, atol=1e-5)
+
+
 def test_a_shared_projection_is_that_of_z():
     config = HeadConfig(width=WIDTH, heads=HEADS, z_hidden=16, shared_projection=True)
     head = SegmentationHead(config, embed_dim=24, eps=EPS)

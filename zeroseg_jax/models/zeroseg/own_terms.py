@@ -208,14 +208,16 @@ def normalise_scores(scores: Array, form: str) -> Array:
 
     Args:
       scores: float32 (B, S, L).
-      form: "raw" (the paper), "centred" or "standardised", see config.HeadConfig.
+      form: "raw" (the paper), "centred", "standardised" or "per_segment", see
+        config.HeadConfig.
     """
     if form == "raw":
         return scores
     scores = scores - scores.mean(axis=2, keepdims=True)
-    if form == "standardised":
-        scores = scores * jax.lax.rsqrt(scores.var(axis=(1, 2), keepdims=True) + _EPS)
-    return scores
+    if form == "centred":
+        return scores
+    axes = (1, 2) if form == "standardised" else 2
+    return scores * jax.lax.rsqrt(scores.var(axis=axes, keepdims=True) + _EPS)
 
 
 def mean_cosine(segments: Array) -> Array:
