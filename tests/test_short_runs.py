@@ -32,5 +32,6 @@ def test_views_are_scored_by_the_class_of_most_of_their_pixels():
     found = grid_views.score_views(names, grid_windows((2,), False), [{"label": label}], 12)
     assert found["views_right"] == 75.0
     assert found["views_of_things"] == 25.0 and found["views_of_things_right"] == 100.0
+    assert found["views_named_thing"] == 25.0
     # Classes 2, 9 and 10: all, none, and two thirds of their pixels.
     assert found["cells_miou"] == round(100 * (1 + 0 + 2 / 3) / 3, 1)

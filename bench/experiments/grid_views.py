@@ -79,6 +79,7 @@ def score_views(
         "views_right": round(100 * float(np.mean(right)), 1),
         "views_of_things": round(100 * float(np.mean(things)), 1),
         "views_of_things_right": round(100 * float(of_things.mean()), 1) if any(things) else None,
+        "views_named_thing": round(100 * float((names < classes - _STUFF).mean()), 1),
         "cells_miou": round(100 * confusion.miou(), 1),
     }
 

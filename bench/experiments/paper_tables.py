@@ -45,7 +45,8 @@ LABELS = {
     "table5": ("0 %", "20 %", "40 %", "60 %", "80 %"),
     "table6": ("48", "192", "768"),
 }
-# The paper's mIoU on VOC, row by row; Table 6 of the paper has other amounts of data.
+# The paper's mIoU on VOC, row by row; Table 6 of the paper has other amounts of data, see
+# _compare_order.
 PAPER = {
     "table3": (21.1, 23.7, 40.2, 32.4, 40.8),
     "table4": (21.1, 28.5, 38.6, 40.8),
@@ -202,8 +203,13 @@ def render_table(table: str, results: dict) -> str:
 
 def _compare_order(paper: dict[str, float], ours: dict[str, float]) -> str:
     text = f"Order on full: {' < '.join(sorted(ours, key=ours.__getitem__))}"
-    if not paper:
-        return f"{text}. The paper has other amounts of data."
+    if not paper:  # Table 6: the rows are in the order of their images
+        correlation = correlate_ranks(list(range(len(ours))), list(ours.values()))
+        return (
+            f"{text}. The paper has other amounts of data, and more of it scores higher (40.8 with "
+            "ImageNet, 42.9 with CC12M too). Rank correlation with the number of images "
+            f"{correlation:.2f}."
+        )
     shared = [label for label in paper if label in ours]
     text += f"; in the paper: {' < '.join(sorted(shared, key=paper.__getitem__))}."
     if len(shared) < 3:
