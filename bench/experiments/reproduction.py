@@ -200,7 +200,7 @@ terms with four changes ([how it was chosen](#how-the-base-was-chosen)):
 - g and z share one projection, so that every row trains what is scored;
 - the encoder starts as the teacher's tower, in the place of MAE pretraining.
 
-None of the project's own loss terms is used. Images have 72 px, and the pixel decoder has two blocks.
+None of the project's own loss terms is used. Images have 72 px, and the pixel decoder two blocks.
 Scores have the class filter by z, as in the paper. Tables of this page before these were on a
 grouping that no term trained, or on segments with one name (mean cosine 0.999); they are removed.
 
