@@ -47,6 +47,7 @@ class AbstractTeacher:
 def define_flags() -> None:
     """Define the flags."""
     absl_flags.DEFINE_list("models", ["B/16", "L/14"], "models to compile: " + ", ".join(SIZES))
+    absl_flags.DEFINE_list("forms", list(FORMS), "forms to compile")
     absl_flags.DEFINE_list("topologies", ["v5e:2x2", "v6e:2x2"], "slices; one chip of each is used")
     absl_flags.DEFINE_integer("batch", 256, "views in one call", lower_bound=1)
     record.define_output("compiled_teacher")
@@ -55,10 +56,12 @@ def define_flags() -> None:
 def main(arguments: list[str]) -> None:
     """Compile every form of every model for every chip; results are written after each."""
     del arguments
+    if unknown := set(FLAGS.forms) - set(FORMS):
+        raise ValueError(f"--forms: {sorted(unknown)} is unknown; use {', '.join(FORMS)}.")
     rows = record.read_earlier().get("rows", {})
     for topology in FLAGS.topologies:
         for model in FLAGS.models:
-            for form in FORMS:
+            for form in FLAGS.forms:
                 name = f"{model}, {topology.partition(':')[0]}, {form}"
                 if name not in rows:
                     rows[name] = _compile(model, topology, form)
