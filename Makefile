@@ -107,6 +107,7 @@ paper-tables: setup
 	$(PIP) matplotlib
 	$(BIN)/python -m bench.experiments.collapse
 	$(BIN)/python -m bench.experiments.paper_tables
+	$(BIN)/python -m bench.experiments.grid_views
 	$(BIN)/python -m bench.experiments.reproduction --write_only
 
 paper-tables-short: setup
