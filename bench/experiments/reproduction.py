@@ -202,9 +202,9 @@ terms with four changes ([how it was chosen](#how-the-base-was-chosen)):
 
 None of the project's own loss terms is used. Images have 72 px, and the pixel decoder two blocks.
 Scores have the class filter by z, as in the paper. Below each table is its order and its rank
-correlation with the paper's; only Table 4 reaches 0.8 ([reasons](#what-the-tables-contain)). Earlier
-tables of this page were on a grouping that no term trained, or on segments with one name (mean cosine
-0.999); they are removed.
+correlation with the paper's; only Table 4 reaches 0.8 ([reasons](#what-the-tables-contain)).
+Earlier tables of this page were on a grouping that no term trained, or on segments with one name
+(mean cosine 0.999); they are removed.
 
 `python -m bench.experiments.paper_tables` runs Tables 3 to 6 and writes
 `results/paper_tables.json`; `--short` runs Table 4 with one seed.
