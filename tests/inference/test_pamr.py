@@ -59,7 +59,7 @@ def test_equals_the_public_definition(dilations):
 
 
 def label(scored, image, **changes):
-    preset = get_preset("zeroseg", "playground/full", changes)
+    preset = get_preset("zeroseg", "playground/full", {"refine": "pamr", **changes})
     side = scored.segment_ids.shape[1]
     merged = canvas.merge(Layout(side, side, (side, side), [0], [0]), scored, 8, 2)
     guide = guide_image.build_guide(image, preset)
