@@ -29,20 +29,20 @@ from bench import record
 from zeroseg_jax.commands import flags
 
 _SCENE, _WORDS = "docs/images/scene.png", "moon; cross; sky; grass"
-_SEGMENT = ["-m", "zeroseg_jax", "segment", _SCENE, f"--classes={_WORDS}", "--output={out}"]
+_SEGMENT = [_SCENE, f"--classes={_WORDS}", "--output={out}"]
 _EVALUATE = [
-    "-m", "zeroseg_jax", "evaluate", "--workdir=playground", "--benchmark=playground/full",
-    "--preset=zeroseg", "--pictures=0", "--output={out}",
+    "--workdir=playground", "--benchmark=playground/full", "--preset=zeroseg", "--pictures=0",
+    "--output={out}",
 ]  # fmt: skip
 _COMMANDS = {
     "now": {
-        "segment": [*_SEGMENT, "--model=playground"],
-        "evaluate": _EVALUATE,
+        "segment": ["-m", "zeroseg_jax", "segment", *_SEGMENT, "--model=playground"],
+        "evaluate": ["-m", "zeroseg_jax", "evaluate", *_EVALUATE],
         "step": ["-m", "bench.speed.train_step", "--output={out}/step.json"],
     },
     "before": {
-        "segment": _SEGMENT,
-        "evaluate": _EVALUATE,
+        "segment": ["-m", "zeroseg_jax.segment", *_SEGMENT],
+        "evaluate": ["-m", "zeroseg_jax.evaluate", *_EVALUATE],
         "step": ["bench/train_step.py", "--output={out}/step.json"],
     },
 }
@@ -75,6 +75,7 @@ def main(arguments: list[str]) -> None:
                 # The first round reads packages from disk and fills the cache of `evaluate`.
                 for name, value in found.items() if i else ():
                     seconds.setdefault(name, {}).setdefault(side, []).append(round(value, 2))
+        record.write({"seconds": seconds, "images": FLAGS.images})
         for side, folder in folders.items():
             steps = _Side(side, folder, Path(scratch)).time_steps()
             seconds.setdefault("step", {})[side] = steps["zeroseg_jax"]
@@ -117,7 +118,7 @@ def render_table(seconds: dict[str, dict[str, list[float]]]) -> str:
     """Render medians, and the ratio to the earlier commit, as a Markdown table."""
     lines = ["| | now, s | before, s | now over before |", "|---|---:|---:|---:|"]
     rows = {name: (sides["now"], sides.get("before")) for name, sides in seconds.items()}
-    if torch := seconds["step"].get("torch, now"):
+    if torch := seconds.get("step", {}).get("torch, now"):
         rows["step in torch"] = (torch, seconds["step"].get("torch, before"))
     for name, (now, before) in rows.items():
         new = statistics.median(now)
