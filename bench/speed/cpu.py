@@ -94,6 +94,8 @@ class _Side:
         """Return the seconds of a process from start to end."""
         output = self._scratch / "out"
         shutil.rmtree(output, ignore_errors=True)
+        if command == "step":
+            output.mkdir(parents=True)
         words = [word.format(out=output) for word in self._commands[command]]
         env = {**os.environ, "XDG_CACHE_HOME": str(cache), "PYTHONPATH": str(self._folder)}
         env.pop("JAX_COMPILATION_CACHE_DIR", None)
