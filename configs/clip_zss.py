@@ -18,7 +18,6 @@ from ml_collections import ConfigDict
 from zeroseg_jax.assets.recipes import base
 
 VARIANTS = ("playground", "playground_local", "voc", "coco_stuff", "context")
-CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 _STEPS = {"voc": 20_000, "coco_stuff": 80_000, "context": 40_000}
 _DATA = {
     "voc": {
@@ -58,10 +57,8 @@ def get_config(variant: str = "playground") -> ConfigDict:
 
 def _on_playground(config: ConfigDict) -> ConfigDict:
     config.model.image_px = 72  # 9 x 9 patches
-    config.data.update(images=4096, mean=CLIP_MEAN, std=CLIP_STD)
-    config.model.encoder.update(
-        init="teacher", activation="quick_gelu", norm_eps=1e-5, pre_norm=True, positions="learned"
-    )
+    config.data.images = 4096
+    base.start_as_teacher(config)
     # 12 x 12 teacher tokens; chosen on scenes of TUNE_SEED, see docs/clip_zss.md.
     config.clip_zss.labels.update(stride_px=2, prompts="playground")
     config.clip_zss.student.update(synthesizer_width=128, synthesizer_heads=4)

@@ -13,7 +13,6 @@ from ml_collections import ConfigDict
 from zeroseg_jax.assets.recipes import base
 
 VARIANTS = ("default", "faithful", "long")
-CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
 def get_config(variant: str = "default") -> ConfigDict:
@@ -32,10 +31,7 @@ def get_config(variant: str = "default") -> ConfigDict:
     if variant == "faithful":
         return config
     # The project's own; docs/playground.md has the table that justifies each.
-    config.data.update(mean=CLIP_MEAN, std=CLIP_STD)  # the tower that the encoder starts from
-    config.model.encoder.update(
-        init="teacher", activation="quick_gelu", norm_eps=1e-5, pre_norm=True, positions="learned"
-    )
+    base.start_as_teacher(config)
     config.model.mask_ratio = 0.25
     config.model.decoder.depth = 2
     config.model.head.update(grouping="clustered", all_levels=True, region_readout=True)

@@ -61,10 +61,7 @@ def _set_base(config: ConfigDict) -> None:
     """Set what the base of the tables changes in the paper's objective."""
     config.model.head.update(scores="per_segment", shared_projection=True)
     config.loss.matching_mode = "located"
-    config.data.update(mean=playground.CLIP_MEAN, std=playground.CLIP_STD)
-    config.model.encoder.update(
-        init="teacher", activation="quick_gelu", norm_eps=1e-5, pre_norm=True, positions="learned"
-    )
+    base.start_as_teacher(config)
     # Cheaper: half the time of a step at 96 px.
     config.model.image_px, config.model.decoder.depth = 72, 2
     config.optim.update(batch_global=8, base_rate=3.2e-2, steps=160)

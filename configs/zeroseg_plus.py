@@ -27,11 +27,7 @@ def get_config(variant: str = "playground") -> ConfigDict:
         # The teacher that has a tower of the student's size.
         config.teacher.directory = "checkpoints/clip-vit-base-patch16"
         config.model.embed_dim = 512
-        config.data.update(mean=playground.CLIP_MEAN, std=playground.CLIP_STD)
-        config.model.encoder.update(
-            init="teacher", activation="quick_gelu", norm_eps=1e-5, pre_norm=True,
-            positions="learned",
-        )  # fmt: skip
+        base.start_as_teacher(config)
         config.teacher.overlap = True
         config.model.mask_ratio = own.model.mask_ratio
         config.model.decoder.depth = own.model.decoder.depth

@@ -52,11 +52,12 @@ def main(arguments: list[str]) -> None:
     scores: dict[str, dict[str, float]] = {row: {} for row in ROWS}
     for name in BENCHMARKS:
         benchmark = get_benchmark(name, images=FLAGS.images, seed=TUNE_SEED)
+        items = [benchmark[index] for index in range(len(benchmark))]
         for row, changes in ROWS.items():
             preset = get_preset("zeroseg", name, changes)
             classes = embed_class_names(student.teacher, benchmark.words, preset)
             confusion = Confusion(len(benchmark.class_names))
-            for item in map(benchmark.__getitem__, range(len(benchmark))):
+            for item in items:
                 labels, _, _ = segment_image(segmenter, item["image"], classes, preset)
                 confusion.add(item["label"], labels)
             scores[row][name] = round(100 * confusion.miou(), 2)

@@ -26,7 +26,7 @@ from zeroseg_jax.assets.recipes import reproduction
 from zeroseg_jax.commands import flags
 from zeroseg_jax.data import files
 from zeroseg_jax.evaluation.attribution import CAUSES
-from zeroseg_jax.inference.presets import get_preset
+from zeroseg_jax.inference.presets import read_refinement
 
 PAGE, PLOTS = Path("docs/reproduction.md"), Path("docs/images")
 END = "<!-- The lines above are written by bench/experiments/reproduction.py. -->"
@@ -98,8 +98,7 @@ def _protocol() -> list[str]:
 
 
 def _collect(variant: str) -> dict:
-    refine = get_preset("zeroseg", BENCHMARKS[0]).refine
-    found: dict = {"miou": {}, "diagnostics": {}, "refine": refine}
+    found: dict = {"miou": {}, "diagnostics": {}}
     for number, _ in enumerate(reproduction.sweep(variant)):
         place = Path(FLAGS.workdir) / variant / f"{number:03d}"
         logged = json.loads((place / "metrics.jsonl").read_text().splitlines()[-1])
@@ -109,6 +108,7 @@ def _collect(variant: str) -> dict:
         for name in BENCHMARKS:
             report = json.loads((place / "reports" / name / "report.json").read_text())
             short = name.removeprefix("playground/")
+            found["refine"] = read_refinement(report["preset"])
             found["miou"].setdefault(short, []).append(report["miou"])
             found["diagnostics"].setdefault(short, []).append(
                 {name: report["diagnostics"][name] for name in _DIAGNOSTICS}
@@ -117,7 +117,7 @@ def _collect(variant: str) -> dict:
 
 
 def _score_readout(name: str) -> dict:
-    found: dict = {"miou": {}, "refine": get_preset("zeroseg", BENCHMARKS[0]).refine}
+    found: dict = {"miou": {}}
     for benchmark in BENCHMARKS:
         place = Path(FLAGS.workdir) / "readouts" / name / benchmark
         if not (place / "report.json").is_file():
@@ -130,6 +130,7 @@ def _score_readout(name: str) -> dict:
             )  # fmt: skip
         report = json.loads((place / "report.json").read_text())
         found["miou"][benchmark.removeprefix("playground/")] = [report["miou"]]
+        found["refine"] = read_refinement(report["preset"])
     return found
 
 

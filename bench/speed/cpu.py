@@ -13,19 +13,17 @@ count. Another earlier commit than bcb3e08 may need other flags in `_COMMANDS`.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from absl import flags as absl_flags
 from absl.flags import FLAGS
 
 from bench import record
+from bench.speed.timing import time_process
 from zeroseg_jax.commands import flags
 
 _SCENE, _WORDS = "docs/images/scene.png", "moon; cross; sky; grass"
@@ -38,12 +36,12 @@ _COMMANDS = {
     "now": {
         "segment": ["-m", "zeroseg_jax", "segment", *_SEGMENT, "--model=playground"],
         "evaluate": ["-m", "zeroseg_jax", "evaluate", *_EVALUATE],
-        "step": ["-m", "bench.speed.train_step", "--output={out}/step.json"],
+        "step": ["-m", "bench.speed.train_step", "--output={out}.json"],
     },
     "before": {
         "segment": ["-m", "zeroseg_jax.segment", *_SEGMENT],
         "evaluate": ["-m", "zeroseg_jax.evaluate", *_EVALUATE],
-        "step": ["bench/train_step.py", "--output={out}/step.json"],
+        "step": ["bench/train_step.py", "--output={out}.json"],
     },
 }
 
@@ -65,19 +63,17 @@ def main(arguments: list[str]) -> None:
         folders["before"] = Path(FLAGS.before)
     seconds: dict[str, dict[str, list[float]]] = {}
     with tempfile.TemporaryDirectory() as scratch:
+        sides = {name: _Side(name, folder, Path(scratch)) for name, folder in folders.items()}
         for i in range(FLAGS.repeats + 1):
-            for side, folder in folders.items():
-                run = _Side(side, folder, Path(scratch))
-                cache = Path(scratch) / side / f"cache-{i}"
-                found = {name: run.time("segment", cache) for name in ("cold", "warm")}
-                extra = [f"--images={FLAGS.images}"]
-                found["evaluate"] = run.time("evaluate", Path(scratch) / side / "cache", extra)
+            for side, run in sides.items():
+                found = {name: run.time("segment", f"cache-{i}") for name in ("cold", "warm")}
+                found["evaluate"] = run.time("evaluate", "cache", f"--images={FLAGS.images}")
                 # The first round reads packages from disk and fills the cache of `evaluate`.
                 for name, value in found.items() if i else ():
                     seconds.setdefault(name, {}).setdefault(side, []).append(round(value, 2))
         record.write({"seconds": seconds, "images": FLAGS.images})
-        for side, folder in folders.items():
-            steps = _Side(side, folder, Path(scratch)).time_steps()
+        for side, run in sides.items():
+            steps = run.time_steps()
             seconds.setdefault("step", {})[side] = steps["zeroseg_jax"]
             seconds["step"][f"torch, {side}"] = steps["torch"]
     record.write({"seconds": seconds, "images": FLAGS.images})
@@ -89,31 +85,23 @@ class _Side:
 
     def __init__(self, name: str, folder: Path, scratch: Path):
         self._commands, self._folder, self._scratch = _COMMANDS[name], folder, scratch / name
+        self._output = self._scratch / "out"
+        self._scratch.mkdir()
 
-    def time(self, command: str, cache: Path, extra: list[str] | None = None) -> float:
-        """Return the seconds of a process from start to end."""
-        output = self._scratch / "out"
-        shutil.rmtree(output, ignore_errors=True)
-        if command == "step":
-            output.mkdir(parents=True)
-        words = [word.format(out=output) for word in self._commands[command]]
-        env = {**os.environ, "XDG_CACHE_HOME": str(cache), "PYTHONPATH": str(self._folder)}
-        env.pop("JAX_COMPILATION_CACHE_DIR", None)
-        begin = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, *words, *(extra or [])], cwd=self._folder, env=env,
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        took = time.perf_counter() - begin
-        if done.returncode:
-            raise RuntimeError(f"{self._folder}: {' '.join(words)} failed: {done.stderr[-2000:]}")
+    def time(self, command: str, cache: str, *extra: str) -> float:
+        """Return the seconds of a process from start to end; its cache is of this commit."""
+        shutil.rmtree(self._output, ignore_errors=True)
+        words = [word.format(out=self._output) for word in self._commands[command]]
+        took, _ = time_process(
+            [sys.executable, *words, *extra], self._scratch / cache, self._folder
+        )
         print(f"{self._folder.name}: {command} {took:.2f} s", flush=True)
         return took
 
     def time_steps(self) -> dict[str, list[float]]:
         """Return the seconds of each training step, of ours and of torch's."""
-        self.time("step", self._scratch / "cache", [f"--rounds={FLAGS.rounds}"])
-        return json.loads((self._scratch / "out" / "step.json").read_text())["seconds"]
+        self.time("step", "cache", f"--rounds={FLAGS.rounds}")
+        return json.loads(self._output.with_suffix(".json").read_text())["seconds"]
 
 
 def render_table(seconds: dict[str, dict[str, list[float]]]) -> str:

@@ -10,12 +10,9 @@ everything is cached. Peak memory is that of the process.
 from __future__ import annotations
 
 import json
-import os
 import resource
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +22,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from bench import record
+from bench.speed.timing import time_process
 from zeroseg_jax.commands import flags
 from zeroseg_jax.teacher.load import SHIPPED
 
@@ -114,18 +112,13 @@ def main(arguments: list[str]) -> None:
         coarse = np.random.default_rng(1).integers(0, 256, (12, 16, 3), dtype=np.uint8)
         Image.fromarray(coarse).resize((640, 480), Image.Resampling.BICUBIC).save(root / "a.jpg")
         for i in range(FLAGS.repeats):
-            cache = {"XDG_CACHE_HOME": str(root / f"cache-{i}"),
-                     "JAX_COMPILATION_CACHE_DIR": str(root / f"programs-{i}")}  # fmt: skip
             for name, words in _WORDS.items():
                 command = [sys.executable, "-m", "zeroseg_jax", "segment", str(root / "a.jpg"),
                            f"--model={root / 'clip'}", f"--words={words}",
                            f"--readout={FLAGS.readout}", f"--output={root / 'out'}"]  # fmt: skip
-                begin, used = time.perf_counter(), _child_seconds()
-                subprocess.run(
-                    command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, **cache}
-                )
-                seconds[name].append(round(time.perf_counter() - begin, 2))
-                cpu[name].append(round(_child_seconds() - used, 2))
+                took, used = time_process(command, root / f"cache-{i}")
+                seconds[name].append(round(took, 2))
+                cpu[name].append(round(used, 2))
                 print(
                     f"{name:12s} {seconds[name][-1]:.2f} s, CPU {cpu[name][-1]:.2f} s", flush=True
                 )
@@ -140,11 +133,6 @@ def main(arguments: list[str]) -> None:
             "peak_memory_gb": round(peak, 2),
         }
     )
-
-
-def _child_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

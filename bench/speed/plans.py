@@ -6,7 +6,7 @@
 `zeroseg plan` compiles for each slice; nothing runs on a chip. The batch of 4096 is accumulated
 over as many pieces as leave a device at most ROWS images of a piece. An interrupted run resumes
 after the last slice in --output; rows of an earlier planner and failed ones are made again. A plan
-takes three to ten minutes of two cores. The printed table is that of docs/scaling.md.
+takes three to ten minutes of two cores.
 """
 
 from __future__ import annotations

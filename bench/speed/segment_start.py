@@ -9,18 +9,15 @@ CPU seconds (user and system) depend less on other work of the machine than seco
 
 from __future__ import annotations
 
-import os
-import resource
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from absl import flags as absl_flags
 from absl.flags import FLAGS
 
 from bench import record
+from bench.speed.timing import time_process
 from zeroseg_jax.commands import flags
 
 _IMAGE, _WORDS = "docs/images/scene.png", "moon, cross, sky, grass"
@@ -41,28 +38,16 @@ def main(arguments: list[str]) -> None:
         command = [sys.executable, "-m", "zeroseg_jax", "segment", _IMAGE, "--model=playground",
                    f"--words={_WORDS}", f"--output={scratch}/out"]  # fmt: skip
         # The first process reads the packages from disk; it is not counted.
-        _run(command, Path(scratch) / "first")
+        time_process(command, Path(scratch) / "first")
         for i in range(FLAGS.repeats):
             for name in seconds:
-                begin, used = time.perf_counter(), _child_seconds()
-                _run(command, Path(scratch) / f"cache-{i}")
-                seconds[name].append(round(time.perf_counter() - begin, 2))
-                cpu[name].append(round(_child_seconds() - used, 2))
+                took, used = time_process(command, Path(scratch) / f"cache-{i}")
+                seconds[name].append(round(took, 2))
+                cpu[name].append(round(used, 2))
                 print(f"{name} {seconds[name][-1]:.2f} s, CPU {cpu[name][-1]:.2f} s", flush=True)
     least = {name: min(values) for name, values in seconds.items()}
     print(f"least: {least}")
     record.write({"seconds": seconds, "cpu_seconds": cpu, "least": least})
-
-
-def _run(command: list[str], cache: Path) -> None:
-    env = {**os.environ, "XDG_CACHE_HOME": str(cache)}
-    env.pop("JAX_COMPILATION_CACHE_DIR", None)
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=env)
-
-
-def _child_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

@@ -1,10 +1,14 @@
-"""Timing of several calls in alternating rounds, so that other load falls on all of them alike."""
+"""Timing of calls in alternating rounds, so that other load falls on all alike; of processes."""
 
 from __future__ import annotations
 
+import os
+import resource
 import statistics
+import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 Rounds = list[dict[str, dict[str, float]]]
@@ -47,3 +51,33 @@ def least_seconds(run: Callable[[], Any], repeats: int) -> tuple[float, float]:
     """Return the least wall and CPU seconds of a call over several repeats."""
     rounds = time_in_turns({"run": run}, repeats)
     return min(row["run"]["wall"] for row in rounds), min(row["run"]["cpu"] for row in rounds)
+
+
+def time_process(
+    command: list[str], cache: Path, folder: Path | None = None
+) -> tuple[float, float]:
+    """Run a command; return wall and CPU seconds of the process from its start to its end.
+
+    Args:
+      command: program and arguments.
+      cache: folder of everything that the project keeps between commands, compiled programs too.
+      folder: working directory, whose modules are imported; None: that of this process.
+
+    Raises:
+      RuntimeError: the command fails; names it and has the end of its errors.
+    """
+    env = {**os.environ, "XDG_CACHE_HOME": str(cache)}
+    env.pop("JAX_COMPILATION_CACHE_DIR", None)
+    if folder is not None:
+        env["PYTHONPATH"] = str(folder)
+    begin, used = time.perf_counter(), _child_seconds()
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
+    took = time.perf_counter() - begin, _child_seconds() - used
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed: {done.stderr[-2000:]}")
+    return took
+
+
+def _child_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

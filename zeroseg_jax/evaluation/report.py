@@ -7,6 +7,7 @@ from typing import Any
 from PIL import Image
 
 from zeroseg_jax.evaluation.render import Cell, Section, render_cell
+from zeroseg_jax.inference.presets import read_refinement
 
 
 def render_score_line(result: dict[str, Any]) -> str:
@@ -88,13 +89,12 @@ def _render_limit(preset: dict[str, Any]) -> str:
 
 
 def _render_refinement(preset: dict[str, Any]) -> str:
-    # A report of an earlier version has no `refine`; PAMR was all there was.
-    refine = preset.get("refine", "pamr")
+    refine = read_refinement(preset)
     if refine == "guided":
         # Before the fields there was one radius and one ridge.
         radius, eps = preset.get("guided_radius", 1 / 12), preset.get("guided_eps", 1e-3)
         return f"guided filter, radius {radius:.3g} of the short side, eps {eps:g}"
-    if refine == "none" or not preset["pamr_dilations"]:
+    if refine == "none":
         return "off"
     size = preset["pamr_short_px"]
     resolution = f"short side at most {size}" if size else "full size"

@@ -88,10 +88,8 @@ def label_image(
         rule = forbid(rule, ~kept)
     refiner: _Refiner | _GuidedRefiner | None = None
     if guide is not None:
-        by_filter = preset.refine == "guided"
-        refiner = (
-            _GuidedRefiner(canvas, guide, preset) if by_filter else _Refiner(canvas, guide, preset)
-        )
+        kind = _GuidedRefiner if preset.refine == "guided" else _Refiner
+        refiner = kind(canvas, guide, preset)
 
     def label(rule: LabelRule) -> tuple[np.ndarray, np.ndarray]:
         return canvas.label(*size, rule) if refiner is None else refiner.label(size, rule)

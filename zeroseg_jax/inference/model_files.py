@@ -14,6 +14,7 @@ from typing import Any
 
 from zeroseg_jax.config import Config
 from zeroseg_jax.data.files import atomic_path, read_json, write_json, write_text
+from zeroseg_jax.inference.presets import read_refinement
 from zeroseg_jax.teacher.checkpoints.config import WEIGHTS
 from zeroseg_jax.teacher.hub import MODEL_FILES
 from zeroseg_jax.teacher.load import Teacher
@@ -295,15 +296,12 @@ def _read_score(path: Path) -> dict[str, Any] | None:
     wanted = {"name", "prompts", "threshold"}
     if not isinstance(preset, dict) or not wanted <= set(preset):
         raise ValueError(f"{path}: preset has no {', '.join(sorted(wanted))}; evaluate again.")
-    refine = preset.get("refine", "pamr")
-    if refine == "pamr" and not preset.get("pamr_dilations"):
-        refine = "none"
     return {
         "benchmark": content["benchmark"],
         "miou": content["miou"],
         "images": content["images"],
         "protocol": f"preset {preset['name']}, prompts {preset['prompts']}, threshold "
-        f"{preset['threshold']}, refinement {refine}",
+        f"{preset['threshold']}, refinement {read_refinement(preset)}",
         # The directory is local; the step is not.
         "checkpoint": f"step {content['checkpoint'].rpartition(' at step ')[2]}",
     }

@@ -166,6 +166,13 @@ def check_scale(preset: Preset, max_scale: float) -> None:
         )
 
 
+def read_refinement(recorded: Mapping[str, Any]) -> str:
+    """Return how a preset in a report refined: "pamr", "guided" or "none"."""
+    # A report of an earlier version has no `refine`; PAMR was all there was.
+    refine = recorded.get("refine", "pamr")
+    return "none" if refine == "pamr" and not recorded.get("pamr_dilations") else refine
+
+
 def parse_overrides(text: str) -> dict[str, str]:
     """Parse "threshold=0.4,topk=3"."""
     pairs = [part for part in text.split(",") if part.strip()]
@@ -214,11 +221,12 @@ def _check(preset: Preset) -> None:
             raise ValueError(
                 f"--set: {field} {getattr(preset, field)} is less than {least.get(field, 0)}."
             )
-    for field, limit in (("guided_radius", 1.0), ("guided_eps", math.inf)):
-        value = getattr(preset, field)
-        if not (0 < value <= limit and math.isfinite(value)):
-            most = f" and at most {limit:g}" if limit < math.inf else ""
-            raise ValueError(f"--set: {field} {value:g} must be above 0{most}.")
+    if not 0 < preset.guided_radius <= 1:
+        raise ValueError(
+            f"--set: guided_radius {preset.guided_radius:g} must be above 0 and at most 1."
+        )
+    if not 0 < preset.guided_eps < math.inf:
+        raise ValueError(f"--set: guided_eps {preset.guided_eps:g} must be above 0 and finite.")
     if preset.window != "sliding" and preset.window_px:
         raise ValueError(
             f"--set: window_px={preset.window_px} has no effect with window={preset.window}; "
