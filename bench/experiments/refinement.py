@@ -1,12 +1,15 @@
-"""Edge refinement of the Playground's preset: PAMR and guided filters on the shipped student.
+"""Edges of the shipped student: refinement of preset zeroseg, and upsampling of segments.
 
     python -m bench.experiments.refinement
 
 Scores are on scenes of TUNE_SEED, which no student trains on and no headline number uses. A row of
-the printed table is a set of overrides of preset zeroseg.
+the first table is a set of overrides of the preset, of the second a set of overrides of model.head;
+the other settings are those that ship.
 """
 
 from __future__ import annotations
+
+import dataclasses
 
 from absl import flags as absl_flags
 from absl.flags import FLAGS
@@ -35,6 +38,17 @@ ROWS = {"none": {"refine": "none"}, "PAMR": {"refine": "pamr"}} | {
     }
     for radius, eps in _FILTERS
 }  # fmt: skip
+# Number of segments and upsampling of their maps, all of them settings of test time.
+HEADS = {
+    f"{segments} segments, bilinear": {"cluster_segments": segments, "upsampling": "bilinear"}
+    for segments in (8, 12, 16)
+} | {
+    f"12 segments, guided, radius {radius:.3f}, eps {eps:g}": {
+        "cluster_segments": 12, "upsampling": "guided",
+        "upsampling_radius": radius, "upsampling_eps": eps,
+    }
+    for radius, eps in ((1 / 8, 3e-3), (1 / 6, 3e-3), (1 / 6, 1e-2), (1 / 4, 3e-3), (1 / 3, 1.4e-3))
+}  # fmt: skip
 
 
 def define_flags() -> None:
@@ -48,23 +62,47 @@ def main(arguments: list[str]) -> None:
     del arguments
     use_compilation_cache()
     student = model.load("playground")
-    segmenter = ModelSegmenter(student)
-    scores: dict[str, dict[str, float]] = {row: {} for row in ROWS}
+    items = {}
     for name in BENCHMARKS:
         benchmark = get_benchmark(name, images=FLAGS.images, seed=TUNE_SEED)
-        items = [benchmark[index] for index in range(len(benchmark))]
-        for row, changes in ROWS.items():
-            preset = get_preset("zeroseg", name, changes)
-            classes = embed_class_names(student.teacher, benchmark.words, preset)
-            confusion = Confusion(len(benchmark.class_names))
-            for item in items:
-                labels, _, _ = segment_image(segmenter, item["image"], classes, preset)
-                confusion.add(item["label"], labels)
-            scores[row][name] = round(100 * confusion.miou(), 2)
-    record.write({"images": FLAGS.images, "checkpoint": student.checkpoint, "rows": scores})
+        items[name] = [benchmark[index] for index in range(len(benchmark))]
+    rows = {row: _score(student, items, changes) for row, changes in ROWS.items()}
+    heads: dict[str, dict[str, dict[str, float]]] = {}
+    for row, head in HEADS.items():
+        changed = _change_head(student, head)
+        heads[row] = {kind: _score(changed, items, {"refine": kind}) for kind in ("none", "guided")}
+    found = {"checkpoint": student.checkpoint, "rows": rows, "heads": heads}
+    record.write({"images": FLAGS.images, **found})
     print("| refinement | things | full |\n|---|---:|---:|")
-    for row, found in scores.items():
-        print(f"| {row} | " + " | ".join(f"{found[name]:.1f}" for name in BENCHMARKS) + " |")
+    for row, scores in rows.items():
+        print(f"| {row} | " + " | ".join(f"{scores[name]:.1f}" for name in BENCHMARKS) + " |")
+    print("\n| segments | things | full | things, refined | full, refined |")
+    print("|---|---:|---:|---:|---:|")
+    for row, kinds in heads.items():
+        cells = [f"{scores[name]:.1f}" for scores in kinds.values() for name in BENCHMARKS]
+        print(f"| {row} | " + " | ".join(cells) + " |")
+
+
+def _change_head(student: model.Model, head: dict) -> model.Model:
+    assert student.config is not None
+    own = student.config.model
+    own = dataclasses.replace(own, head=dataclasses.replace(own.head, **head))
+    return dataclasses.replace(student, config=dataclasses.replace(student.config, model=own))
+
+
+def _score(student: model.Model, items: dict[str, list], changes: dict) -> dict[str, float]:
+    segmenter = ModelSegmenter(student)
+    scores = {}
+    for name in BENCHMARKS:
+        benchmark = get_benchmark(name, images=FLAGS.images, seed=TUNE_SEED)
+        preset = get_preset("zeroseg", name, changes)
+        classes = embed_class_names(student.teacher, benchmark.words, preset)
+        confusion = Confusion(len(benchmark.class_names))
+        for item in items[name]:
+            labels, _, _ = segment_image(segmenter, item["image"], classes, preset)
+            confusion.add(item["label"], labels)
+        scores[name] = round(100 * confusion.miou(), 2)
+    return scores
 
 
 if __name__ == "__main__":

@@ -81,6 +81,13 @@ class HeadConfig:
     # test time: weight of middle-layer encoder tokens beside the features; 0: features alone
     cluster_appearance: float = number(1.0, least=0, most=100)
     cluster_iterations: int = number(5, least=1, most=1000)
+    # test time: number of clusters; 0: that of training, the last of segment_tokens
+    cluster_segments: int = number(0, least=0, most=4096)
+    # own, test time: maps of segments between patches: bilinear, or along the edges of the image
+    upsampling: Literal["bilinear", "guided"] = "bilinear"
+    # guided: half a window over the short side; ridge in squared units of the standardised image
+    upsampling_radius: float = number(1 / 6, least=0, most=1)
+    upsampling_eps: float = number(3e-3, least=1e-4, most=100)
     region_readout: bool = False  # own: g is the class token, pooled over its segment
 
 

@@ -60,8 +60,8 @@ def build_previews(config: Config, source: Any) -> Callable[[Any], dict[str, np.
         shown = range(min(_IMAGES, len(source)))
         images = np.stack([source[i]["image"] for i in shown])
         segments, *pixels = jax.device_get(forward(params, images))
-        patch = images.shape[1] // side
-        segments = segments.repeat(patch, axis=1).repeat(patch, axis=2)
+        step = images.shape[1] // segments.shape[1]  # pixels of a patch, 1 after upsampling
+        segments = segments.repeat(step, axis=1).repeat(step, axis=2)
         painted = (1 - _OPACITY) * images + _OPACITY * colours[segments]
         left, rebuilt = (np.clip(np.rint(255 * x), 0, 255) for x in pixels)
         row = np.concatenate([images, left, rebuilt, painted], axis=2).astype(np.uint8)

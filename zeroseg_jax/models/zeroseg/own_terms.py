@@ -256,15 +256,17 @@ def assign_clusters(features: Array, appearance: Array | None, config: HeadConfi
       float32 (B, S, L): sums to 1 over S; 0 in segments without a seed.
     """
     cues, level = jax.lax.stop_gradient(features), config.cluster_level
+    segments = config.segment_tokens[-1]
     if appearance is not None:
         # Centred per image, because only differences within the image matter.
         look = appearance - appearance.mean(axis=1, keepdims=True)
         look = config.cluster_appearance * unit_length(look.astype(jnp.float32))
         cues = jnp.concatenate([unit_length(cues), look], axis=-1)
         level = 1.0
+        segments = config.cluster_segments or segments
     return cluster_patches(
         cues,
-        config.segment_tokens[-1],
+        segments,
         level=level,
         temperature=config.cluster_temperature,
         iterations=config.cluster_iterations,

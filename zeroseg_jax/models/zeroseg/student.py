@@ -25,6 +25,7 @@ from zeroseg_jax.models.zeroseg.masking import (
     count_visible,
     scatter_patches,
 )
+from zeroseg_jax.models.zeroseg.upsampling import upsample_guided
 
 Array = jax.Array
 Params = dict[str, Any]
@@ -53,12 +54,13 @@ class StudentOutputs:
 
 @flax.struct.dataclass
 class SegmentOutputs:
-    """Outputs at inference.
+    """Outputs at inference. With head.cluster_segments, S2 is that.
 
     Attributes:
       segments: float32 (B, S2, E), g.
       global_feature: float32 (B, E), z.
-      maps: float32 (B, h, w, S2), assignment of each patch, sums to 1 over S2.
+      maps: float32 (B, h, w, S2), assignment of each patch, or (B, Hpx, Wpx, S2) of each pixel
+        with head.upsampling=guided; sums to 1 over S2.
     """
 
     segments: Array
@@ -119,6 +121,11 @@ class Student(nn.Module):
         )
         segments = self._add_regions(segments, inputs, soft)
         maps = soft.swapaxes(1, 2).reshape(len(images), h, w, -1)
+        head = self.config.head
+        if head.upsampling == "guided":
+            maps = upsample_guided(
+                maps, images, radius=head.upsampling_radius, eps=head.upsampling_eps
+            )
         return SegmentOutputs(segments, global_feature, maps)
 
     def _levels(self, tokens: Array, inputs: list[Array]) -> list[Array]:
