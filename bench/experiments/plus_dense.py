@@ -34,9 +34,9 @@ def define_flags() -> None:
     record.define_output("plus_dense")
     absl_flags.DEFINE_string("readout", "sclip", "read-out of the targets")
     absl_flags.DEFINE_list("weights", ["0", "0.5"], "values of loss.dense, in this order")
-    absl_flags.DEFINE_list("evaluated", ["0", "0.5"], "weights scored on evaluation scenes too")
-    absl_flags.DEFINE_list("seeds", ["0"], "random seeds of each weight")
-    absl_flags.DEFINE_integer("tune_images", 48, "number of tune scenes")
+    absl_flags.DEFINE_list("evaluated", [], "weights scored on evaluation scenes too")
+    absl_flags.DEFINE_list("seeds", ["0", "1", "2"], "random seeds of each weight")
+    absl_flags.DEFINE_integer("tune_images", 192, "number of tune scenes")
     absl_flags.DEFINE_integer("images", 100, "number of evaluation scenes")
 
 
