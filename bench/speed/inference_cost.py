@@ -1,8 +1,8 @@
-"""Inference cost of zeroseg_plus against the paper's architecture: FLOP and seconds.
+"""Inference cost of zeroseg_plus and the shipped student against the paper's architecture.
 
 python -m bench.speed.inference_cost
 
-One window at batch 1, float32, random weights; the students alternate.
+FLOP and seconds of one window at batch 1, float32, random weights; the students alternate.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ RECIPES = {
     "playground": {
         "faithful": lambda: playground.get_config("faithful"),
         "plus": lambda: zeroseg_plus.get_config("playground"),
+        "shipped": lambda: playground.get_config("long"),
     },
     "imagenet": {
         "faithful": lambda: imagenet.get_config("vit_b16"),
@@ -69,9 +70,13 @@ def main(arguments: list[str]) -> None:
         found[name] = {
             "gflop": {kind: round(count / 1e9, 3) for kind, count in flops.items()},
             "seconds": {kind: round(value, 5) for kind, value in median.items()},
-            "plus_over_faithful": {
-                "flop": round(flops["plus"] / flops["faithful"], 3),
-                "seconds": round(median["plus"] / median["faithful"], 3),
+            "over_faithful": {
+                kind: {
+                    "flop": round(flops[kind] / flops["faithful"], 3),
+                    "seconds": round(median[kind] / median["faithful"], 3),
+                }
+                for kind in built
+                if kind != "faithful"
             },
         }
         print(name, found[name], flush=True)
