@@ -1,5 +1,7 @@
 """Preview images of training."""
 
+import dataclasses
+
 import jax
 import numpy as np
 
@@ -26,3 +28,17 @@ def test_pictures_show_what_is_left_and_what_the_decoder_makes_of_it(configure, 
     removed = blocks.repeat(patch, axis=0).repeat(patch, axis=1)
     # What was visible is shown as it is; what was removed is made up, with the truth's own scale.
     assert (rebuilt == image)[~removed].all() and (rebuilt != image)[removed].mean() > 0.9
+
+
+def test_pictures_of_segments_that_test_time_makes(configure):
+    config = configure()
+    head = dataclasses.replace(
+        config.model.head, grouping="clustered", cluster_segments=7, upsampling="guided"
+    )
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, head=head))
+    side = config.model.image_px
+    source = [{"image": np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)}]
+    student = students.build_student(config.model)
+    params = jax.jit(lambda key: students.init_params(student, key))(jax.random.key(1))
+    drawn = build_previews(config, source)(params)["segments/0"]
+    assert drawn.shape == (side, 4 * side, 3)

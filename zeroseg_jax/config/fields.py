@@ -90,6 +90,11 @@ class HeadConfig:
     upsampling_eps: float = number(3e-3, least=1e-4, most=100)
     region_readout: bool = False  # own: g is the class token, pooled over its segment
 
+    @property
+    def test_segments(self) -> int:
+        """S2 at test time."""
+        return self.cluster_segments or self.segment_tokens[-1]
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:

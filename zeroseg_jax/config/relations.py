@@ -80,6 +80,11 @@ def _relate_views_and_losses(config: Config) -> Iterator[str]:
     for name in ("patch", "dense"):
         if getattr(loss, name) and config.model.head.grouping != "clustered":
             yield f"loss.{name}: needs model.head.grouping=clustered; set that or loss.{name}=0."
+    if config.model.head.cluster_segments and config.model.head.grouping != "clustered":
+        yield (
+            "model.head.cluster_segments: needs model.head.grouping=clustered; set that or "
+            "cluster_segments=0."
+        )
     if loss.dense and config.data.features != "bank":
         yield "loss.dense: reads targets made by prepare; set data.features=bank or loss.dense=0."
     reads = bool(loss.dense) and config.teacher.readout == "proxy"

@@ -206,10 +206,7 @@ def render_card(
         else f"a folder of images ({images} of them), no label used"
     )
     encoder, head = config.model.encoder, config.model.head
-    segments = head.segment_tokens[-1]
-    if head.grouping == "clustered":
-        segments = head.cluster_segments or segments
-    method, output = "ZeroSeg, arXiv 2306.00450", f"{segments} segments, "
+    method, output = "ZeroSeg, arXiv 2306.00450", f"{head.test_segments} segments, "
     output += f"{head.grouping} grouping"
     if config.objective == "clip_zss":
         method, output = "CLIP-ZSS, arXiv 2310.02296", "dense features"

@@ -36,7 +36,7 @@ def build_previews(config: Config, source: Any) -> Callable[[Any], dict[str, np.
     student = students.build_student(config.model)
     mean, std = np.asarray(config.data.mean, np.float32), np.asarray(config.data.std, np.float32)
     side = config.model.image_px // config.model.encoder.patch_px
-    count = config.model.head.segment_tokens[-1]
+    count = config.model.head.test_segments
     colours = np.array([colorsys.hsv_to_rgb(i / count, 0.8, 1.0) for i in range(count)]) * 255
 
     @jax.jit

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -134,6 +135,29 @@ def test_clustered_student_segments_and_trains():
     assert np.isfinite(outputs.segments).all()
     maps = students.apply_segment(student, params, images).maps
     np.testing.assert_allclose(maps.sum(axis=-1), 1, rtol=1e-5)
+
+
+def test_settings_of_test_time_change_segments_and_maps_and_not_the_training():
+    model = playground(region_readout=True, grouping="clustered", all_levels=True)
+    head = dataclasses.replace(model.head, cluster_segments=11, upsampling="guided")
+    changed = dataclasses.replace(model, head=head)
+    images = np.random.default_rng(0).normal(size=(2, 48, 48, 3)).astype(np.float32)
+    params = students.init_params(students.build_student(model), jax.random.key(0))
+    trained, found = [], []
+    for each in (model, changed):
+        student = students.build_student(each)
+        trained.append(students.apply_train(student, params, images, key=jax.random.key(1)))
+        found.append(students.apply_segment(student, params, images))
+    chex.assert_trees_all_equal(*trained)
+    assert found[0].segments.shape[1] == found[0].maps.shape[3] == 8
+    assert found[0].maps.shape[:3] == (2, 6, 6)
+    assert found[1].segments.shape[1] == 11 and found[1].maps.shape == (2, 48, 48, 11)
+    np.testing.assert_allclose(found[1].maps.sum(axis=-1), 1, atol=1e-4)
+
+
+def test_clusters_at_test_time_need_clusters():
+    with pytest.raises(ConfigError, match="model.head.cluster_segments: needs model.head.grouping"):
+        from_mapping({"model": {"head": {"cluster_segments": 12}}})
 
 
 def test_patch_term_needs_clustered_grouping():

@@ -263,7 +263,7 @@ def assign_clusters(features: Array, appearance: Array | None, config: HeadConfi
         look = config.cluster_appearance * unit_length(look.astype(jnp.float32))
         cues = jnp.concatenate([unit_length(cues), look], axis=-1)
         level = 1.0
-        segments = config.cluster_segments or segments
+        segments = config.test_segments
     return cluster_patches(
         cues,
         segments,
