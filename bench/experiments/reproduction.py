@@ -42,6 +42,7 @@ _DIAGNOSTICS = (
     "oracle_naming_miou", "oracle_segments_miou", "segment_purity", "segment_completeness",
     "wrong_pixels",
 )  # fmt: skip
+_EARLIER = {name: f"{640 if name.endswith('long') else 160} x 32" for name in PLUS}
 READOUTS = {"raw": "the teacher's own patches", "maskclip": "the teacher by MaskCLIP"}
 
 
@@ -101,6 +102,8 @@ def _collect(variant: str) -> dict:
     found: dict = {"miou": {}, "diagnostics": {}}
     for number, _ in enumerate(reproduction.sweep(variant)):
         place = Path(FLAGS.workdir) / variant / f"{number:03d}"
+        optim = json.loads((place / "manifest.json").read_text())["config"]["optim"]
+        found["training"] = f"{optim['steps']} x {optim['batch_global']}"
         logged = json.loads((place / "metrics.jsonl").read_text().splitlines()[-1])
         for name in ("images_per_second", "distinct_matches", "segments_used"):
             if name in logged:
@@ -152,17 +155,19 @@ def write_page(results: dict, tables: dict) -> None:
 def _render_plus(plus: dict) -> str:
     lines = [
         "## Beyond the paper\n",
-        "100 evaluation scenes, preset `zeroseg`.\n",
-        "| 640 steps of 8 from 1,024 scenes | refinement | things | full | held-out |",
-        "|---|---|---:|---:|---:|",
+        "100 evaluation scenes, preset `zeroseg`; 1,024 training scenes.\n",
+        "| | steps x images | refinement | things | full | held-out |",
+        "|---|---:|---|---:|---:|---:|",
     ]
     for variant, label in {**READOUTS, **PLUS}.items():
         if variant in plus:
             miou = plus[variant]["miou"]
             cells = (miou["things"], miou["full"], miou["held-out"])
-            # Before it was recorded, the preset refined by PAMR.
+            # Neither was recorded while the preset refined by PAMR.
             refine = plus[variant].get("refine", "pamr")
-            lines.append(f"| {label} | {refine} | {' | '.join(map(render_spread, cells))} |")
+            training = plus[variant].get("training", _EARLIER.get(variant, ""))
+            row = f"| {label} | {training} | {refine} "
+            lines.append(row + f"| {' | '.join(map(render_spread, cells))} |")
     return "\n".join(lines)
 
 

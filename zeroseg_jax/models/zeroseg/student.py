@@ -20,12 +20,8 @@ from zeroseg_jax.models.initialisation import encoder_from_tower
 from zeroseg_jax.models.layers import gather_patches, resize_positions, sincos_positions
 from zeroseg_jax.models.zeroseg.decoder import Decoder
 from zeroseg_jax.models.zeroseg.grouping import SegmentationHead
-from zeroseg_jax.models.zeroseg.masking import (
-    choose_visible,
-    count_visible,
-    scatter_patches,
-)
-from zeroseg_jax.models.zeroseg.upsampling import upsample_guided
+from zeroseg_jax.models.zeroseg.masking import choose_visible, count_visible, scatter_patches
+from zeroseg_jax.models.zeroseg.upsampling import upsample
 
 Array = jax.Array
 Params = dict[str, Any]
@@ -121,12 +117,7 @@ class Student(nn.Module):
         )
         segments = self._add_regions(segments, inputs, soft)
         maps = soft.swapaxes(1, 2).reshape(len(images), h, w, -1)
-        head = self.config.head
-        if head.upsampling == "guided":
-            maps = upsample_guided(
-                maps, images, radius=head.upsampling_radius, eps=head.upsampling_eps
-            )
-        return SegmentOutputs(segments, global_feature, maps)
+        return SegmentOutputs(segments, global_feature, upsample(maps, images, self.config.head))
 
     def _levels(self, tokens: Array, inputs: list[Array]) -> list[Array]:
         """Return the patches after the last block, or after every block (head.all_levels)."""

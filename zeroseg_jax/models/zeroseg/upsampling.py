@@ -13,10 +13,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from zeroseg_jax.config import HeadConfig
+
 Array = jax.Array
 
 _SHRINK = 4  # sides of the image over those of the fit
 _LEAST_RADIUS = 1  # pixels of the fit, so that a window has nine
+
+
+def upsample(maps: Array, images: Array, head: HeadConfig) -> Array:
+    """Upsample as head.upsampling says; bilinear maps stay at patches, see scoring.choose_segments.
+
+    Args:
+      maps: float32 (B, h, w, S), at patches.
+      images: (B, H, W, 3), standardised.
+      head: upsampling, upsampling_radius and upsampling_eps are read.
+    """
+    if head.upsampling == "bilinear":
+        return maps
+    return upsample_guided(maps, images, radius=head.upsampling_radius, eps=head.upsampling_eps)
 
 
 def upsample_guided(maps: Array, images: Array, *, radius: float, eps: float) -> Array:
