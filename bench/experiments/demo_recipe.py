@@ -30,10 +30,10 @@ READOUT = "sclip"  # of the dense targets
 ROWS = {
     "the recipe": {},
     "loss.dense=0.5": {"loss.dense": 0.5, "teacher.readout": READOUT},
-    "320 steps of 16, rate 7e-4": {
+    "320 steps of 16 at 7e-4": {
         "optim.batch_global": 16, "optim.steps": 320, "optim.base_rate": 1.12e-2,
     },
-    "160 steps of 32, rate 1e-3": {
+    "160 steps of 32 at 1e-3": {
         "optim.batch_global": 32, "optim.steps": 160, "optim.base_rate": 8e-3,
     },
 }  # fmt: skip
