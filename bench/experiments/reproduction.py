@@ -36,7 +36,7 @@ PLUS = {
     "plus_regions": "`zeroseg_regions`: free-form regions, an adaptation of CLIP-ZSS",
     "plus": "`zeroseg_plus`",
     "plus_supervised": "the same encoder with every label",
-    "plus_supervised_long": "the same, four times as long",
+    "plus_supervised_long": "the same, four times the images",
 }
 _DIAGNOSTICS = (
     "oracle_naming_miou", "oracle_segments_miou", "segment_purity", "segment_completeness",
