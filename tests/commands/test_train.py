@@ -1,6 +1,9 @@
 """A run of `zeroseg train`, and the same command once more."""
 
+import pytest
 
+
+@pytest.mark.slow
 def test_debug_recipe_trains_with_a_live_teacher_and_resumes(zeroseg, tmp_path):
     command = ("train", "--config=debug", f"--workdir={tmp_path}",
                "--config.optim.steps=3", "--config.run.checkpoint_every_steps=1")  # fmt: skip

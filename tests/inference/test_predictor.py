@@ -107,6 +107,7 @@ def test_a_program_for_a_shape_and_not_for_a_size_or_class_names():
         assert count_programs(predictor) == (programs, scores)
 
 
+@pytest.mark.slow
 def test_guides_of_many_images_compile_few_times():
     predictor = Predictor.from_pretrained("playground", settings={"refine": "pamr"})
     before = pamr.refine_scores.count_signatures()

@@ -199,6 +199,7 @@ def test_a_square_that_does_not_fit_the_patch_is_refused_before_the_read_out(pre
         prepare_dense(config, prepared, clip, quiet)
 
 
+@pytest.mark.slow
 def test_a_run_learns_its_targets(tmp_path, prepared, clip):
     config = configure(prepared)
     optim = dataclasses.replace(config.optim, steps=24, base_rate=0.05)

@@ -137,6 +137,7 @@ def test_scclip_equals_its_formula_and_a_batch_its_images(grid):
         np.testing.assert_allclose(found[i], run(pixels[i : i + 1])[0], rtol=1e-4, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_scclip_of_a_deep_tower_reads_other_blocks():
     part = dataclasses.replace(CONFIG.vision, depth=24, width=16)
     tower, params = build(dataclasses.replace(CONFIG, vision=part), seed=1)

@@ -31,6 +31,7 @@ def wait_for(process, happened):
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_killed_at_random_and_started_again_equals_undisturbed(tmp_path, whole, start):
     """The long form, with at least 20 kills, is bench/endurance/train_kills.py."""
     workdir = tmp_path / "run"

@@ -51,6 +51,8 @@ def read_facts(directory: str | Path) -> dict[str, Any]:
         if (root / name).is_file():
             content = read_json(root / name)
             record = content.get("metadata", content)
+            if not isinstance(record, dict):
+                raise ValueError(f"{root / name}: metadata is damaged; restore the file.")
             break
     # Local paths are meaningless on another machine and may be private.
     private = ("data.bank", "data.directory")

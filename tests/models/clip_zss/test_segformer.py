@@ -61,7 +61,7 @@ def test_without_a_key_nothing_is_dropped(block):
     )
 
 
-@pytest.mark.parametrize("remat", ["none", "full"])
+@pytest.mark.parametrize("remat", ["none", pytest.param("full", marks=pytest.mark.slow)])
 def test_the_head_drops_channels_and_keeps_their_mean(remat):
     images = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
     encoder = segformer.MixTransformer(MIT_SIZES["mit_tiny"], remat=remat, drop_path=0.2)
