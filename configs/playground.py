@@ -21,7 +21,7 @@ def get_config(variant: str = "default") -> ConfigDict:
     config = base.get_config("playground")
     config.name = f"playground_{variant}"
     config.data.images = 1024
-    # Small batches: 160 steps of 32 see as many images and end lower (docs/playground.md).
+    # Small batches: 160 steps of 32 see as many images and end lower (docs/reproduction.md).
     config.optim.batch_global = 8
     config.optim.base_rate = 1.6e-2  # times 8 / 256: 5e-4
     config.optim.steps = 640

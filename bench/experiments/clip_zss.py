@@ -20,6 +20,7 @@ from absl import flags as absl_flags
 from absl.flags import FLAGS
 
 from bench import record
+from bench.experiments.short_runs import score_items
 from zeroseg_jax.assets.recipes import clip_zss
 from zeroseg_jax.commands import flags
 from zeroseg_jax.commands.flags import use_compilation_cache
@@ -28,9 +29,6 @@ from zeroseg_jax.data.bank import bank_directory
 from zeroseg_jax.data.benchmarks import get_benchmark
 from zeroseg_jax.data.benchmarks.splits import get_split
 from zeroseg_jax.data.playground.scenes import EVALUATION_SEED, TUNE_SEED
-from zeroseg_jax.evaluation.confusion import Confusion
-from zeroseg_jax.evaluation.runner import segment_image
-from zeroseg_jax.inference.class_vectors import embed_class_names
 from zeroseg_jax.inference.model import Model
 from zeroseg_jax.inference.presets import get_preset
 from zeroseg_jax.inference.segmenters import ModelSegmenter
@@ -172,13 +170,9 @@ def score(
     """Score a student under the preset zss: percent, and IoU by class."""
     benchmark = get_benchmark("playground/zss", images=images, seed=_scene_seed())
     preset = get_preset("zss", benchmark.name, {"seen_discount": str(seen_discount)})
-    classes = embed_class_names(clip, benchmark.words, preset)
     segmenter = ModelSegmenter(Model("clip_zss", params, clip, "bench", config))
-    confusion = Confusion(len(benchmark.class_names))
-    for i in range(len(benchmark)):
-        item = benchmark[i]
-        labelled = segment_image(segmenter, item["image"], classes, preset)
-        confusion.add(item["label"], labelled.labels)
+    items = (benchmark[i] for i in range(len(benchmark)))
+    confusion = score_items(segmenter, benchmark, items, clip, preset)
     means = confusion.split_miou(list(get_split(config.clip_zss.labels.split).unseen))
     iou = confusion.class_iou()
     return {

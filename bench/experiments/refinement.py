@@ -15,14 +15,12 @@ from absl import flags as absl_flags
 from absl.flags import FLAGS
 
 from bench import record
+from bench.experiments.short_runs import score_items
 from zeroseg_jax.commands import flags
 from zeroseg_jax.commands.flags import use_compilation_cache
 from zeroseg_jax.data.benchmarks import get_benchmark
 from zeroseg_jax.data.playground.scenes import TUNE_SEED
-from zeroseg_jax.evaluation.confusion import Confusion
-from zeroseg_jax.evaluation.runner import segment_image
 from zeroseg_jax.inference import model
-from zeroseg_jax.inference.class_vectors import embed_class_names
 from zeroseg_jax.inference.presets import get_preset
 from zeroseg_jax.inference.segmenters import ModelSegmenter
 
@@ -62,15 +60,15 @@ def main(arguments: list[str]) -> None:
     del arguments
     use_compilation_cache()
     student = model.load("playground")
-    items = {}
+    sets = {}
     for name in BENCHMARKS:
         benchmark = get_benchmark(name, images=FLAGS.images, seed=TUNE_SEED)
-        items[name] = [benchmark[index] for index in range(len(benchmark))]
-    rows = {row: _score(student, items, changes) for row, changes in ROWS.items()}
+        sets[name] = (benchmark, [benchmark[index] for index in range(len(benchmark))])
+    rows = {row: _score(student, sets, changes) for row, changes in ROWS.items()}
     heads: dict[str, dict[str, dict[str, float]]] = {}
     for row, head in HEADS.items():
         changed = _change_head(student, head)
-        heads[row] = {kind: _score(changed, items, {"refine": kind}) for kind in ("none", "guided")}
+        heads[row] = {kind: _score(changed, sets, {"refine": kind}) for kind in ("none", "guided")}
     found = {"checkpoint": student.checkpoint, "rows": rows, "heads": heads}
     record.write({"images": FLAGS.images, **found})
     print("| refinement | things | full |\n|---|---:|---:|")
@@ -90,18 +88,13 @@ def _change_head(student: model.Model, head: dict) -> model.Model:
     return dataclasses.replace(student, config=dataclasses.replace(student.config, model=own))
 
 
-def _score(student: model.Model, items: dict[str, list], changes: dict) -> dict[str, float]:
+def _score(student: model.Model, sets: dict[str, tuple], changes: dict) -> dict[str, float]:
     segmenter = ModelSegmenter(student)
     scores = {}
-    for name in BENCHMARKS:
-        benchmark = get_benchmark(name, images=FLAGS.images, seed=TUNE_SEED)
+    for name, (benchmark, items) in sets.items():
         preset = get_preset("zeroseg", name, changes)
-        classes = embed_class_names(student.teacher, benchmark.words, preset)
-        confusion = Confusion(len(benchmark.class_names))
-        for item in items[name]:
-            labels, _, _ = segment_image(segmenter, item["image"], classes, preset)
-            confusion.add(item["label"], labels)
-        scores[name] = round(100 * confusion.miou(), 2)
+        found = score_items(segmenter, benchmark, items, student.teacher, preset)
+        scores[name] = round(100 * found.miou(), 2)
     return scores
 
 

@@ -8,6 +8,7 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from zeroseg_jax.config import Config
 from zeroseg_jax.data.benchmarks import get_benchmark
 from zeroseg_jax.data.playground.scenes import TUNE_SEED
 from zeroseg_jax.evaluation import runner
+from zeroseg_jax.evaluation.confusion import Confusion
 from zeroseg_jax.inference.class_vectors import embed_class_names
 from zeroseg_jax.inference.model import Model
-from zeroseg_jax.inference.presets import get_preset
+from zeroseg_jax.inference.presets import Preset, get_preset
 from zeroseg_jax.inference.segmenters import ModelSegmenter
 from zeroseg_jax.teacher.load import Teacher
 from zeroseg_jax.training import inputs, sharding, zeroseg
@@ -142,6 +144,22 @@ def score(
         scores[f"{short}_named_by_truth"] = report["diagnostics"]["oracle_naming_miou"]
         scores["segments_used"] = report["diagnostics"]["segments_used_per_image"]
     return scores
+
+
+def score_items(
+    segmenter: ModelSegmenter,
+    benchmark: Any,
+    items: Iterable[dict[str, Any]],
+    clip: Teacher,
+    preset: Preset,
+) -> Confusion:
+    """Count the pixels of a benchmark's items by truth and prediction, without a report."""
+    classes = embed_class_names(clip, benchmark.words, preset)
+    confusion = Confusion(len(benchmark.class_names))
+    for item in items:
+        labelled = runner.segment_image(segmenter, item["image"], classes, preset)
+        confusion.add(item["label"], labelled.labels)
+    return confusion
 
 
 def render_spread(values: list[float], digits: int = 1) -> str:
