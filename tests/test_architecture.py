@@ -94,6 +94,7 @@ TESTS_OF_THE_WHOLE = {
     "test_record.py": "bench/record.py",
     "test_short_runs.py": "runs of bench/experiments",
     "test_accelerator.py": "bench/speed/accelerator.py",
+    "test_plans.py": "bench/speed/plans.py",
 }
 MOST_LINES, MOST_COMMAND_LINES, MOST_METHOD_LINES, MOST_ROOT_ENTRIES = 350, 180, 1260, 9
 

@@ -1,21 +1,24 @@
-"""Plans of the paper's recipe on TPU slices, from 4 to 256 chips.
+"""Plans of the recipes on TPU slices of 4 to 256 chips: training steps and the teacher's bank.
 
     pip install "zeroseg_jax[plan]"
     python -m bench.speed.plans
 
-`zeroseg plan` compiles for each slice; nothing runs on a chip. The batch of 4096 is accumulated
-over as many pieces as leave a device at most ROWS images of a piece. An interrupted run resumes
-after the last slice in --output; rows of an earlier planner and failed ones are made again. A plan
-takes three to ten minutes of two cores.
+`zeroseg plan` compiles the step of every row of PROGRAMS for four chips; nothing runs on a chip.
+Data parallel, a chip of a larger slice has the same program, and the ring gives the bytes of its
+collectives. So larger slices are by arithmetic (`spread`), and the teacher by the compiled forward
+passes of bench.speed.compiled_teacher. An interrupted run resumes; failed rows are made again. A
+plan takes five to twenty minutes of a core.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from absl import flags as absl_flags
 from absl.flags import FLAGS
@@ -23,50 +26,56 @@ from absl.flags import FLAGS
 from bench import record
 from zeroseg_jax.commands import flags
 from zeroseg_jax.training.plan.chips import parse_topology
+from zeroseg_jax.training.plan.work_shares import Share, render
 
-SLICES = (
-    "v5e:2x2", "v5e:8x8", "v5e:16x16", "v6e:2x2", "v6e:8x8", "v4:4x4x4",
-    "v5p:2x2x1", "v5p:4x4x4", "v5p:4x8x8", "tpu7x:2x2x1", "tpu7x:4x8x8",
-)  # fmt: skip
-LARGE_SLICES = ("v5e:16x16", "v5p:2x2x1", "v5p:4x8x8")
-PLANS = [f"vit_b16 {topology}" for topology in SLICES]
-PLANS += [f"vit_l16 {topology}" for topology in LARGE_SLICES]
-BATCH, ROWS = 4096, 64
+# Recipe, slice of four chips, images a chip.
+PROGRAMS = [
+    "imagenet:vit_b16 v5e:2x2 64",
+    "imagenet:vit_b16 v5p:2x2x1 64",
+    "imagenet:vit_b16 v6e:2x2 64",
+    "imagenet:vit_b16 v5e:2x2 16",
+    "imagenet:vit_s16 v5e:2x2 64",
+    "imagenet:vit_l16 v5e:2x2 64",
+    "zeroseg_plus:imagenet v5e:2x2 64",
+    "clip_zss:voc v5e:2x2 4",
+]  # fmt: skip
+CHIPS = (4, 16, 64, 256)
+TEACHERS = Path("docs/results/compiled_teacher.json")
+# Images of ImageNet, and views of each in a bank of grids 1 to 4.
+IMAGES, VIEWS = 1_281_167, 30
 
 
 def define_flags() -> None:
     """Define the flags."""
     record.define_output("plans")
-    absl_flags.DEFINE_list("plans", PLANS, "plans to make, each as RECIPE TOPOLOGY")
+    absl_flags.DEFINE_list("programs", PROGRAMS, "steps to compile: RECIPE SLICE IMAGES-A-CHIP")
 
 
 def main(arguments: list[str]) -> None:
-    """Plan every slice; results are written after each."""
+    """Plan every step; results are written after each."""
     del arguments
     earlier = record.read_earlier().get("plans", {})
-    results = {"plans": {name: plan for name, plan in earlier.items() if is_current(plan)}}
-    for name in FLAGS.plans:
-        if name in results["plans"]:
-            continue
-        results["plans"][name] = _plan(*name.split())
-        record.write(results)
-    print(render_table(results["plans"]))
+    plans = {name: plan for name, plan in earlier.items() if "error" not in plan}
+    for name in FLAGS.programs:
+        if name not in plans:
+            plans[name] = _plan(*name.split())
+            record.write({"plans": plans})
+    print(render_programs(plans), render_slices(plans), render_teachers(), sep="\n\n")
+    for name, plan in plans.items():
+        if plan.get("work"):
+            chip, _ = parse_topology(plan["topology"])
+            shares = [Share(**share) for share in plan["work"]]
+            print(f"\n{name}\n\n{render(shares, chip.clock, chip.flops / chip.devices)}")
 
 
-def is_current(plan: dict) -> bool:
-    """Return whether a row was made by today's planner: it has parts of its time, or no fit."""
-    return "seconds_by_part" in plan or plan.get("fits") is False
-
-
-def _plan(recipe: str, topology: str) -> dict:
-    chip, chips = parse_topology(topology)
-    pieces = max(1, BATCH // (chips * chip.devices * ROWS))
+def _plan(recipe: str, topology: str, images: str) -> dict[str, Any]:
+    _, chips = parse_topology(topology)
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "plan.json"
         command = [
-            sys.executable, "-m", "zeroseg_jax", "plan", f"--config=imagenet:{recipe}",
-            f"--topology={topology}", f"--config.optim.batch_global={BATCH}",
-            f"--config.optim.accumulate_steps={pieces}", f"--json={output}",
+            sys.executable, "-m", "zeroseg_jax", "plan", f"--config={recipe}",
+            f"--topology={topology}", f"--config.optim.batch_global={chips * int(images)}",
+            f"--json={output}",
         ]  # fmt: skip
         done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
         if done.returncode:
@@ -76,10 +85,42 @@ def _plan(recipe: str, topology: str) -> dict:
         return json.loads(output.read_text())
 
 
-def render_table(plans: dict[str, dict]) -> str:
-    """Render the plans as a Markdown table."""
+def spread(plan: dict[str, Any], chips: int, batch: int) -> dict[str, float]:
+    """Compute a step of a larger slice from a plan, by arithmetic.
+
+    Args:
+      plan: plan of a few chips, data parallel.
+      chips: number of chips of the slice.
+      batch: images of a step; accumulated in pieces where the chips take fewer at a time.
+
+    Returns:
+      pieces, images a step, seconds a step, images a second, mfu.
+    """
+    chip, few = parse_topology(plan["topology"])
+    parts = plan["seconds_by_part"]
+    pieces = max(1, math.ceil(batch / (plan["batch_per_chip"] * chips)))
+    update = plan["cycles_by_phase"]["update"] / chip.clock
+    # A further piece reads the sum of gradients and its own, and writes the sum.
+    adding = 3 * plan["parameter_bytes_per_chip"] / chip.hbm_rate if pieces > 1 else 0.0
+    ring = (1 - 1 / chips) / (1 - 1 / few)
+    piece = parts["compiled"] - update + parts["kernels"] + adding + ring * parts["network"]
+    seconds = pieces * piece + update
+    images = pieces * plan["batch_per_chip"] * chips
+    rate = images / seconds
+    return {
+        "pieces": pieces,
+        "images": images,
+        "seconds": seconds,
+        "images_per_second": rate,
+        "mfu": rate * plan["flops_per_image"] / chips / chip.flops,
+    }
+
+
+def render_programs(plans: dict[str, dict[str, Any]]) -> str:
+    """Render the compiled steps of four chips as a Markdown table."""
     lines = [
-        "| slice | chips | pieces | GB a chip | GB moved | step s | images/s | MFU | chip-hours |",
+        "| recipe, slice, images a chip | GB a chip | GB moved | ms | compiled | kernels | links "
+        "| update | MFU |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for name, plan in plans.items():
@@ -89,15 +130,58 @@ def render_table(plans: dict[str, dict]) -> str:
         memory = (
             f"{plan['peak_bytes_per_chip'] / 1e9:.1f} of {plan['hbm_bytes_per_chip'] / 1e9:.0f}"
         )
-        first = f"| {name} | {plan['chips']} | {plan['accumulate_steps']} | {memory}"
         if not plan["fits"]:
-            lines.append(f"{first}, too much | | | | | |")
+            lines.append(f"| {name} | {memory}, too much | | | | | | | |")
             continue
+        cycles = plan["cycles_by_phase"]
+        milliseconds = " | ".join(f"{1e3 * part:.1f}" for part in plan["seconds_by_part"].values())
         lines.append(
-            f"{first} | {plan['moved_bytes_per_step'] / 1e9:.1f} | "
-            f"{plan['estimated_step_seconds']:.3f} | {plan['images_per_second']:,.0f} | "
-            f"{100 * plan['mfu']:.0f} % | {plan['chip_hours']:,.0f} |"
+            f"| {name} | {memory} | {plan['moved_bytes_per_step'] / 1e9:.1f} | "
+            f"{1e3 * plan['estimated_step_seconds']:.1f} | {milliseconds} | "
+            f"{cycles['update'] / sum(cycles.values()):.0%} | {100 * plan['mfu']:.0f} % |"
         )
+    return "\n".join(lines)
+
+
+def render_slices(plans: dict[str, dict[str, Any]]) -> str:
+    """Render steps of recipes on ImageNet by number of chips as a Markdown table."""
+    lines = [
+        "| recipe, chip | chips | images a chip x pieces | images/s | MFU | chip-hours |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for name, plan in plans.items():
+        if not plan.get("fits") or plan["batch_global"] < 4 * 16:
+            continue
+        recipe, topology, rows = name.split()
+        # The recipe's images: its batch and steps at any slice.
+        images = plan["steps"] * plan["batch_global"]
+        for chips in CHIPS:
+            if int(rows) * chips > 4096:
+                continue
+            found = spread(plan, chips, 4096)
+            hours = images / found["images_per_second"] / 3600
+            lines.append(
+                f"| {recipe}, {topology.partition(':')[0]} | {chips} | {rows} x "
+                f"{found['pieces']:.0f} | {found['images_per_second']:,.0f} | "
+                f"{100 * found['mfu']:.0f} % | {hours * chips:,.0f} |"
+            )
+    return "\n".join(lines)
+
+
+def render_teachers() -> str:
+    """Render the chip-hours of a bank of ImageNet by teacher and chip as a Markdown table."""
+    lines = [
+        f"| teacher, chip | images/s a chip | MFU | chip-hours of {VIEWS} views an image |",
+        "|---|---:|---:|---:|",
+    ]
+    for name, row in record.read_earlier(TEACHERS).get("rows", {}).items():
+        model, chip, form = name.split(", ")
+        if form == "fused whole":
+            hours = IMAGES * VIEWS / row["images_per_second"] / 3600
+            lines.append(
+                f"| {model}, {chip} | {row['images_per_second']:,.0f} | {100 * row['mfu']:.0f} % "
+                f"| {hours:.1f} |"
+            )
     return "\n".join(lines)
 
 

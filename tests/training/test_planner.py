@@ -89,6 +89,14 @@ def test_the_real_step_compiles_for_a_tpu_that_is_not_here(tmp_path):
     assert found["collectives"] and found["cost"] > 0
     assert found["estimated_step_seconds"] * found["images_per_second"] == pytest.approx(64)
     assert "4 chips of 1 device(s)" in done.stdout
+    work, phases = found["work"], found["cycles_by_phase"]
+    kernels = sum(share["cycles"] for share in work) - sum(phases.values())
+    assert kernels == pytest.approx(found["seconds_by_part"]["kernels"] * CHIPS["v5e"].clock)
+    assert sum(share["bytes"] for share in work) == found["moved_bytes_per_step"]
+    # Every product of the step belongs to a part of the student or to the losses.
+    assert sum(share["flops"] for share in work) * 4 == pytest.approx(found["flops_per_step"])
+    assert not any(s["flops"] for s in work if s["part"] in ("update", "copies"))
+    assert "| encoder | MLP |" in done.stdout
 
 
 @pytest.mark.skipif(bool(importlib.util.find_spec("libtpu")), reason="libtpu is here")

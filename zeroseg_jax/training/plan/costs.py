@@ -23,37 +23,63 @@ def count_flops(fn: Callable[..., Any], *arguments: Any) -> int:
     Raises:
       ValueError: a matrix product in a loop of unknown length.
     """
-    return _count_jaxpr(jax.make_jaxpr(fn)(*arguments).jaxpr)
+    return sum(split_flops(fn, *arguments).values())
 
 
-def _count_jaxpr(jaxpr: Any) -> int:
-    return sum(_count_equation(equation) for equation in jaxpr.eqns)
+def split_flops(fn: Callable[..., Any], *arguments: Any) -> dict[str, int]:
+    """Count operations as count_flops does, by path: names of modules and transformations.
+
+    A path is for example "jvp(Student)/encoder/blocks_3/mlp/fc1".
+    """
+    return _split_jaxpr(jax.make_jaxpr(fn)(*arguments).jaxpr)
 
 
-def _count_equation(equation: Any) -> int:
+def _split_jaxpr(jaxpr: Any) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for equation in jaxpr.eqns:
+        place = str(equation.source_info.name_stack)
+        for inner, count in _split_equation(equation).items():
+            path = "/".join(filter(None, (place, inner)))
+            found[path] = found.get(path, 0) + count
+    return found
+
+
+def _split_equation(equation: Any) -> dict[str, int]:
     name, params = equation.primitive.name, equation.params
     if name == "dot_general":
         (contracted, _), _ = params["dimension_numbers"]
         left = equation.invars[0].aval.shape
-        return 2 * equation.outvars[0].aval.size * math.prod(left[i] for i in contracted)
+        return {"": 2 * equation.outvars[0].aval.size * math.prod(left[i] for i in contracted)}
     if name == "conv_general_dilated":
         kernel = equation.invars[1].aval
         outputs = kernel.shape[params["dimension_numbers"].rhs_spec[0]]
-        return 2 * equation.outvars[0].aval.size * kernel.size // outputs
+        return {"": 2 * equation.outvars[0].aval.size * kernel.size // outputs}
     if name == "pallas_call":
-        return int(params["cost_estimate"].flops)
+        return {"": int(params["cost_estimate"].flops)}
     if name == "shard_map":  # its jaxpr has the shapes of one device
-        return int(params["mesh"].size) * _count_jaxpr(params["jaxpr"])
+        return _scale(_split_jaxpr(params["jaxpr"]), int(params["mesh"].size))
     if name == "scan":
-        return params["length"] * _count_jaxpr(params["jaxpr"].jaxpr)
+        return _scale(_split_jaxpr(params["jaxpr"].jaxpr), params["length"])
     if name == "while":
-        inside = sum(_count_jaxpr(inner) for inner in _inner_jaxprs(params))
-        if inside:
+        if any(_split_inner(params).values()):
             raise ValueError("a matrix product runs in a loop of unknown length; use lax.scan.")
-        return 0
+        return {}
     if name == "cond":
-        return max(_count_jaxpr(branch.jaxpr) for branch in params["branches"])
-    return sum(_count_jaxpr(inner) for inner in _inner_jaxprs(params))
+        branches = [_split_jaxpr(branch.jaxpr) for branch in params["branches"]]
+        return max(branches, key=lambda branch: sum(branch.values()))
+    return _split_inner(params)
+
+
+def _scale(found: dict[str, int], times: int) -> dict[str, int]:
+    return {path: times * count for path, count in found.items()}
+
+
+def _split_inner(params: dict[str, Any]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for inner in _inner_jaxprs(params):
+        for path, count in _split_jaxpr(inner).items():
+            found[path] = found.get(path, 0) + count
+    return found
 
 
 def _inner_jaxprs(params: dict[str, Any]) -> Iterator[Any]:

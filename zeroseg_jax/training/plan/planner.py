@@ -18,7 +18,7 @@ from zeroseg_jax.training.inputs import describe_batch
 from zeroseg_jax.training.memory import add_up_program
 from zeroseg_jax.training.methods import METHODS
 from zeroseg_jax.training.optimizer import build_optimizer, count_steps
-from zeroseg_jax.training.plan import costs
+from zeroseg_jax.training.plan import costs, work_shares
 from zeroseg_jax.training.plan.chips import Chip, parse_topology
 from zeroseg_jax.training.plan.program import Kernel, Program
 from zeroseg_jax.training.state import TrainState, init_state
@@ -105,14 +105,20 @@ def plan_step(config: Config, topology: str, given: Assumptions) -> dict[str, An
             raise
         needed = needed * per_chip + sum(arguments.values())
         return {**plan, "fits": False, "peak_bytes_per_chip": needed}
-    return plan | _cost(compiled, costs.count_flops(step, state, batch), plan, chip, steps, given)
+    return plan | _cost(compiled, costs.split_flops(step, state, batch), plan, chip, steps, given)
 
 
 def _cost(
-    compiled: Any, flops: int, plan: dict[str, Any], chip: Chip, steps: int, given: Assumptions
+    compiled: Any,
+    flops_by_path: dict[str, int],
+    plan: dict[str, Any],
+    chip: Chip,
+    steps: int,
+    given: Assumptions,
 ) -> dict[str, Any]:
     """Return the memory, the traffic and the times of a compiled step."""
     per_chip, chips = plan["devices_per_chip"], plan["chips"]
+    flops = sum(flops_by_path.values())
     memory = _add_up_memory(compiled.memory_analysis(), per_chip)
     program = Program(compiled.as_text(), chips * per_chip)
     collectives = program.count_collectives()
@@ -139,6 +145,14 @@ def _cost(
         "collective_bytes_per_step": sent,
         "seconds_by_part": parts,
         "cycles_by_phase": program.split_cycles(),
+        "work": [
+            dataclasses.asdict(share)
+            for share in work_shares.split_work(
+                program,
+                {path: count / (chips * per_chip) for path, count in flops_by_path.items()},
+                lambda kernel: estimate_kernel(kernel, chip) * chip.clock,
+            )
+        ],
         "estimated_step_seconds": seconds,
         "mfu": flops / chips / chip.flops / seconds,
         "images_per_second": plan["batch_global"] / seconds,

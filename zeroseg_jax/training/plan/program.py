@@ -7,47 +7,21 @@ they run.
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
-_SIZES = {
-    "pred": 1, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "bf16": 2, "f16": 2, "s32": 4, "u32": 4,
-    "f32": 4, "s64": 8, "u64": 8, "f64": 8,
-}  # fmt: skip
+from zeroseg_jax.training.plan.hlo_text import Instruction, parse_module
+
 COLLECTIVES = (
     "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute",
 )  # fmt: skip
-_COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\) -> .* \{$")
-_INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?([\w.\-]+) = (.*)$")
-_ARRAY = re.compile(r"(\w+)\[([\d,]*)\](?:\{([^}]*)\})?")
 _CALLED = re.compile(r"(body|to_apply|calls|branch_computations)=\{?%?([\w.\-]+)")
-_NAME = re.compile(r"%([\w.\-]+)")
 # Instructions that move no data of their own.
 _FREE = {
     "parameter", "get-tuple-element", "bitcast", "constant", "tuple", "after-all", "partition-id",
     "iota", "while", "conditional",
 }  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True)
-class Shape:
-    """An array in memory: bytes with the padding of its tiles, and whether it is in HBM."""
-
-    dims: tuple[int, ...]
-    bytes: int
-    in_hbm: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class Instruction:
-    """One line of a computation; `text` is the whole line after the name."""
-
-    name: str
-    opcode: str
-    shapes: tuple[Shape, ...]
-    operands: tuple[str, ...]
-    text: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +49,22 @@ class Kernel:
     count: int
 
 
+class Work(NamedTuple):
+    """Work of an instruction, as often as it runs in a step.
+
+    Attributes:
+      name: path of the operation in the program; "" if it has none.
+      cycles: the compiler's estimate; 0 for kernels and collectives.
+      bytes: read from HBM and written to it.
+      kernel: attention kernel, or None.
+    """
+
+    name: str
+    cycles: int
+    bytes: int
+    kernel: Kernel | None
+
+
 class Program:
     """A compiled module.
 
@@ -85,14 +75,7 @@ class Program:
 
     def __init__(self, hlo: str, devices: int):
         self._devices = devices
-        self._bodies: dict[str, list[Instruction]] = {}
-        entry, lines = "", []
-        for line in hlo.splitlines():
-            if match := _COMPUTATION.match(line):
-                lines = self._bodies.setdefault(match[2], [])
-                entry = match[2] if match[1] else entry
-            elif match := _INSTRUCTION.match(line):
-                lines.append(_parse(match[1], match[2]))
+        self._bodies, entry = parse_module(hlo)
         # How often each computation runs: those of the schedule, and all, with fused ones.
         self._scheduled = self._count_runs(entry, ("body", "branch_computations"))
         self._all = self._count_runs(entry, ("body", "branch_computations", "calls", "to_apply"))
@@ -141,15 +124,14 @@ class Program:
         """
         found = dict.fromkeys(("forward", "backward", "update", "copies"), 0)
         for one, _, times in self._steps():
-            if cycles := re.search(r'"estimated_cycles":"(\d+)"', one.text):
-                name = re.search(r'op_name="([^"]*)"', one.text)
-                if not name:
-                    phase = "copies"
-                elif "transpose(" in name[1]:
-                    phase = "backward"
-                else:
-                    phase = "forward" if "jvp(" in name[1] else "update"
-                found[phase] += int(cycles[1]) * times
+            name = one.path
+            if not name:
+                phase = "copies"
+            elif "transpose(" in name:
+                phase = "backward"
+            else:
+                phase = "forward" if "jvp(" in name else "update"
+            found[phase] += one.cycles * times
         return found
 
     def count_traffic(self) -> int:
@@ -193,13 +175,24 @@ class Program:
 
     def list_kernels(self) -> list[Kernel]:
         """Return the attention kernels (models/fused_attention.py) by direction and shape."""
-        found: dict[tuple[bool, tuple[int, ...], int], int] = {}
+        found: dict[Kernel, int] = {}
         for one, _, times in self._steps():
-            name = re.search(r"attention_(forward|backward)_d(\d+)", one.text)
-            if one.opcode == "custom-call" and name:
-                key = (name[1] == "backward", one.shapes[0].dims, int(name[2]))
-                found[key] = found.get(key, 0) + times
-        return [Kernel(*key, count) for key, count in found.items()]  # type: ignore[arg-type]
+            if kernel := _read_kernel(one, 1):
+                found[kernel] = found.get(kernel, 0) + times
+        return [dataclasses.replace(kernel, count=count) for kernel, count in found.items()]
+
+    def list_work(self) -> Iterator[Work]:
+        """Yield the work of every scheduled instruction; a copy is named by its first user."""
+        users = {name: _first_users(self._bodies.get(name, ())) for name in self._scheduled}
+        for computation, times in self._scheduled.items():
+            body = {one.name: one for one in self._bodies.get(computation, ())}
+            for one in body.values():
+                yield Work(
+                    _find_name(one, users[computation]),
+                    times * one.cycles,
+                    times * self._traffic(one, body),
+                    _read_kernel(one, times),
+                )
 
     def count_collectives(self) -> dict[str, Collective]:
         """Count the collectives by kind and the bytes that a ring sends for them.
@@ -224,69 +217,40 @@ class Program:
         return {kind: Collective(int(n), size) for kind, (n, size) in sorted(found.items())}
 
     def _sent_bytes(self, one: Instruction, kind: str) -> float:
-        sizes = [_size(dtype, dims) for dtype, dims, _ in _ARRAY.findall(_split(one.text)[0])]
+        sizes = one.list_result_bytes()
         # A started gather or permute returns its operands together with its results.
         pair = one.opcode.endswith("-start") and kind in ("all-gather", "collective-permute")
         result = max(sizes) if pair else sum(sizes)
-        group = _group_size(one.text, self._devices)
+        group = one.count_group(self._devices)
         share = (group - 1) / group
         factors = {"all-reduce": 2 * share, "reduce-scatter": share * group}
         return result * factors.get(kind, 1.0 if kind == "collective-permute" else share)
 
 
-def _parse(name: str, text: str) -> Instruction:
-    shapes, rest = _split(text)
-    opcode, _, arguments = rest.partition("(")
-    end = _closing(arguments, depth=1)
-    return Instruction(
-        name=name,
-        opcode=opcode.strip(),
-        shapes=tuple(_shape(*found) for found in _ARRAY.findall(shapes) if found[0] in _SIZES),
-        operands=tuple(_NAME.findall(arguments[:end])),
-        text=text,
-    )
+def _read_kernel(one: Instruction, times: int) -> Kernel | None:
+    name = re.search(r"attention_(forward|backward)_d(\d+)", one.text)
+    if one.opcode != "custom-call" or not name:
+        return None
+    images, length, width = one.shapes[0].dims
+    return Kernel(name[1] == "backward", (images, length, width), int(name[2]), times)
 
 
-def _split(text: str) -> tuple[str, str]:
-    """Split the text of an instruction into its result's type and the rest."""
-    if not text.startswith("("):
-        kind, _, rest = text.partition(" ")
-        return kind, rest
-    end = _closing(text, depth=0)
-    return text[: end + 1], text[end + 2 :]
+def _first_users(body: Iterable[Instruction]) -> dict[str, Instruction]:
+    """Return the first user of each instruction's result, in the order of the schedule."""
+    users: dict[str, Instruction] = {}
+    for one in body:
+        for operand in one.operands:
+            users.setdefault(operand, one)
+    return users
 
 
-def _closing(text: str, depth: int) -> int:
-    """Return the place of the parenthesis that closes the outermost one."""
-    for place, letter in enumerate(text):
-        depth += (letter == "(") - (letter == ")")
-        if not depth:
-            return place
-    return len(text)
+def _find_name(one: Instruction, users: dict[str, Instruction]) -> str:
+    """Return the path of an instruction, for a copy that of what first uses its result."""
+    current: Instruction | None = one
+    while current is not None and (not current.path or _is_copy(current)):
+        current = users.get(current.name)
+    return (current or one).path
 
 
-def _size(dtype: str, dims: str) -> int:
-    return _SIZES.get(dtype, 4) * math.prod(int(side) for side in dims.split(",") if side)
-
-
-def _shape(dtype: str, dims: str, layout: str) -> Shape:
-    sides = [int(side) for side in dims.split(",") if side]
-    padded = list(sides)
-    order = [int(place) for place in layout.partition(":")[0].split(",") if place]
-    if tile := re.search(r"T\(([\d,]+)\)", layout):
-        # Tiles pad the minor dimensions, which the layout lists first.
-        tiles = reversed([int(side) for side in tile[1].split(",")])
-        for place, side in zip(order, tiles, strict=False):
-            padded[place] = -(-sides[place] // side) * side
-    return Shape(tuple(sides), _SIZES[dtype] * math.prod(padded), "S(" not in layout)
-
-
-def _group_size(line: str, devices: int) -> int:
-    if match := re.search(r"replica_groups=\{\{([\d,]+)\}", line):
-        return match[1].count(",") + 1
-    if match := re.search(r"replica_groups=\[(\d+),(\d+)\]", line):
-        return int(match[2])
-    if match := re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", line):
-        sizes = dict(re.findall(r"'(\w+)'=(\d+)", match[1]))
-        return math.prod(int(sizes[axis]) for axis in re.findall(r"'(\w+)'", match[2]))
-    return devices
+def _is_copy(one: Instruction) -> bool:
+    return one.opcode.removesuffix("-start").removesuffix("-done") in ("copy", "slice")
