@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zeroseg_jax.models.fused_attention import attend_fused, attend_library, fits_core
+from zeroseg_jax.models.half_precision import Linear, gelu
 
 Array = jax.Array
 
@@ -26,7 +27,7 @@ def quick_gelu(x: Array) -> Array:
 
 # The default of jax.nn.gelu is the tanh approximation; torch's default is exact.
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    "gelu": gelu,
     "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
     "quick_gelu": quick_gelu,
     "relu": jax.nn.relu,
@@ -56,8 +57,8 @@ class Mlp(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = _dense(self.hidden, self.dtype, "fc1")(x)
-        return _dense(self.out, self.dtype, "fc2")(ACTIVATIONS[self.activation](x))
+        x = Linear(self.hidden, self.dtype, name="fc1")(x)
+        return Linear(self.out, self.dtype, name="fc2")(ACTIVATIONS[self.activation](x))
 
 
 class Attention(nn.Module):
@@ -87,7 +88,7 @@ class Attention(nn.Module):
         core = self.core if fits else "xla"
 
         def project(name: str, tokens: Array) -> Array:
-            x = _dense(width, self.dtype, name)(tokens)
+            x = Linear(width, self.dtype, by_product=core != "xla", name=name)(tokens)
             return split_heads(x, self.heads) if core == "xla" else x
 
         q, k, v = project("query", queries), project("key", keys), project("value", keys)
@@ -95,7 +96,7 @@ class Attention(nn.Module):
             mixed = join_heads(attention_weights(q, k, mask, bias).astype(self.dtype) @ v)
         else:
             mixed = (attend_fused if core == "fused" else attend_library)(q, k, v, self.heads)
-        return _dense(width, self.dtype, "out")(mixed)
+        return Linear(width, self.dtype, name="out")(mixed)
 
 
 class Block(nn.Module):
@@ -196,10 +197,6 @@ class PatchEmbedding(nn.Module):
             kernel_init=nn.initializers.xavier_uniform(),
             name="projection",
         )(patches)
-
-
-def _dense(features: int, dtype: Any, name: str) -> nn.Dense:
-    return nn.Dense(features, dtype=dtype, kernel_init=nn.initializers.xavier_uniform(), name=name)
 
 
 def split_heads(x: Array, heads: int) -> Array:
