@@ -1,5 +1,6 @@
 """SegFormer from Hugging Face's files, against torch."""
 
+import copy
 import json
 
 import jax
@@ -62,6 +63,45 @@ def test_parity_with_torch(answers, stage):
     ours, theirs = (side[stage] for side in answers)
     assert ours.shape == theirs.shape
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_a_head_with_batch_norm_is_torchs_in_training_and_at_rest(saved):
+    """The norm is kept: the batch's statistics in training, the running ones else."""
+    model, directory = saved
+    rng = np.random.default_rng(1)
+    maps = [
+        rng.normal(size=(3, 16 >> i, 24 >> i, width)).astype(np.float32)
+        for i, width in enumerate(SIZES["hidden_sizes"])
+    ]
+    hidden = SIZES["decoder_hidden_size"]
+    params = weights.read_segformer(directory, "batch")["head"]
+    head = segformer.AllMlpHead(hidden, norm="batch")
+    theirs = copy.deepcopy(model.decode_head)
+    theirs.classifier, theirs.dropout = torch.nn.Identity(), torch.nn.Identity()
+    given = [torch.tensor(x.transpose(0, 3, 1, 2)) for x in maps]
+
+    def check(ours):
+        with torch.no_grad():
+            wanted = theirs(given).numpy().transpose(0, 2, 3, 1)
+        np.testing.assert_allclose(ours, wanted, rtol=1e-5, atol=1e-5)
+
+    check(head.apply({"params": params}, maps))
+    theirs.train()
+    train = jax.jit(lambda p, x: head.apply({"params": p}, x, mutable=[segformer.STATISTICS]))
+    for _ in range(3):
+        ours, found = train(params, maps)
+        check(ours)
+        params = {
+            **params,
+            "fuse_norm": {**params["fuse_norm"], **found["statistics"]["fuse_norm"]},
+        }
+    norm = theirs.batch_norm
+    for name, running in (("mean", norm.running_mean), ("variance", norm.running_var)):
+        np.testing.assert_allclose(params["fuse_norm"][name], running.numpy(), rtol=1e-5, atol=1e-6)
+    theirs.eval()
+    check(head.apply({"params": params}, maps))
+    shapes = jax.eval_shape(head.init, jax.random.key(0), maps)["params"]
+    assert jax.tree.map(lambda x: x.shape, shapes) == jax.tree.map(lambda x: x.shape, params)
 
 
 def test_our_own_parameters_have_the_names_that_are_read(saved):
