@@ -260,45 +260,45 @@ def test_resumed_equals_undisturbed(prepared, tmp_path, clip, whole):
     chex.assert_trees_all_equal(*(load_params(directory)[0] for directory in (whole, workdir)))
 
 
-@pytest.fixture(scope="module")
-def normed(tmp_path_factory, prepared, clip):
-    """A run of a SegFormer whose head has batch norm."""
-    workdir = tmp_path_factory.mktemp("normed")
-    assert train(configure(prepared, NORMED), workdir, teacher=clip, options=QUIET)["finished"]
-    return workdir
-
-
-def test_running_statistics_resume_where_they_were(prepared, tmp_path, clip, normed):
-    workdir = tmp_path / "run"
-    shutil.copytree(normed, workdir)
-    shutil.rmtree(workdir / "checkpoints" / "4")
-    half = load_params(workdir)[0]["head"]["fuse_norm"]
-    train(configure(prepared, NORMED), workdir, teacher=clip, options=QUIET)
-    whole, again = (load_params(directory)[0] for directory in (normed, workdir))
+@pytest.mark.slow
+def test_running_statistics_resume_and_are_exported(prepared, tmp_path, clip):
+    """A SegFormer whose head has batch norm; the step alone is in test_step.py."""
+    config = configure(prepared, NORMED)
+    train(config, tmp_path / "whole", teacher=clip, options=QUIET)
+    shutil.copytree(tmp_path / "whole", tmp_path / "again")
+    shutil.rmtree(tmp_path / "again" / "checkpoints" / "4")
+    half = load_params(tmp_path / "again")[0]["head"]["fuse_norm"]
+    train(config, tmp_path / "again", teacher=clip, options=QUIET)
+    whole, again = (load_params(tmp_path / run)[0] for run in ("whole", "again"))
     chex.assert_trees_all_equal(whole, again)
     for name in ("mean", "variance"):
-        assert (half[name] != again["head"]["fuse_norm"][name]).all()
-    assert losses_of(workdir) == losses_of(normed)
+        assert (half[name] != whole["head"]["fuse_norm"][name]).all()
+    write_pretrained(whole, config, tmp_path / "export", {}, step=4, teacher="playground")
+    chex.assert_trees_all_equal(whole, load(tmp_path / "export").params)
 
 
-def test_an_exported_student_with_batch_norm_gives_the_logits_of_the_run(normed, tmp_path, clip):
-    params, config, step = load_params(normed)
-    write_pretrained(params, config, tmp_path, {}, step=step, teacher="playground")
-    image = np.random.default_rng(0).integers(0, 255, (2, 32, 32, 3), dtype=np.uint8)
+def test_an_exported_student_with_batch_norm_gives_the_same_logits(tmp_path, clip):
+    config = from_mapping({**TINY, "clip_zss": change(NORMED)})
+    student = dense_student.build_dense_student(config.model, config.clip_zss.student)
+    shapes = jax.eval_shape(lambda: dense_student.init_dense_params(student, jax.random.key(0)))
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda x: rng.uniform(0.1, 1, x.shape).astype(np.float32) - 0.5, shapes)
+    norm = params["head"]["fuse_norm"]
+    norm["variance"] = np.square(norm["variance"]) + 0.1
+    write_pretrained(params, config, tmp_path, {}, step=4, teacher="playground")
+    image = rng.integers(0, 255, (2, 32, 32, 3)).astype(np.float32)
     classes = pack_classes([row[None] for row in np.eye(3, 128, dtype=np.float32)])
     preset = get_preset("zss", "playground/zss")
-    tables = []
-    for model in (Model("clip_zss", params, clip, "test", config), load(tmp_path)):
+
+    def score(model):
         segmenter = ModelSegmenter(model)
-        encoded = segmenter.encode(image.astype(np.float32))
-        tables.append(np.asarray(segmenter.score(encoded, classes, preset).table))
-    np.testing.assert_array_equal(*tables)
-    # The running statistics count: others give other logits.
-    other = trees.replace(params, {"head/fuse_norm/variance": np.ones(256, np.float32)})
-    segmenter = ModelSegmenter(Model("clip_zss", other, clip, "test", config))
-    encoded = segmenter.encode(image.astype(np.float32))
-    found = np.asarray(segmenter.score(encoded, classes, preset).table)
-    assert np.abs(found - tables[0]).max() > 1e-3
+        return np.asarray(segmenter.score(segmenter.encode(image), classes, preset).table)
+
+    run = Model("clip_zss", params, clip, "test", config)
+    np.testing.assert_array_equal(score(run), score(load(tmp_path)))
+    # The running statistics count, not those of the images.
+    other = trees.replace(params, {"head/fuse_norm/mean": norm["mean"] + 1})
+    assert np.abs(score(dataclasses.replace(run, params=other)) - score(run)).max() > 1e-3
 
 
 @pytest.mark.slow

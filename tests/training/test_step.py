@@ -1,5 +1,6 @@
-"""The update of the parameters and what the log says about it."""
+"""The update of the parameters, what the log says about it, and running statistics."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 from tests.training.tiny import TINY
 from zeroseg_jax.config import from_mapping
 from zeroseg_jax.models.clip_zss.segformer import STATISTICS, AllMlpHead
-from zeroseg_jax.training import sharding, trees
+from zeroseg_jax.training import sharding, timing, trees
+from zeroseg_jax.training.checkpoint import Checkpoints
 from zeroseg_jax.training.objective import Findings, Objective
 from zeroseg_jax.training.optimizer import build_optimizer
 from zeroseg_jax.training.state import init_state
@@ -71,26 +73,39 @@ def normed_objective():
     return Objective(init_params, loss_fn)
 
 
+def configure(mesh, pieces=1):
+    optim = {**TINY["optim"], "accumulate_steps": pieces, "weight_decay": 0.5, "clip_norm": 1e-3}
+    return from_mapping({**TINY, "mesh": mesh, "optim": {**optim, "warmup_fraction": 0.0}})
+
+
+def build(config, objective, mesh):
+    """Return a new state on the mesh, the step, and the shapes of the state."""
+    optimizer = build_optimizer(config, 8)
+    initial = init_state(config, objective, optimizer)
+    abstract_state = sharding.shard_state(initial, mesh)
+    state = jax.device_put(initial, jax.tree.map(lambda leaf: leaf.sharding, abstract_state))
+    return state, build_step(config, objective, optimizer, mesh, abstract_state), abstract_state
+
+
+def draw_batch(seed):
+    """Draw images of different light, so that the statistics of one differ from those of all."""
+    rng, light = np.random.default_rng(seed), np.arange(8).reshape(8, 1, 1, 1)
+    return {
+        "image": (light + rng.normal(size=(8, 8, 8, 3))).astype(np.float32),
+        "target": rng.normal(size=(8, 8, 8, 4)).astype(np.float32),
+    }
+
+
 @pytest.mark.parametrize(
     ("mesh", "pieces"), [({"data": 1}, 1), ({"data": 8}, 1), ({"data": 4}, 2)], ids=str
 )
 def test_running_statistics_are_of_the_whole_batch_and_not_the_optimizers(mesh, pieces):
     """With pieces of a batch they move once, towards the mean over the pieces."""
-    optim = {**TINY["optim"], "accumulate_steps": pieces, "weight_decay": 0.5, "clip_norm": 1e-3}
-    config = from_mapping({**TINY, "mesh": mesh, "optim": {**optim, "warmup_fraction": 0.0}})
-    objective, optimizer = normed_objective(), build_optimizer(config, 8)
-    devices = sharding.build_mesh(config)
-    initial = init_state(config, objective, optimizer)
-    before = jax.device_get(initial.params)
-    abstract_state = sharding.shard_state(initial, devices)
-    state = jax.device_put(initial, jax.tree.map(lambda leaf: leaf.sharding, abstract_state))
-    step = build_step(config, objective, optimizer, devices, abstract_state)
-    # Images of different light, so that the statistics of one differ from those of all.
-    rng, light = np.random.default_rng(0), np.arange(8).reshape(8, 1, 1, 1)
-    batch = {
-        "image": (light + rng.normal(size=(8, 8, 8, 3))).astype(np.float32),
-        "target": rng.normal(size=(8, 8, 8, 4)).astype(np.float32),
-    }
+    config = configure(mesh, pieces)
+    objective, devices = normed_objective(), sharding.build_mesh(config)
+    state, step, _ = build(config, objective, devices)
+    before = jax.device_get(state.params)
+    batch = draw_batch(0)
 
     def find(first):
         rows = {name: value[first::pieces] for name, value in batch.items()}
@@ -108,3 +123,23 @@ def test_running_statistics_are_of_the_whole_batch_and_not_the_optimizers(mesh, 
     assert len(moments) == 4 and not any(np.any(leaf) for leaf in moments)
     assert (after["head/fuse/kernel"] != start["head/fuse/kernel"]).all()
     assert metrics["finite"] == 1
+
+
+def test_running_statistics_are_saved_and_restored(tmp_path):
+    """The steps after a checkpoint give the same bits."""
+    config = configure({"data": 2})
+    mesh = sharding.build_mesh(config)
+    state, step, abstract_state = build(config, normed_objective(), mesh)
+    batches = [jax.device_put(draw_batch(seed), sharding.split(mesh)) for seed in range(3)]
+    state, _ = step(state, batches[0])
+    saved = trees.flatten(jax.device_get(state.params))
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+        checkpoints.save(1, state, np.zeros(timing.count_values()))
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+        restored, _ = checkpoints.restore_latest(abstract_state)
+    for batch in batches[1:]:
+        state, _ = step(state, batch)
+        restored, _ = step(restored, batch)
+    chex.assert_trees_all_equal(jax.device_get(state), jax.device_get(restored))
+    after = trees.flatten(state.params)
+    assert all((after[name] != saved[name]).all() for name in NORM)
