@@ -92,7 +92,8 @@ def _on_photos(config: ConfigDict, variant: str) -> ConfigDict:
     config.clip_zss.student.update(
         encoder="mit_b5", encoder_weights="checkpoints/mit-b5", head_width=768
     )
-    config.clip_zss.student.update(drop_path=0.1, head_dropout=0.1)  # SegFormer's own
+    # SegFormer's own
+    config.clip_zss.student.update(drop_path=0.1, head_dropout=0.1, head_norm="batch")
     # mmsegmentation's SegFormer: 6e-5 at 16 images for the encoder, ten times that for the rest,
     # and a polynomial that runs under the warm-up.
     config.optim.update(batch_global=16, base_rate=6e-4 * 16, encoder_rate_scale=0.1)

@@ -7,14 +7,14 @@ import pytest
 
 from bench.experiments import grid_views, short_runs
 from zeroseg_jax.data.views import grid_windows
-from zeroseg_jax.training.objective import Objective
+from zeroseg_jax.training.objective import Findings, Objective
 from zeroseg_jax.training.state import stream
 
 
 @pytest.mark.parametrize("seed", [0, 2])
 def test_a_shared_step_draws_the_keys_of_its_seed(seed):
     def loss_fn(params, batch, key, memory):
-        return jax.random.uniform(key), {}
+        return jax.random.uniform(key), Findings({})
 
     objective = short_runs._keep_seed(Objective(lambda key: {}, loss_fn), seed)
     memory, draw = objective.init_memory(), jax.jit(objective.loss_fn)

@@ -218,7 +218,7 @@ def test_every_old_name_sets_its_field():
     added = [  # since the groups
         "clip_zss.augment.class_share", "clip_zss.augment.colour", "clip_zss.augment.scales",
         "clip_zss.loss.seen_form", "clip_zss.loss.self_training_begin",
-        "clip_zss.student.drop_path", "clip_zss.student.head_dropout",
+        "clip_zss.student.drop_path", "clip_zss.student.head_dropout", "clip_zss.student.head_norm",
     ]  # fmt: skip
     assert sorted([*OLD_NAMES.values(), *added]) == sorted(new)
     for name, today in OLD_NAMES.items():

@@ -16,7 +16,8 @@ from zeroseg_jax.data.bank import REGIONS_FOLDER
 from zeroseg_jax.data.joined_banks import FusedSource
 from zeroseg_jax.data.locks import LockedError, lock_directory
 from zeroseg_jax.evaluation.runner import segment_image
-from zeroseg_jax.inference.model import SHIPPED_STUDENT, Model
+from zeroseg_jax.inference.model import SHIPPED_STUDENT, Model, load
+from zeroseg_jax.inference.model_files import write_pretrained
 from zeroseg_jax.inference.presets import get_preset
 from zeroseg_jax.inference.scoring import pack_classes
 from zeroseg_jax.inference.segmenters import ModelSegmenter
@@ -24,10 +25,15 @@ from zeroseg_jax.models.clip_zss import student as dense_student
 from zeroseg_jax.teacher import region_labels as pseudo_labels
 from zeroseg_jax.teacher.encode_bank import prepare_bank
 from zeroseg_jax.teacher.load import load_teacher
+from zeroseg_jax.training import sharding, trees
 from zeroseg_jax.training.checkpoint import load_params
 from zeroseg_jax.training.clip_zss import build_loss
+from zeroseg_jax.training.inputs import build_inputs, describe_batch
 from zeroseg_jax.training.loop import Options, train
 from zeroseg_jax.training.methods import METHODS
+from zeroseg_jax.training.optimizer import build_optimizer
+from zeroseg_jax.training.state import init_state
+from zeroseg_jax.training.step import build_step
 
 TINY = {
     "objective": "clip_zss",
@@ -49,6 +55,9 @@ TINY = {
     "mesh": {"data": 1},
     "run": {"log_every_steps": 1, "checkpoint_every_steps": 2},
 }  # fmt: skip
+
+
+NORMED = {"student.encoder": "mit_tiny", "student.head_norm": "batch"}
 
 
 @pytest.fixture(scope="module")
@@ -208,12 +217,6 @@ def test_the_bank_of_class_tokens_is_the_same_on_one_device_and_on_two(
 
 def test_a_global_batch_enters_the_bank_once(prepared, clip, tmp_path):
     """After two steps of 8 the 12 places hold the second batch, then half of the first."""
-    from zeroseg_jax.training import sharding
-    from zeroseg_jax.training.inputs import build_inputs
-    from zeroseg_jax.training.optimizer import build_optimizer
-    from zeroseg_jax.training.state import init_state
-    from zeroseg_jax.training.step import build_step
-
     config = configure(prepared)
     config = dataclasses.replace(config, mesh=dataclasses.replace(config.mesh, data=2))
     inputs = build_inputs(config, tmp_path, clip, quiet)
@@ -238,13 +241,12 @@ def test_a_global_batch_enters_the_bank_once(prepared, clip, tmp_path):
 
 def test_the_plan_traces_the_same_loss():
     """Without teacher, words and bank: from the config alone."""
-    from zeroseg_jax.training.inputs import describe_batch
-
     config = from_mapping({**TINY, "clip_zss": change({"loss.self_training_begin": 0.5})})
     goal, key = METHODS[config.objective].build_abstract(config), jax.random.key(0)
     params, memory = jax.eval_shape(goal.init_params, key), jax.eval_shape(goal.init_memory)
-    loss, metrics = jax.eval_shape(goal.loss_fn, params, describe_batch(config), key, memory)
-    assert loss.shape == () and {"loss_local", "loss_global", "loss_prototype"} < set(metrics)
+    loss, found = jax.eval_shape(goal.loss_fn, params, describe_batch(config), key, memory)
+    assert loss.shape == () and {"loss_local", "loss_global"} < set(found.metrics)
+    assert "loss_prototype" in found.metrics and not found.statistics
 
 
 def test_resumed_equals_undisturbed(prepared, tmp_path, clip, whole):
@@ -256,6 +258,77 @@ def test_resumed_equals_undisturbed(prepared, tmp_path, clip, whole):
     train(configure(prepared), workdir, teacher=clip, options=Options(log=lines.append))
     assert any("resuming from step 2" in line for line in lines)
     chex.assert_trees_all_equal(*(load_params(directory)[0] for directory in (whole, workdir)))
+
+
+@pytest.mark.slow
+def test_running_statistics_resume_and_are_exported(prepared, tmp_path, clip):
+    """A SegFormer whose head has batch norm; the step alone is in test_step.py."""
+    config = configure(prepared, NORMED)
+    train(config, tmp_path / "whole", teacher=clip, options=QUIET)
+    shutil.copytree(tmp_path / "whole", tmp_path / "again")
+    shutil.rmtree(tmp_path / "again" / "checkpoints" / "4")
+    half = load_params(tmp_path / "again")[0]["head"]["fuse_norm"]
+    train(config, tmp_path / "again", teacher=clip, options=QUIET)
+    whole, again = (load_params(tmp_path / run)[0] for run in ("whole", "again"))
+    chex.assert_trees_all_equal(whole, again)
+    for name in ("mean", "variance"):
+        assert (half[name] != whole["head"]["fuse_norm"][name]).all()
+    write_pretrained(whole, config, tmp_path / "export", {}, step=4, teacher="playground")
+    chex.assert_trees_all_equal(whole, load(tmp_path / "export").params)
+
+
+def test_an_exported_student_with_batch_norm_gives_the_same_logits(tmp_path, clip):
+    config = from_mapping({**TINY, "clip_zss": change(NORMED)})
+    student = dense_student.build_dense_student(config.model, config.clip_zss.student)
+    shapes = jax.eval_shape(lambda: dense_student.init_dense_params(student, jax.random.key(0)))
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda x: rng.uniform(0.1, 1, x.shape).astype(np.float32) - 0.5, shapes)
+    norm = params["head"]["fuse_norm"]
+    norm["variance"] = np.square(norm["variance"]) + 0.1
+    write_pretrained(params, config, tmp_path, {}, step=4, teacher="playground")
+    image = rng.integers(0, 255, (2, 32, 32, 3)).astype(np.float32)
+    classes = pack_classes([row[None] for row in np.eye(3, 128, dtype=np.float32)])
+    preset = get_preset("zss", "playground/zss")
+
+    def score(model):
+        segmenter = ModelSegmenter(model)
+        return np.asarray(segmenter.score(segmenter.encode(image), classes, preset).table)
+
+    run = Model("clip_zss", params, clip, "test", config)
+    np.testing.assert_array_equal(score(run), score(load(tmp_path)))
+    # The running statistics count, not those of the images.
+    other = trees.replace(params, {"head/fuse_norm/mean": norm["mean"] + 1})
+    assert np.abs(score(dataclasses.replace(run, params=other)) - score(run)).max() > 1e-3
+
+
+@pytest.mark.slow
+def test_running_statistics_are_of_the_batch_of_all_devices():
+    """Eight devices with an image each; the step on one device is in test_step.py."""
+    still = {**NORMED, "student.flip": False}
+    config = from_mapping({**TINY, "clip_zss": change(still), "mesh": {"data": 8}})
+    rng = np.random.default_rng(0)
+    drawn = {
+        "image": lambda shape: (
+            rng.integers(0, 256, shape) // (1 + np.arange(8)[:, None, None, None])
+        ),
+        "fused": lambda shape: rng.integers(0, 4, shape),
+    }
+    batch = {
+        name: drawn.get(name, lambda shape: rng.normal(size=shape))(leaf.shape).astype(leaf.dtype)
+        for name, leaf in describe_batch(config).items()
+    }
+    goal, optimizer = METHODS[config.objective].build_abstract(config), build_optimizer(config, 4)
+    mesh = sharding.build_mesh(config)
+    initial = jax.jit(lambda: init_state(config, goal, optimizer))()
+    abstract_state = sharding.shard_state(initial, mesh)
+    _, found = jax.jit(goal.loss_fn)(initial.params, batch, jax.random.key(0), initial.memory)
+    wanted = trees.flatten(trees.replace(initial.params, found.statistics))
+    step = build_step(config, goal, optimizer, mesh, abstract_state)
+    placed = jax.device_put(initial, jax.tree.map(lambda leaf: leaf.sharding, abstract_state))
+    state, _ = step(placed, jax.device_put(batch, sharding.split(mesh)))
+    for name in ("head/fuse_norm/mean", "head/fuse_norm/variance"):
+        after = trees.flatten(state.params)[name]
+        np.testing.assert_allclose(after, wanted[name], rtol=1e-5, atol=1e-6)
 
 
 def test_self_training_and_augmentation_resume_where_they_were(prepared, tmp_path, clip, whole):
@@ -288,6 +361,7 @@ def test_misfits_are_named(prepared, tmp_path, clip):
         ({"student.encoder": "mit_b9"}, "clip_zss.student.encoder: 'mit_b9'"),
         ({"student.drop_path": 0.1}, "clip_zss.student.drop_path: 0.1 is for SegFormer"),
         ({"student.head_dropout": 0.1}, "clip_zss.student.head_dropout: 0.1 is for SegFormer"),
+        ({"student.head_norm": "batch"}, "clip_zss.student.head_norm: batch is for SegFormer"),
         ({"loss.self_training_begin": 1.0}, "clip_zss.loss.self_training_begin: 1.0 is out of"),
         ({"labels.split": "none", "loss.prototype_weight": 0.0, "loss.self_training_begin": 0.5},
          "self_training_begin: 0.5 needs unseen classes"),

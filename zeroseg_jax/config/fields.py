@@ -154,6 +154,7 @@ class DenseStudentConfig:
     ] = "vit"
     encoder_weights: str = ""  # SegFormer's directory; with vit: a trained ZeroSeg student
     head_width: int = number(256, least=1, most=16384)  # width of SegFormer's head
+    head_norm: Literal["none", "batch"] = "none"  # of SegFormer's head; batch is SegFormer's own
     flip: bool = True  # random horizontal flip
     # SegFormer's encoder: share of residual branches dropped in the last block, from 0 in the first
     drop_path: float = number(0.0, least=0, below=1)

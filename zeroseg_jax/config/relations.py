@@ -141,6 +141,11 @@ def _relate_clip_zss(config: Config) -> Iterator[str]:
                 f"clip_zss.student.{field}: {getattr(student, field):g} is for SegFormer, and "
                 "clip_zss.student.encoder is vit; set it to 0."
             )
+    if student.encoder == "vit" and student.head_norm != "none":
+        yield (
+            f"clip_zss.student.head_norm: {student.head_norm} is for SegFormer, and "
+            "clip_zss.student.encoder is vit; set it to none."
+        )
     if student.encoder != "vit" and side % 32:
         yield f"model.image_px: {side} does not fit {student.encoder}; use a multiple of 32."
     if student.synthesizer_width % student.synthesizer_heads:

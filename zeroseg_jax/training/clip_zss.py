@@ -2,7 +2,8 @@
 
 The bank of past class tokens is part of the train state. It is saved and restored with it, equal on
 every device, and a global batch enters it once. With self-training the state counts the steps too,
-because the loss changes at one of them. Source: arXiv 2310.02296.
+because the loss changes at one of them. The running statistics of SegFormer's batch norm are
+parameters, so that evaluation and exports read them. Source: arXiv 2310.02296.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from zeroseg_jax.models.clip_zss.segformer_weights import init_from_segformer
 from zeroseg_jax.models.zeroseg.own_terms import cell_weights
 from zeroseg_jax.teacher.class_embeddings import cache_directory, embed_classes
 from zeroseg_jax.teacher.load import Teacher
+from zeroseg_jax.training import trees
 from zeroseg_jax.training.checkpoint import load_params
 from zeroseg_jax.training.inputs import Inputs
-from zeroseg_jax.training.objective import Batch, Memory, Metrics, Objective, Params
+from zeroseg_jax.training.objective import Batch, Findings, Memory, Objective, Params
 from zeroseg_jax.training.optimizer import count_steps
 
 _MAX_SEEN, _MAX_UNSEEN = 156, 15  # classes of COCO-Stuff, the largest published split
@@ -127,7 +129,7 @@ def build_loss(
     text: np.ndarray,
     unseen: np.ndarray | None = None,
     steps: int = 1,
-) -> Callable[[Params, Batch, jax.Array, Memory], tuple[jax.Array, Metrics]]:
+) -> Callable[[Params, Batch, jax.Array, Memory], tuple[jax.Array, Findings]]:
     """Build the loss.
 
     Args:
@@ -138,7 +140,7 @@ def build_loss(
       steps: steps of the run, of which self-training has a share.
 
     Returns:
-      loss_fn(params, batch, key, memory) -> (loss, metrics). The batch has "image" uint8
+      loss_fn(params, batch, key, memory) -> (loss, findings). The batch has "image" uint8
       (B, Hpx, Wpx, 3), "features" (B, V, E) with the whole image in row 0, "fused" int16
       (B, H, W) and "local" (B, K, E); the memory has "bank" (M, E), and "step" int32 () with
       unseen classes.
@@ -152,7 +154,7 @@ def build_loss(
 
     def loss_fn(
         params: Params, batch: Batch, key: jax.Array, memory: Memory
-    ) -> tuple[jax.Array, Metrics]:
+    ) -> tuple[jax.Array, Findings]:
         images = (batch["image"].astype(jnp.float32) / 255 - mean) / std
         fused = batch["fused"].astype(jnp.int32)
         flipped = jnp.zeros(len(images), bool)
@@ -160,7 +162,9 @@ def build_loss(
             flipped = jax.random.bernoulli(key, shape=(len(images),))
             images = jnp.where(flipped[:, None, None, None], images[:, :, ::-1], images)
             fused = jnp.where(flipped[:, None, None], fused[:, :, ::-1], fused)
-        features = students.apply_dense(student, params, images, jax.random.fold_in(key, 1))
+        features, statistics = students.apply_dense_train(
+            student, params, images, jax.random.fold_in(key, 1)
+        )
         b, h, w, width = features.shape
         views = batch["features"].astype(jnp.float32)
         members = regions.region_members(fused, h, w, classes)
@@ -180,7 +184,9 @@ def build_loss(
             weights=jnp.asarray(cell_weights(h, windows)), flipped=flipped,
             self_train=memory["step"] >= begin if len(unseen) else False,
         )  # fmt: skip
-        return loss.mean(), {name: value.mean() for name, value in metrics.items()}
+        return loss.mean(), Findings(
+            {name: value.mean() for name, value in metrics.items()}, trees.flatten(statistics)
+        )
 
     return loss_fn
 

@@ -11,7 +11,7 @@ import optax
 from jax.sharding import Mesh
 
 from zeroseg_jax.config import Config
-from zeroseg_jax.training import sharding
+from zeroseg_jax.training import sharding, trees
 from zeroseg_jax.training.objective import Batch, Metrics, Objective
 from zeroseg_jax.training.optimizer import norms_by_part
 from zeroseg_jax.training.state import TrainState, stream
@@ -50,13 +50,16 @@ def build_step(
             with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
                 return evaluate(state.params, piece, key, state.memory)
 
-        (loss, metrics), grads = _accumulate(evaluate_piece, batch, key, pieces)
+        (loss, found), grads = _accumulate(evaluate_piece, batch, key, pieces)
         params = state.params
         if config.mesh.shard_optimizer:
             # Gradients are scattered where they are summed; out_shardings gathers the result.
             grads, params = (sharding.split_update(tree, mesh) for tree in (grads, params))
         params, opt_state, norms = update(optimizer, grads, state.opt_state, params)
-        metrics = {"loss": loss, **metrics, **norms}
+        # Running statistics are parameters, so that evaluation and exports read nothing else. Their
+        # gradient is 0 and vectors are not decayed, so the optimizer has left them as they were.
+        params = trees.replace(params, found.statistics)
+        metrics = {"loss": loss, **found.metrics, **norms}
         finite = jnp.isfinite(jnp.stack(list(metrics.values()))).all()
         metrics["finite"] = finite.astype(jnp.float32)
         memory = objective.update_memory(state.memory, batch)

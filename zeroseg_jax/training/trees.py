@@ -36,6 +36,17 @@ def flatten(tree: Any) -> dict[str, Any]:
     return {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
+def replace(tree: Any, flat: Mapping[str, Any]) -> Any:
+    """Replace the leaves of a tree that are in {"a/b/c": leaf}.
+
+    Raises:
+      KeyError: a name that is no leaf of the tree.
+    """
+    if unknown := flat.keys() - flatten(tree).keys():
+        raise KeyError(f"no leaves {', '.join(sorted(unknown))}")
+    return map_named(lambda name, leaf: flat.get(name, leaf), tree)
+
+
 def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
     """Build nested dicts from {"a/b/c": leaf}."""
     return traverse_util.unflatten_dict(flat, sep="/")

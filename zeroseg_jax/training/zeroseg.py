@@ -15,7 +15,7 @@ from zeroseg_jax.models.zeroseg import losses
 from zeroseg_jax.models.zeroseg import student as students
 from zeroseg_jax.teacher.load import Teacher
 from zeroseg_jax.training.inputs import Inputs
-from zeroseg_jax.training.objective import Batch, Memory, Metrics, Objective, Params
+from zeroseg_jax.training.objective import Batch, Findings, Memory, Objective, Params
 
 # Mean number of segments in use, or of different matches, under which segments have collapsed.
 _FEW = 1.5
@@ -76,7 +76,7 @@ def _build(
 
     def loss_fn(
         params: Params, batch: Batch, key: jax.Array, memory: Memory
-    ) -> tuple[jax.Array, Metrics]:
+    ) -> tuple[jax.Array, Findings]:
         """Batch: "image" uint8 (B, Hpx, Wpx, 3), "features" (B, V, E); loss.dense: "dense"."""
         del memory
         images = (batch["image"].astype(jnp.float32) / 255 - mean) / std
@@ -90,7 +90,7 @@ def _build(
             windows=windows,
             dense=batch["dense"] if config.loss.dense else None,
         )
-        return loss.mean(), {name: value.mean() for name, value in metrics.items()}
+        return loss.mean(), Findings({name: value.mean() for name, value in metrics.items()})
 
     def diagnose(metrics: dict[str, float]) -> str:
         return describe_collapse(metrics, config)

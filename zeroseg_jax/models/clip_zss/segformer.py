@@ -27,6 +27,8 @@ from zeroseg_jax.models.layers import (
 Array = jax.Array
 _EPS = 1e-5
 _KERNELS, _STRIDES = (7, 3, 3, 3), (4, 2, 2, 2)
+STATISTICS = "statistics"  # collection of the next running statistics; mutable in training alone
+_MOMENTUM = 0.1  # share of the batch in the next running statistics, torch's default
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,16 +149,52 @@ class DepthwiseConv(nn.Module):
         return bias + sum(padded[:, i : i + h, j : j + w] * kernel[i, j, 0] for i, j in shifts)
 
 
+class BatchNorm(nn.Module):
+    """Batch norm over all axes but the last: (..., D), computed in float32, returned in x's dtype.
+
+    In training, where the collection "statistics" is mutable, x is normalised by its own mean and
+    biased variance. Under jit the means are those of the whole array, however its batch is split
+    over devices, as in torch's SyncBatchNorm. The next running mean and variance, float32 (D,), are
+    stored in the collection as `mean` and `variance`. Else x is normalised by the running ones.
+
+    The running statistics are parameters of the same names, because checkpoints, exports and
+    inference hold parameters. The output in training does not depend on them, so their gradient is
+    0; the step replaces them.
+
+    Source: Ioffe and Szegedy, ICML 2015 (arXiv 1502.03167); eps, momentum and the unbiased running
+    variance are torch's BatchNorm2d.
+    """
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        shape, zeros, ones = (x.shape[-1],), nn.initializers.zeros, nn.initializers.ones
+        scale, bias = self.param("scale", ones, shape), self.param("bias", zeros, shape)
+        mean, variance = self.param("mean", zeros, shape), self.param("variance", ones, shape)
+        y = x.astype(jnp.float32)
+        if self.is_mutable_collection(STATISTICS) and not self.is_initializing():
+            rows = y.size // y.shape[-1]
+            running = mean, variance
+            mean = y.mean(axis=range(y.ndim - 1))
+            variance = jnp.square(y - mean).mean(axis=range(y.ndim - 1))
+            found = mean, variance * (rows / max(rows - 1, 1))
+            for name, old, new in zip(("mean", "variance"), running, found, strict=True):
+                self.put_variable(STATISTICS, name, old + _MOMENTUM * (new - old))
+        y = (y - mean) * jax.lax.rsqrt(variance + _EPS) * scale + bias
+        return y.astype(x.dtype)
+
+
 class AllMlpHead(nn.Module):
     """SegFormer's head without its classifier: four maps to (B, h_0, w_0, hidden).
 
-    The batch norm of the original has frozen statistics and is folded into `fuse`. `dropout` is the
+    With `norm` "batch" a BatchNorm follows `fuse`, which has no bias then, as in NVlabs's head and
+    Hugging Face's (mmsegmentation's own has one after each stage's layer too). `dropout` is the
     share of dropped channels; see MixTransformer for the random key.
     """
 
     hidden: int
     dtype: Any = jnp.float32
     dropout: float = 0.0
+    norm: str = "none"
 
     @nn.compact
     def __call__(self, maps: list[Array]) -> Array:
@@ -165,7 +203,10 @@ class AllMlpHead(nn.Module):
         for stage, x in enumerate(maps):
             x = nn.Dense(self.hidden, dtype=self.dtype, name=f"stage_{stage}")(x)
             parts.append(jax.image.resize(x, (b, h, w, self.hidden), "bilinear", antialias=False))
-        x = nn.Dense(self.hidden, dtype=self.dtype, name="fuse")(jnp.concatenate(parts[::-1], -1))
+        x = jnp.concatenate(parts[::-1], -1)
+        norms = self.norm == "batch"
+        x = nn.Dense(self.hidden, use_bias=not norms, dtype=self.dtype, name="fuse")(x)
+        x = BatchNorm(name="fuse_norm")(x) if norms else x
         return drop(self, jax.nn.relu(x), self.dropout, (b, 1, 1, self.hidden))
 
 

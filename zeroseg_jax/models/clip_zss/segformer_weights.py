@@ -70,11 +70,13 @@ def read_mit_config(directory: str | Path) -> MitConfig:
     return MitConfig(widths, depths, heads, reductions, ratios[0])
 
 
-def read_segformer(directory: str | Path) -> dict[str, dict[str, Any]]:
+def read_segformer(directory: str | Path, head_norm: str = "none") -> dict[str, dict[str, Any]]:
     """Read the weights.
 
     Args:
       directory: folder with config.json and model.safetensors.
+      head_norm: "none" folds the head's batch norm into the layer before it, with the running
+        statistics; "batch" keeps it.
 
     Returns:
       {"encoder": parameters of MixTransformer}, and "head": parameters of AllMlpHead if the
@@ -103,7 +105,7 @@ def read_segformer(directory: str | Path) -> dict[str, dict[str, Any]]:
     reader = _Reader(tensors, path)
     params = {"encoder": _read_encoder(reader, config)}
     if "decode_head.linear_fuse.weight" in tensors:
-        params["head"] = _read_head(reader, config)
+        params["head"] = _read_head(reader, config, head_norm)
     reader.finish()
     return params
 
@@ -128,8 +130,9 @@ def init_from_segformer(
             f"clip_zss.student.encoder is {settings.encoder} with {MIT_SIZES[settings.encoder]}; "
             "set clip_zss.student.encoder to its size."
         )
-    read = read_segformer(directory)
-    found_width = len(read["head"]["fuse"]["bias"]) if "head" in read else settings.head_width
+    read = read_segformer(directory, settings.head_norm)
+    kernel = read["head"]["fuse"]["kernel"] if "head" in read else None
+    found_width = settings.head_width if kernel is None else kernel.shape[-1]
     if found_width != settings.head_width:
         raise ValueError(
             f"clip_zss.student.head_width: {settings.head_width}, but the head in {directory} is "
@@ -218,8 +221,7 @@ def _read_block(
     return block
 
 
-def _read_head(reader: _Reader, config: MitConfig) -> dict[str, Any]:
-    """Read the head, with the frozen batch norm folded into the layer before it."""
+def _read_head(reader: _Reader, config: MitConfig, norm: str) -> dict[str, Any]:
     first = "decode_head.linear_c.0.proj.weight"
     hidden = len(reader.take(first, reader._tensors[first].shape))
     params: dict[str, Any] = {
@@ -231,6 +233,10 @@ def _read_head(reader: _Reader, config: MitConfig) -> dict[str, Any]:
         reader.take(f"decode_head.batch_norm.{part}", (hidden,))
         for part in ("weight", "bias", "running_mean", "running_var")
     )
+    if norm == "batch":
+        params["fuse"] = {"kernel": kernel}
+        params["fuse_norm"] = {"scale": scale, "bias": bias, "mean": mean, "variance": variance}
+        return params
     scale = scale / np.sqrt(variance + _BATCH_NORM_EPS)
     params["fuse"] = {"kernel": kernel * scale, "bias": bias - mean * scale}
     return params

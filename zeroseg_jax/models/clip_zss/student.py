@@ -14,7 +14,12 @@ import jax
 import jax.numpy as jnp
 
 from zeroseg_jax.config import DenseStudentConfig, ModelConfig
-from zeroseg_jax.models.clip_zss.segformer import MIT_SIZES, AllMlpHead, MixTransformer
+from zeroseg_jax.models.clip_zss.segformer import (
+    MIT_SIZES,
+    STATISTICS,
+    AllMlpHead,
+    MixTransformer,
+)
 from zeroseg_jax.models.clip_zss.synthesizer import Synthesizer
 from zeroseg_jax.models.encoder import Encoder
 from zeroseg_jax.models.fused_attention import choose_core
@@ -44,7 +49,9 @@ class DenseStudent(nn.Module):
             self.encoder = MixTransformer(
                 MIT_SIZES[settings.encoder], self.dtype, self.remat, settings.drop_path
             )
-            self.head = AllMlpHead(settings.head_width, self.dtype, settings.head_dropout)
+            self.head = AllMlpHead(
+                settings.head_width, self.dtype, settings.head_dropout, settings.head_norm
+            )
         self.projection = nn.Dense(self.model.embed_dim, dtype=self.dtype)
         self.synthesizer = Synthesizer(
             settings.synthesizer_width,
@@ -102,22 +109,37 @@ def init_dense_params(student: DenseStudent, key: Array) -> Params:
     return student.init(key, images, method="everything")["params"]
 
 
-def apply_dense(
-    student: DenseStudent, params: Params, images: Array, key: Array | None = None
-) -> Array:
-    """Embed images.
+def apply_dense(student: DenseStudent, params: Params, images: Array) -> Array:
+    """Embed images, for inference.
 
     Args:
       student: module from build_dense_student.
       params: parameters of the student.
       images: float32 (B, Hpx, Wpx, 3), standardised; height and width are multiples of cell_px.
-      key: random key of stochastic depth and dropout in training; None drops nothing.
 
     Returns:
       float32 (B, h, w, E), not normalised.
     """
-    rngs = {} if key is None else {"drop": key}
-    return cast(Array, student.apply({"params": params}, images, rngs=rngs))
+    return cast(Array, student.apply({"params": params}, images))
+
+
+def apply_dense_train(
+    student: DenseStudent, params: Params, images: Array, key: Array
+) -> tuple[Array, Params]:
+    """Embed images in training: with stochastic depth, dropout and the batch's own statistics.
+
+    Args:
+      student, params, images: see apply_dense.
+      key: random key of stochastic depth and dropout.
+
+    Returns:
+      float32 (B, h, w, E), not normalised; and the next running statistics of batch norm, float32
+      leaves with their places in `params`, {} without batch norm.
+    """
+    dense, found = student.apply(
+        {"params": params}, images, rngs={"drop": key}, mutable=[STATISTICS]
+    )
+    return dense, found.get(STATISTICS, {})
 
 
 def apply_synthesizer(
