@@ -49,7 +49,8 @@ def attend_plainly(q, k, v, heads):
 
 # 600 rows are two parts of one softmax each; heads of 32, 64 and 128 share 128 lanes by 4, 2, 1.
 @pytest.mark.parametrize(
-    ("shape", "heads"), [((3, 197, 256), 4), ((1, 600, 128), 1), ((2, 130, 128), 4)]
+    ("shape", "heads"),
+    [((3, 197, 256), 4), ((1, 600, 128), 1), ((2, 130, 128), 4), ((2, 79, 128), 2)],
 )
 def test_kernel_is_attention(shape, heads):
     q, k, v, g = draw(shape)

@@ -27,8 +27,9 @@ Core = Literal["xla", "fused", "cudnn"]
 BATCH_AXES, WIDTH_AXIS = ("data", "fsdp"), "tensor"
 
 _LANES = 128
-# Shorter rows gain nothing: their scores fit VMEM in XLA's program too.
-_MIN_TOKENS, _MAX_TOKENS = 128, 2048
+# Compiled for v5e, a block of 79 tokens takes 2.03 ms with the kernel and 2.30 without, forward and
+# backward; shorter rows were not compared.
+_MIN_TOKENS, _MAX_TOKENS = 64, 2048
 # Rows of queries in one softmax: bounds the float32 scores in VMEM to 2 MB at 1,025 keys.
 _ROWS = 512
 _CUDNN_HEAD = 128  # before Hopper; 256 since
