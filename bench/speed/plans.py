@@ -12,6 +12,7 @@ plan takes five to twenty minutes of a core.
 
 from __future__ import annotations
 
+import concurrent.futures
 import json
 import math
 import subprocess
@@ -49,6 +50,7 @@ def define_flags() -> None:
     """Define the flags."""
     record.define_output("plans")
     absl_flags.DEFINE_list("programs", PROGRAMS, "steps to compile: RECIPE SLICE IMAGES-A-CHIP")
+    absl_flags.DEFINE_integer("jobs", 1, "plans at a time", lower_bound=1)
 
 
 def main(arguments: list[str]) -> None:
@@ -56,10 +58,13 @@ def main(arguments: list[str]) -> None:
     del arguments
     earlier = record.read_earlier().get("plans", {})
     plans = {name: plan for name, plan in earlier.items() if "error" not in plan}
-    for name in FLAGS.programs:
-        if name not in plans:
-            plans[name] = _plan(*name.split())
+    missing = [name for name in FLAGS.programs if name not in plans]
+    with concurrent.futures.ThreadPoolExecutor(FLAGS.jobs) as pool:
+        started = {pool.submit(_plan, *name.split()): name for name in missing}
+        for done in concurrent.futures.as_completed(started):
+            plans[started[done]] = done.result()
             record.write({"plans": plans})
+    plans = {name: plans[name] for name in FLAGS.programs}
     print(render_programs(plans), render_slices(plans), render_teachers(), sep="\n\n")
     for name, plan in plans.items():
         if plan.get("work"):
