@@ -88,7 +88,7 @@ class Attention(nn.Module):
         core = self.core if fits else "xla"
 
         def project(name: str, tokens: Array) -> Array:
-            x = Linear(width, self.dtype, by_product=core != "xla", name=name)(tokens)
+            x = Linear(width, self.dtype, name=name)(tokens)
             return split_heads(x, self.heads) if core == "xla" else x
 
         q, k, v = project("query", queries), project("key", keys), project("value", keys)
