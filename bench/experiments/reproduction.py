@@ -42,7 +42,6 @@ _DIAGNOSTICS = (
     "oracle_naming_miou", "oracle_segments_miou", "segment_purity", "segment_completeness",
     "wrong_pixels",
 )  # fmt: skip
-_EARLIER = {name: f"{640 if name.endswith('long') else 160} x 32" for name in PLUS}
 READOUTS = {"raw": "the teacher's own patches", "maskclip": "the teacher by MaskCLIP"}
 
 
@@ -163,10 +162,7 @@ def _render_plus(plus: dict) -> str:
         if variant in plus:
             miou = plus[variant]["miou"]
             cells = (miou["things"], miou["full"], miou["held-out"])
-            # Neither was recorded while the preset refined by PAMR.
-            refine = plus[variant].get("refine", "pamr")
-            training = plus[variant].get("training", _EARLIER.get(variant, ""))
-            row = f"| {label} | {training} | {refine} "
+            row = f"| {label} | {plus[variant].get('training', '')} | {plus[variant]['refine']} "
             lines.append(row + f"| {' | '.join(map(render_spread, cells))} |")
     return "\n".join(lines)
 
