@@ -34,11 +34,11 @@ PROGRAMS = [
     "imagenet:vit_b16 v5e:2x2 64",
     "imagenet:vit_b16 v5p:2x2x1 64",
     "imagenet:vit_b16 v6e:2x2 64",
-    "imagenet:vit_b16 v5e:2x2 16",
-    "imagenet:vit_s16 v5e:2x2 64",
     "imagenet:vit_l16 v5e:2x2 64",
     "zeroseg_plus:imagenet v5e:2x2 64",
+    "imagenet:vit_s16 v5e:2x2 64",
     "clip_zss:voc v5e:2x2 4",
+    "imagenet:vit_b16 v5e:2x2 16",
 ]  # fmt: skip
 CHIPS = (4, 16, 64, 256)
 TEACHERS = Path("docs/results/compiled_teacher.json")
