@@ -1,8 +1,15 @@
 """Arithmetic from a compiled step of four chips to larger slices: bench/speed/plans.py."""
 
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
 import pytest
 
 from bench.speed import plans
+from tests.training.tiny import TINY
 from zeroseg_jax.training.plan.chips import CHIPS
 
 CLOCK, MEMORY = CHIPS["v5e"].clock, CHIPS["v5e"].hbm_rate
@@ -42,3 +49,32 @@ def test_the_table_of_slices_has_those_that_the_batch_fills():
     seconds = plans.spread(PLAN, 64, 4096)["seconds"]
     hours = 400 * 256 / (4096 / seconds) / 3600 * 64
     assert f"| {hours:,.0f} |" in lines[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="libtpu is an extra: plan")
+def test_the_arithmetic_agrees_with_a_compiled_larger_slice(tmp_path):
+    few, many = (compile_tiny(tmp_path, *slice_) for slice_ in (("v5e:2x2", 64), ("v5e:4x4", 256)))
+    found = plans.spread(few, 16, 256)
+    assert found["pieces"] == 1
+    # The schedules of the two differ by a few instructions.
+    assert found["seconds"] == pytest.approx(many["estimated_step_seconds"], rel=0.03)
+    ring = (1 - 1 / 16) / (1 - 1 / 4)
+    assert many["collective_bytes_per_step"] == pytest.approx(
+        ring * few["collective_bytes_per_step"], rel=0.01
+    )
+
+
+def compile_tiny(tmp_path, topology, batch):
+    recipe, out = tmp_path / "tiny.py", tmp_path / "plan.json"
+    tiny = {**TINY, "mesh": {"data": -1}, "run": {"dtype": "bfloat16"}}
+    recipe.write_text(
+        "from ml_collections import ConfigDict\nfrom zeroseg_jax.config import *\n\n\n"
+        f"def get_config():\n    return ConfigDict(to_mapping(from_mapping({tiny!r})))\n"
+    )
+    command = [
+        sys.executable, "-m", "zeroseg_jax", "plan", f"--config={recipe}",
+        f"--topology={topology}", f"--config.optim.batch_global={batch}", f"--json={out}",
+    ]  # fmt: skip
+    subprocess.run(command, check=True, env={**os.environ, "XLA_FLAGS": ""})
+    return json.loads(out.read_text())
