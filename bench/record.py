@@ -59,5 +59,6 @@ def render_command() -> str:
     words = ["python", "-m", spec.name] if spec else ["python", sys.argv[0]]
     for flag in FLAGS.get_flags_for_module(sys.modules["__main__"]):
         if flag.present and flag.name not in ("output", "workdir"):
-            words.append("--directory=FOLDER" if flag.name == "directory" else flag.serialize())
+            folder = flag.name in ("directory", "before")
+            words.append(f"--{flag.name}=FOLDER" if folder else flag.serialize())
     return shlex.join(words)

@@ -18,6 +18,7 @@ def define_flags():
     record.define_output("example")
     absl_flags.DEFINE_integer("rounds", 3, "number of rounds")
     absl_flags.DEFINE_string("directory", "", "folder of images")
+    absl_flags.DEFINE_string("before", "", "folder of another commit")
 
 
 def main(arguments):
@@ -36,10 +37,10 @@ def test_results_come_with_command_and_machine_and_are_resumed(tmp_path):
     for rounds in (4, 5):
         subprocess.run(
             [sys.executable, "-m", "example", f"--rounds={rounds}", "--directory=/home/someone",
-             f"--output={output}"],
+             "--before=/home/someone/old", f"--output={output}"],
             check=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}"},
         )  # fmt: skip
     content = json.loads(output.read_text())
     assert content["runs"] == [4, 5]
     assert list(content)[0] == "command" and content["packages"]["jax"]
-    assert content["command"] == "python -m example --rounds=5 --directory=FOLDER"
+    assert content["command"] == ("python -m example --rounds=5 --directory=FOLDER --before=FOLDER")
