@@ -2,14 +2,11 @@
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
 from bench.speed import plans
-from tests.training.tiny import TINY
+from tests.training.tiny import plan
 from zeroseg_jax.training.plan.chips import CHIPS
 
 CLOCK, MEMORY = CHIPS["v5e"].clock, CHIPS["v5e"].hbm_rate
@@ -66,15 +63,9 @@ def test_the_arithmetic_agrees_with_a_compiled_larger_slice(tmp_path):
 
 
 def compile_tiny(tmp_path, topology, batch):
-    recipe, out = tmp_path / "tiny.py", tmp_path / "plan.json"
-    tiny = {**TINY, "mesh": {"data": -1}, "run": {"dtype": "bfloat16"}}
-    recipe.write_text(
-        "from ml_collections import ConfigDict\nfrom zeroseg_jax.config import *\n\n\n"
-        f"def get_config():\n    return ConfigDict(to_mapping(from_mapping({tiny!r})))\n"
+    out = tmp_path / "plan.json"
+    done = plan(
+        tmp_path, f"--topology={topology}", f"--config.optim.batch_global={batch}", f"--json={out}"
     )
-    command = [
-        sys.executable, "-m", "zeroseg_jax", "plan", f"--config={recipe}",
-        f"--topology={topology}", f"--config.optim.batch_global={batch}", f"--json={out}",
-    ]  # fmt: skip
-    subprocess.run(command, check=True, env={**os.environ, "XLA_FLAGS": ""})
+    assert done.returncode == 0, done.stderr
     return json.loads(out.read_text())

@@ -2,14 +2,10 @@
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-from tests.training.tiny import TINY
+from tests.training.tiny import TINY, plan
 from zeroseg_jax.config import from_mapping
 from zeroseg_jax.training.plan.chips import CHIPS
 from zeroseg_jax.training.plan.planner import (
@@ -19,8 +15,6 @@ from zeroseg_jax.training.plan.planner import (
     suggest_fits,
 )
 from zeroseg_jax.training.plan.program import Kernel
-
-ROOT = Path(__file__).parent.parent.parent
 
 
 def test_candidates_fit_and_begin_with_the_plainest():
@@ -59,19 +53,6 @@ def test_kernel_seconds_by_hand():
     forward = 2 * 2 * scores * 128 / 197e12 + 10 * scores / (4 * 1024 * 1.5e9)
     kernel = Kernel(False, (64, 197, 768), 64, 12)
     assert estimate_kernel(kernel, CHIPS["v5e"]) == pytest.approx(12 * forward)
-
-
-def plan(tmp_path, *arguments):
-    recipe = tmp_path / "tiny.py"
-    tiny = {**TINY, "mesh": {"data": -1}, "run": {"dtype": "bfloat16"}}
-    recipe.write_text(
-        "from ml_collections import ConfigDict\nfrom zeroseg_jax.config import *\n\n\n"
-        f"def get_config():\n    return ConfigDict(to_mapping(from_mapping({tiny!r})))\n"
-    )
-    return subprocess.run(
-        [sys.executable, "-m", "zeroseg_jax", "plan", f"--config={recipe}", *arguments],
-        cwd=ROOT, capture_output=True, text=True, env={**os.environ, "XLA_FLAGS": ""},
-    )  # fmt: skip
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="libtpu is an extra: plan")

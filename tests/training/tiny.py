@@ -1,9 +1,14 @@
 """The tiny student that tests of training share."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 from zeroseg_jax.training.loop import Options
+
+ROOT = Path(__file__).parent.parent.parent
 
 TINY = {
     "model": {
@@ -34,3 +39,17 @@ def losses_of(workdir):
     path = Path(workdir) / "metrics.jsonl"
     lines = path.read_text().splitlines() if path.is_file() else []
     return {record["step"]: record["loss"] for record in map(json.loads, lines)}
+
+
+def plan(tmp_path, *arguments):
+    """Run `zeroseg plan` on the tiny student and return the finished process."""
+    recipe = tmp_path / "tiny.py"
+    tiny = {**TINY, "mesh": {"data": -1}, "run": {"dtype": "bfloat16"}}
+    recipe.write_text(
+        "from ml_collections import ConfigDict\nfrom zeroseg_jax.config import *\n\n\n"
+        f"def get_config():\n    return ConfigDict(to_mapping(from_mapping({tiny!r})))\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-m", "zeroseg_jax", "plan", f"--config={recipe}", *arguments],
+        cwd=ROOT, capture_output=True, text=True, env={**os.environ, "XLA_FLAGS": ""},
+    )  # fmt: skip

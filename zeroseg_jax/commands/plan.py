@@ -124,13 +124,14 @@ def _render_candidates(plans: list[dict[str, Any]]) -> str:
 
 
 def _render_plan(plan: dict[str, Any]) -> str:
+    from zeroseg_jax.training.plan.work_shares import render_plan as render_work
+
     if not plan["fits"]:
         return _render_misfit(plan)
     mesh = ", ".join(f"{axis} {size}" for axis, size in plan["mesh"].items())
     names = {"compiled": "compiler's cycles", "kernels": "attention kernels by formula",
              "network": "collectives over the links"}  # fmt: skip
     parts = ", ".join(f"{names[k]} {1e3 * s:.1f} ms" for k, s in plan["seconds_by_part"].items())
-    work = _render_work(plan)
     cycles = plan["cycles_by_phase"]
     phases = ", ".join(f"{k} {n / sum(cycles.values()):.0%}" for k, n in cycles.items())
     kinds = "".join(
@@ -153,16 +154,7 @@ compiler's cycles     {phases} (update: optimizer and norms)
 throughput            {plan["images_per_second"]:,.0f} images/s, {100 * plan["mfu"]:.0f} % MFU
 recipe                {plan["steps"]:,} steps, {plan["hours"]:.1f} hours, {plan["chip_hours"]:,.0f} chip-hours{cost}
 
-{work}"""  # noqa: E501
-
-
-def _render_work(plan: dict[str, Any]) -> str:
-    from zeroseg_jax.training.plan import work_shares
-    from zeroseg_jax.training.plan.chips import parse_topology
-
-    chip, _ = parse_topology(plan["topology"])
-    shares = [work_shares.Share(**share) for share in plan["work"]]
-    return work_shares.render(shares, chip.clock, chip.flops / chip.devices)
+{render_work(plan)}"""  # noqa: E501
 
 
 def _render_misfit(plan: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ XLA's cost analysis counts the body of a loop once.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -34,13 +35,12 @@ def split_flops(fn: Callable[..., Any], *arguments: Any) -> dict[str, int]:
     return _split_jaxpr(jax.make_jaxpr(fn)(*arguments).jaxpr)
 
 
-def _split_jaxpr(jaxpr: Any) -> dict[str, int]:
-    found: dict[str, int] = {}
+def _split_jaxpr(jaxpr: Any) -> Counter[str]:
+    found: Counter[str] = Counter()
     for equation in jaxpr.eqns:
         place = str(equation.source_info.name_stack)
         for inner, count in _split_equation(equation).items():
-            path = "/".join(filter(None, (place, inner)))
-            found[path] = found.get(path, 0) + count
+            found["/".join(filter(None, (place, inner)))] += count
     return found
 
 
@@ -74,12 +74,8 @@ def _scale(found: dict[str, int], times: int) -> dict[str, int]:
     return {path: times * count for path, count in found.items()}
 
 
-def _split_inner(params: dict[str, Any]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for inner in _inner_jaxprs(params):
-        for path, count in _split_jaxpr(inner).items():
-            found[path] = found.get(path, 0) + count
-    return found
+def _split_inner(params: dict[str, Any]) -> Counter[str]:
+    return sum(map(_split_jaxpr, _inner_jaxprs(params)), Counter())
 
 
 def _inner_jaxprs(params: dict[str, Any]) -> Iterator[Any]:

@@ -105,10 +105,14 @@ class Program:
         ]
         return max(limits, default=1)
 
+    def _scheduled_bodies(self) -> Iterator[tuple[dict[str, Instruction], int]]:
+        """Yield the instructions of each scheduled computation by name, and how often it runs."""
+        for name, times in self._scheduled.items():
+            yield {one.name: one for one in self._bodies.get(name, ())}, times
+
     def _steps(self) -> Iterator[tuple[Instruction, dict[str, Instruction], int]]:
         """Yield the scheduled instructions, their computation by name, and how often they run."""
-        for name, times in self._scheduled.items():
-            body = {one.name: one for one in self._bodies.get(name, ())}
+        for body, times in self._scheduled_bodies():
             for one in body.values():
                 yield one, body, times
 
@@ -117,21 +121,10 @@ class Program:
         return sum(self.split_cycles().values())
 
     def split_cycles(self) -> dict[str, int]:
-        """Return the cycles of a training step by phase.
-
-        "forward" and "backward" are named by JAX's differentiation. "update" is the rest with a
-        name: optimizer, norms, random numbers. "copies" have no name.
-        """
+        """Return the cycles of a training step by phase, see find_phase."""
         found = dict.fromkeys(("forward", "backward", "update", "copies"), 0)
         for one, _, times in self._steps():
-            name = one.path
-            if not name:
-                phase = "copies"
-            elif "transpose(" in name:
-                phase = "backward"
-            else:
-                phase = "forward" if "jvp(" in name else "update"
-            found[phase] += one.cycles * times
+            found[find_phase(one.path)] += one.cycles * times
         return found
 
     def count_traffic(self) -> int:
@@ -183,12 +176,11 @@ class Program:
 
     def list_work(self) -> Iterator[Work]:
         """Yield the work of every scheduled instruction; a copy is named by its first user."""
-        users = {name: _first_users(self._bodies.get(name, ())) for name in self._scheduled}
-        for computation, times in self._scheduled.items():
-            body = {one.name: one for one in self._bodies.get(computation, ())}
+        for body, times in self._scheduled_bodies():
+            users = _first_users(body.values())
             for one in body.values():
                 yield Work(
-                    _find_name(one, users[computation]),
+                    _find_name(one, users),
                     times * one.cycles,
                     times * self._traffic(one, body),
                     _read_kernel(one, times),
@@ -225,6 +217,19 @@ class Program:
         share = (group - 1) / group
         factors = {"all-reduce": 2 * share, "reduce-scatter": share * group}
         return result * factors.get(kind, 1.0 if kind == "collective-permute" else share)
+
+
+def find_phase(path: str) -> str:
+    """Return the phase of an operation of a training step by its path in the program.
+
+    "forward" and "backward" are named by JAX's differentiation. "update" is the rest with a name:
+    optimizer, norms, random numbers. "copies" have no name.
+    """
+    if not path:
+        return "copies"
+    if "transpose(" in path:
+        return "backward"
+    return "forward" if "jvp(" in path else "update"
 
 
 def _read_kernel(one: Instruction, times: int) -> Kernel | None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
+from typing import Any
 
-from zeroseg_jax.training.plan.program import Kernel, Program
+from zeroseg_jax.training.plan.chips import parse_topology
+from zeroseg_jax.training.plan.program import Kernel, Program, find_phase
 
 # Work of a named operation: the first pattern that its path has.
 _WORK = (
@@ -46,10 +48,9 @@ def classify(name: str) -> tuple[str, str]:
     Args:
       name: for example "jit(_step)/transpose(jvp(Student))/encoder/blocks_3/mlp/fc1/dot_general".
     """
-    if not name:
-        return "copies", "other"
-    if "jvp(" not in name:
-        return "update", "other"
+    phase = find_phase(name)
+    if phase in ("copies", "update"):
+        return phase, "other"
     module = _MODULE.search(name)
     part = module[1] if module else "losses"
     for work, pattern in _WORK:
@@ -80,11 +81,18 @@ def split_work(
 
     for name, cycles, moved, kernel in program.list_work():
         spent = cycles + (kernel_cycles(kernel) if kernel else 0.0)
-        add(name, spent, spent if "transpose(" in name else 0.0, moved)
+        add(name, spent, spent if find_phase(name) == "backward" else 0.0, moved)
     for name, count in flops.items():
         add(name, 0.0, 0.0, 0.0, count)
     shares = [Share(*key, *total) for key, total in totals.items()]
     return sorted(shares, key=lambda share: -share.cycles)
+
+
+def render_plan(plan: Mapping[str, Any]) -> str:
+    """Render the work of a plan from planner.plan_step, see render."""
+    chip, _ = parse_topology(plan["topology"])
+    shares = [Share(**share) for share in plan["work"]]
+    return render(shares, chip.clock, chip.flops / chip.devices)
 
 
 def render(shares: list[Share], clock: float, flop_rate: float, least: float = 0.01) -> str:
