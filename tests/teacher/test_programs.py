@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -57,6 +58,23 @@ def test_a_stored_program_is_not_traced_again(directory):
     again, traced = build(2.0)
     np.testing.assert_array_equal(again({"x": X}), 2 * X)
     assert not traced and again.count_signatures() == 1
+
+
+def test_a_program_that_nobody_used_for_a_month_is_removed(directory):
+    for factor in (2.0, 3.0):
+        build(factor)[0]({"x": X})
+    (directory / "other-cache").write_bytes(b"of JAX")
+    month_ago = time.time() - 31 * 24 * 3600
+    for path in directory.iterdir():
+        os.utime(path, (month_ago, month_ago))
+    build(3.0)[0]({"x": X})  # used again
+    assert len(stored(directory)) == 2
+    build(4.0)[0]({"x": X})
+    assert len(stored(directory)) == 2 and (directory / "other-cache").exists()
+    for factor, wanted in ((3.0, 0), (4.0, 0), (2.0, 1)):
+        program, traced = build(factor)
+        program({"x": X})
+        assert len(traced) == wanted, factor
 
 
 def test_without_a_directory_nothing_is_stored(directory):

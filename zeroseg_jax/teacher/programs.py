@@ -8,7 +8,8 @@ A file's name is the sha256 of everything that the program depends on: the sourc
 teacher/ and inference/, the versions of jax, jaxlib and flax, JAX's settings, the text that the
 caller gives for its closure, static keywords, and the shapes and dtypes of the arguments. A change
 of any of them gives another name, so no stale program is found. A file starts with the sha256 of
-its content. One that does not match is ignored and written again.
+its content. One that does not match is ignored and written again. Whoever stores a program removes
+those that no process has used for 30 days, most of them of earlier versions.
 
 Programs are stored where jax_compilation_cache_dir is a local directory and JAX's default backend
 is the CPU. On accelerators compilation takes most of the time, and their kernels cannot be
@@ -17,10 +18,13 @@ exported.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
 import logging
+import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +39,7 @@ from zeroseg_jax.data.files import write_bytes
 _PACKAGE = Path(__file__).parent.parent
 _TRACED = ("models", "teacher", "inference")  # folders with code that is traced
 _DIGEST_BYTES = 32
+_KEEP_SECONDS = 30 * 24 * 3600.0
 _LOG = logging.getLogger(__name__)
 
 
@@ -95,6 +100,7 @@ class Program:
             content = bytes(export.export(jax.jit(call))(*shapes).serialize())
             try:
                 write_bytes(path, hashlib.sha256(content).digest() + content)
+                _remove_unused(directory)
             except OSError as error:
                 _LOG.warning("%s: not stored, the next process traces again: %s", path, error)
         # The process that traced calls the program read back too: every process runs one program.
@@ -155,4 +161,16 @@ def _read(path: Path) -> bytes | None:
     except OSError:
         return None
     digest, content = stored[:_DIGEST_BYTES], stored[_DIGEST_BYTES:]
-    return content if hashlib.sha256(content).digest() == digest else None
+    if hashlib.sha256(content).digest() != digest:
+        return None
+    with contextlib.suppress(OSError):  # somebody else's file, or a disk that cannot be written
+        os.utime(path)
+    return content
+
+
+def _remove_unused(directory: Path) -> None:
+    oldest = time.time() - _KEEP_SECONDS
+    for path in directory.glob("traced_*.stablehlo"):
+        with contextlib.suppress(OSError):  # another process may remove it at the same time
+            if path.stat().st_mtime < oldest:
+                path.unlink()
