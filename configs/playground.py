@@ -36,6 +36,7 @@ def get_config(variant: str = "default") -> ConfigDict:
     config.model.mask_ratio = 0.25
     config.model.decoder.depth = 2
     config.model.head.update(grouping="clustered", all_levels=True, region_readout=True)
+    config.model.head.context_share = 0.2
     config.teacher.overlap = True
     config.loss.update(reconstruction=0.3, distillation=0.3, matching=0.0)
     config.loss.update(cell=2.0, inside=0.3, patch=1.0)

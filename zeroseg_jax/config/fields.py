@@ -89,6 +89,8 @@ class HeadConfig:
     upsampling_radius: float = number(1 / 6, least=0, most=1)
     upsampling_eps: float = number(3e-3, least=1e-4, most=100)
     region_readout: bool = False  # own: g is the class token, pooled over its segment
+    # own, test time: share of the image's mean segment that is subtracted from each, as context
+    context_share: float = number(0.0, least=0, most=1)
 
     @property
     def test_segments(self) -> int:

@@ -19,6 +19,7 @@ from zeroseg_jax.models.zeroseg.own_terms import (
     inside_loss,
     overlap_regions,
     patch_loss,
+    subtract_context,
 )
 from zeroseg_jax.teacher.load import load_teacher
 
@@ -139,7 +140,9 @@ def test_clustered_student_segments_and_trains():
 
 def test_settings_of_test_time_change_segments_and_maps_and_not_the_training():
     model = playground(region_readout=True, grouping="clustered", all_levels=True)
-    head = dataclasses.replace(model.head, cluster_segments=11, upsampling="guided")
+    head = dataclasses.replace(
+        model.head, cluster_segments=11, upsampling="guided", context_share=0.5
+    )
     changed = dataclasses.replace(model, head=head)
     images = np.random.default_rng(0).normal(size=(2, 48, 48, 3)).astype(np.float32)
     params = students.init_params(students.build_student(model), jax.random.key(0))
@@ -153,6 +156,27 @@ def test_settings_of_test_time_change_segments_and_maps_and_not_the_training():
     assert found[0].maps.shape[:3] == (2, 6, 6)
     assert found[1].segments.shape[1] == 11 and found[1].maps.shape == (2, 48, 48, 11)
     np.testing.assert_allclose(found[1].maps.sum(axis=-1), 1, atol=1e-4)
+    lengths = np.linalg.norm(found[1].segments, axis=-1)  # 1 less a part of the context
+    assert (lengths < 1).all() and (lengths > 0.4).all()
+
+
+def test_the_context_is_the_mean_segment_by_area():
+    """Against loops in numpy; what is alone in its image keeps its direction."""
+    rng = np.random.default_rng(0)
+    segments = rng.normal(size=(2, 3, 5)).astype(np.float32)
+    assignment = rng.uniform(size=(2, 3, 7)).astype(np.float32)
+    assignment[1] = [[1] * 7, [0] * 7, [0] * 7]
+    assignment /= assignment.sum(axis=1, keepdims=True)
+    found = subtract_context(segments, assignment, 0.2)
+    for image in range(2):
+        units = [row / np.linalg.norm(row) for row in segments[image]]
+        shares = assignment[image].sum(axis=1) / 7
+        context = sum(share * unit for share, unit in zip(shares, units, strict=True))
+        for row, unit in zip(found[image], units, strict=True):
+            np.testing.assert_allclose(row, unit - 0.2 * context, atol=1e-6)
+    np.testing.assert_allclose(found[1, 0], 0.8 * segments[1, 0] / np.linalg.norm(segments[1, 0]),
+                               atol=1e-6)  # fmt: skip
+    assert subtract_context(segments, assignment, 0.0) is segments
 
 
 def test_clusters_at_test_time_need_clusters():

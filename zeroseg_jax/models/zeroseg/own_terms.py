@@ -279,6 +279,21 @@ def average_clusters(assignment: Array, tokens: Array) -> Array:
     return jnp.einsum("bsl,bld->bsd", share.astype(tokens.dtype), tokens)
 
 
+def subtract_context(segments: Array, assignment: Array, share: float) -> Array:
+    """Return unit segments less a share of what the image's segments have in common (own).
+
+    Args:
+      segments: float32 (B, S, E), g.
+      assignment: (B, S, L), whose sum over L weighs a segment in the common mean.
+      share: factor of the mean; 0 returns g as it is.
+    """
+    if not share:
+        return segments
+    units = unit_length(segments)
+    area = assignment.mean(axis=2).astype(units.dtype)
+    return units - share * jnp.einsum("bs,bse->be", area, units)[:, None]
+
+
 def cluster_patches(
     features: Array, segments: int, *, level: float, temperature: float, iterations: int
 ) -> Array:

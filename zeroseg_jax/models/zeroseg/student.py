@@ -21,6 +21,7 @@ from zeroseg_jax.models.layers import gather_patches, resize_positions, sincos_p
 from zeroseg_jax.models.zeroseg.decoder import Decoder
 from zeroseg_jax.models.zeroseg.grouping import SegmentationHead
 from zeroseg_jax.models.zeroseg.masking import choose_visible, count_visible, scatter_patches
+from zeroseg_jax.models.zeroseg.own_terms import subtract_context
 from zeroseg_jax.models.zeroseg.upsampling import upsample
 
 Array = jax.Array
@@ -53,7 +54,7 @@ class SegmentOutputs:
     """Outputs at inference. With head.cluster_segments, S2 is that.
 
     Attributes:
-      segments: float32 (B, S2, E), g.
+      segments: float32 (B, S2, E), g; less their context with head.context_share.
       global_feature: float32 (B, E), z.
       maps: float32 (B, h, w, S2), assignment of each patch, or (B, Hpx, Wpx, S2) of each pixel
         with head.upsampling=guided; sums to 1 over S2.
@@ -116,6 +117,7 @@ class Student(nn.Module):
             appearance=inputs[len(inputs) // 2][:, 1:],
         )
         segments = self._add_regions(segments, inputs, soft)
+        segments = subtract_context(segments, soft, self.config.head.context_share)
         maps = soft.swapaxes(1, 2).reshape(len(images), h, w, -1)
         return SegmentOutputs(segments, global_feature, upsample(maps, images, self.config.head))
 
