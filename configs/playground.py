@@ -36,11 +36,14 @@ def get_config(variant: str = "default") -> ConfigDict:
     config.model.mask_ratio = 0.25
     config.model.decoder.depth = 2
     config.model.head.update(grouping="clustered", all_levels=True, region_readout=True)
-    config.model.head.context_share = 0.2
+    # After training (docs/playground.md).
+    config.model.encoder.teacher_share, config.model.head.context_share = 0.5, 0.2
     config.teacher.overlap = True
     config.loss.update(reconstruction=0.3, distillation=0.3, matching=0.0)
     config.loss.update(cell=2.0, inside=0.3, patch=1.0)
     if variant == "long":
+        # Longer training leaves the teacher's tower behind.
+        config.model.encoder.teacher_share = 0.0
         # At test time; both cost a short run points after refinement.
         config.model.head.update(cluster_segments=12, upsampling="guided")
         config.data.images = 16384

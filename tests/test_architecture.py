@@ -208,7 +208,7 @@ def test_files_stay_short(path):
 
 
 def test_the_method_stays_short():
-    own = ("own_terms.py", "upsampling.py")
+    own = ("own_terms.py", "upsampling.py", "weight_blend.py")
     files = [p for p in (PACKAGE / "models/zeroseg").glob("*.py") if p.name not in own]
     files += [PACKAGE / "models/encoder.py", PACKAGE / "models/layers.py"]
     files += [PACKAGE / "data/views.py"]

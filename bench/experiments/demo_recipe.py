@@ -97,6 +97,8 @@ def _run(config: Config, clip: Teacher) -> dict:
 
 def _configure(row: str, seed: int) -> Config:
     raw = zeroseg_plus.get_config("playground")
+    # Training alone is compared.
+    raw.model.encoder.teacher_share = raw.model.head.context_share = 0.0
     raw.update_from_flattened_dict(ROWS[row])
     raw.data.bank = str(Path(FLAGS.workdir) / "bank")
     raw.run.seed, raw.mesh.data = seed, 1

@@ -107,6 +107,8 @@ def render_table(variants: dict[str, list[dict]]) -> str:
 
 def _configure(recipe: str, overrides: dict) -> Config:
     raw = playground.get_config(recipe)
+    # Training alone is compared.
+    raw.model.encoder.teacher_share = raw.model.head.context_share = 0.0
     raw.update_from_flattened_dict(overrides)
     raw.data.images = FLAGS.bank_images
     raw.data.bank = f"{FLAGS.workdir}/bank-{'overlap' if raw.teacher.overlap else 'grid'}"

@@ -21,7 +21,7 @@ from zeroseg_jax.data.playground.scenes import TUNE_SEED
 from zeroseg_jax.evaluation import runner
 from zeroseg_jax.evaluation.confusion import Confusion
 from zeroseg_jax.inference.class_vectors import embed_class_names
-from zeroseg_jax.inference.model import Model
+from zeroseg_jax.inference.model import from_run
 from zeroseg_jax.inference.presets import Preset, get_preset
 from zeroseg_jax.inference.segmenters import ModelSegmenter
 from zeroseg_jax.teacher.load import Teacher
@@ -128,7 +128,7 @@ def score(
       mean number of segments in use on a whole image.
     """
     scores = {}
-    model = ModelSegmenter(Model("zeroseg", params, clip, "bench", config))
+    model = ModelSegmenter(from_run(params, config, clip, "bench"))
     for short in benchmarks:
         name = f"playground/{short}"
         benchmark = get_benchmark(name, images=images, seed=scene_seed)

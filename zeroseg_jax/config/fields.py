@@ -39,6 +39,8 @@ class EncoderConfig:
     positions: Literal["sincos", "learned"] = "sincos"  # position embedding; sincos is fixed
     # start: random, or the CLIP vision tower (needs its width, patch, activation, epsilon)
     init: Literal["scratch", "teacher"] = "scratch"
+    # own, after training: share of the teacher's tower in the encoder's weights (WiSE-FT)
+    teacher_share: float = number(0.0, least=0, most=1)
 
 
 @dataclasses.dataclass(frozen=True)

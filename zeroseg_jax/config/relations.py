@@ -80,6 +80,11 @@ def _relate_views_and_losses(config: Config) -> Iterator[str]:
     for name in ("patch", "dense"):
         if getattr(loss, name) and config.model.head.grouping != "clustered":
             yield f"loss.{name}: needs model.head.grouping=clustered; set that or loss.{name}=0."
+    if config.model.encoder.teacher_share and config.model.encoder.init != "teacher":
+        yield (
+            "model.encoder.teacher_share: needs model.encoder.init=teacher; set that or "
+            "teacher_share=0."
+        )
     if config.model.head.cluster_segments and config.model.head.grouping != "clustered":
         yield (
             "model.head.cluster_segments: needs model.head.grouping=clustered; set that or "

@@ -25,6 +25,7 @@ from zeroseg_jax.inference.model_files import (
 from zeroseg_jax.inference.presets import Preset, check_scale, get_preset
 from zeroseg_jax.models.clip_zss.student import cell_px
 from zeroseg_jax.models.sizes import SIZES
+from zeroseg_jax.models.zeroseg.weight_blend import blend_with_teacher
 from zeroseg_jax.teacher import model_names
 from zeroseg_jax.teacher.aliases import DEFAULT
 from zeroseg_jax.teacher.checkpoints.config import read_config
@@ -199,10 +200,25 @@ def load(name: str | Path = DEFAULT, *, teacher: str | Path = "", readout: str =
     )
     facts = read_facts(path)
     _check_teacher(clip, facts["teacher"], path)
-    kind: Literal["zeroseg", "clip_zss"] = (
-        "clip_zss" if config.objective == "clip_zss" else "zeroseg"
-    )
-    return Model(kind, params, clip, f"{name} at step {step}", config, facts=facts)
+    return from_run(params, config, clip, f"{name} at step {step}", facts)
+
+
+def from_run(
+    params: Any, config: Config, clip: Teacher, checkpoint: str, facts: dict[str, Any] | None = None
+) -> Model:
+    """Return the model of a trained student: what is done to its weights after training is done.
+
+    Args:
+      params: parameters of the student, as training left them.
+      config: settings of its run.
+      clip: its teacher.
+      checkpoint, facts: see Model.
+    """
+    if config.objective == "clip_zss":
+        return Model("clip_zss", params, clip, checkpoint, config, facts=facts or {})
+    params, own = blend_with_teacher(params, clip.vision_params, config.model)
+    config = dataclasses.replace(config, model=own)
+    return Model("zeroseg", params, clip, checkpoint, config, facts=facts or {})
 
 
 def locate(name: str | Path) -> Located:
