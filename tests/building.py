@@ -1,4 +1,4 @@
-"""Shapes of the students of a config, without any computation."""
+"""Students of a config: their shapes, without any computation, and random parameters."""
 
 import jax
 
@@ -17,6 +17,11 @@ def check_student(config):
     )
     assert outputs.segments.shape == (2, config.model.head.segment_tokens[-1],
                                       config.model.embed_dim)  # fmt: skip
+
+
+def draw_params(student):
+    """Return random parameters; compiled as one program, as in the loop of training."""
+    return jax.jit(lambda: students.init_params(student, jax.random.key(0)))()
 
 
 def check_dense_student(config):

@@ -94,6 +94,7 @@ def start(tmp_path, bank_dir):
             cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             env={**os.environ,
                  "XLA_FLAGS": "--xla_backend_optimization_level=0 "
+                 "--xla_cpu_use_fusion_emitters=false "
                  f"--xla_force_host_platform_device_count={devices}", **environment},
         )  # fmt: skip
         running.append(process)

@@ -79,6 +79,7 @@ def test_a_head_with_batch_norm_is_torchs_in_training_and_at_rest(saved):
     head = segformer.AllMlpHead(hidden, norm="batch")
     theirs = copy.deepcopy(model.decode_head)
     theirs.classifier, theirs.dropout = torch.nn.Identity(), torch.nn.Identity()
+    apply = jax.jit(head.apply)
     given = [torch.tensor(x.transpose(0, 3, 1, 2)) for x in maps]
 
     def check(ours):
@@ -86,7 +87,7 @@ def test_a_head_with_batch_norm_is_torchs_in_training_and_at_rest(saved):
             wanted = theirs(given).numpy().transpose(0, 2, 3, 1)
         np.testing.assert_allclose(ours, wanted, rtol=1e-5, atol=1e-5)
 
-    check(head.apply({"params": params}, maps))
+    check(apply({"params": params}, maps))
     theirs.train()
     train = jax.jit(lambda p, x: head.apply({"params": p}, x, mutable=[segformer.STATISTICS]))
     for _ in range(3):
@@ -100,7 +101,7 @@ def test_a_head_with_batch_norm_is_torchs_in_training_and_at_rest(saved):
     for name, running in (("mean", norm.running_mean), ("variance", norm.running_var)):
         np.testing.assert_allclose(params["fuse_norm"][name], running.numpy(), rtol=1e-5, atol=1e-6)
     theirs.eval()
-    check(head.apply({"params": params}, maps))
+    check(apply({"params": params}, maps))
     shapes = jax.eval_shape(head.init, jax.random.key(0), maps)["params"]
     assert jax.tree.map(lambda x: x.shape, shapes) == jax.tree.map(lambda x: x.shape, params)
 
@@ -143,7 +144,7 @@ def test_a_student_starts_from_a_segmentation_model_with_and_without_its_norm(tm
         }
         params = weights.init_from_segformer(drawn, tmp_path, settings)
         assert jax.tree.map(lambda x: x.shape, params) == jax.tree.map(lambda x: x.shape, shapes)
-        answers.append(apply_dense(student, params, images))
+        answers.append(jax.jit(apply_dense, static_argnums=0)(student, params, images))
     np.testing.assert_allclose(*answers, rtol=1e-5, atol=1e-5)
     narrow = DenseStudentConfig(**shared, head_width=8, head_norm="batch")
     with pytest.raises(ValueError, match="clip_zss.student.head_width: 8, but .* 16 wide"):

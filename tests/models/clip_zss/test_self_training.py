@@ -47,7 +47,7 @@ def compute(config, drawn, active, *, fused=None, names=U):
         )  # fmt: skip
         return value.sum(), value
 
-    (_, values), gradient = jax.value_and_grad(loss, has_aux=True)(jnp.asarray(dense))
+    (_, values), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(dense)
     return np.asarray(values), np.asarray(gradient)
 
 

@@ -88,30 +88,31 @@ def test_grouping_equals_torch(segments):
         expected, soft = module(torch.from_numpy(tokens), torch.from_numpy(queries))
     block = GroupingBlock(HeadConfig(width=WIDTH, heads=HEADS), segments, EPS)
     params = {"params": from_torch(module)}
-    made = block.init(jax.random.key(0), tokens, queries)
+    made = jax.jit(block.init)(jax.random.key(0), tokens, queries)
     assert jax.tree.map(jnp.shape, made) == jax.tree.map(jnp.shape, params)
-    merged, assignment = block.apply(params, tokens, queries)
+    merged, assignment = jax.jit(block.apply)(params, tokens, queries)
     np.testing.assert_allclose(merged, expected.numpy(), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(assignment, soft.numpy().squeeze(), rtol=1e-5, atol=1e-6)
     # The tolerance is tight enough to notice another eps of the count.
     other = GroupingBlock(HeadConfig(width=WIDTH, heads=HEADS, count_eps=0.9), segments, EPS)
-    assert np.abs(other.apply(params, tokens, queries)[0] - expected.numpy()).max() > 1e-4
+    assert np.abs(jax.jit(other.apply)(params, tokens, queries)[0] - expected.numpy()).max() > 1e-4
 
 
 def test_assignment_is_a_distribution_over_segments():
     block = GroupingBlock(HeadConfig(width=WIDTH, heads=HEADS), SEGMENTS, EPS)
     tokens, queries = draw(BATCH, TOKENS, WIDTH), draw(BATCH, SEGMENTS, WIDTH, seed=1)
-    params = block.init(jax.random.key(0), tokens, queries)
-    _, assignment = block.apply(params, tokens, queries, jax.random.key(1))
+    params = jax.jit(block.init)(jax.random.key(0), tokens, queries)
+    _, assignment = jax.jit(block.apply)(params, tokens, queries, jax.random.key(1))
     np.testing.assert_allclose(assignment.sum(axis=1), 1, rtol=1e-5)
 
 
 def test_gumbel_noise_moves_the_segments_but_not_the_maps():
     block = GroupingBlock(HeadConfig(width=WIDTH, heads=HEADS), SEGMENTS, EPS)
     tokens, queries = draw(BATCH, TOKENS, WIDTH), draw(BATCH, SEGMENTS, WIDTH, seed=1)
-    params = block.init(jax.random.key(0), tokens, queries)
-    quiet, quiet_map = block.apply(params, tokens, queries)
-    noisy, noisy_map = block.apply(params, tokens, queries, jax.random.key(1))
+    params = jax.jit(block.init)(jax.random.key(0), tokens, queries)
+    apply = jax.jit(block.apply)
+    quiet, quiet_map = apply(params, tokens, queries)
+    noisy, noisy_map = apply(params, tokens, queries, jax.random.key(1))
     np.testing.assert_array_equal(quiet_map, noisy_map)
     assert np.abs(quiet - noisy).max() > 1e-3
 
@@ -119,8 +120,12 @@ def test_gumbel_noise_moves_the_segments_but_not_the_maps():
 def test_straight_through_passes_gradients_to_the_scores():
     block = GroupingBlock(HeadConfig(width=WIDTH, heads=HEADS), SEGMENTS, EPS)
     tokens, queries = draw(BATCH, TOKENS, WIDTH), draw(BATCH, SEGMENTS, WIDTH, seed=1)
-    params = block.init(jax.random.key(0), tokens, queries)
-    grads = jax.grad(lambda p: jnp.square(block.apply(p, tokens, queries)[0]).sum())(params)
+    params = jax.jit(block.init)(jax.random.key(0), tokens, queries)
+
+    def total(params):
+        return jnp.square(block.apply(params, tokens, queries)[0]).sum()
+
+    grads = jax.jit(jax.grad(total))(params)
     assert np.abs(grads["params"]["key"]["kernel"]).max() > 0
 
 
@@ -128,8 +133,10 @@ def test_head_shapes_and_maps():
     config = HeadConfig(width=WIDTH, heads=HEADS, z_hidden=16)
     head = SegmentationHead(config, embed_dim=24, eps=EPS)
     patches, positions = draw(BATCH, TOKENS, 20), draw(1, TOKENS, WIDTH, seed=2)
-    params = head.init(jax.random.key(0), [patches], positions)
-    segments, global_feature, assignment, features = head.apply(params, [patches], positions)
+    params = jax.jit(head.init)(jax.random.key(0), [patches], positions)
+    segments, global_feature, assignment, features = jax.jit(head.apply)(
+        params, [patches], positions
+    )
     assert features is None
     assert segments.shape == (BATCH, 8, 24)
     assert global_feature.shape == (BATCH, 24)
@@ -150,11 +157,11 @@ def standardise_slowly(scores):
 def test_centred_scores_of_the_block_are_those_of_its_softmax():
     tokens, queries = draw(BATCH, TOKENS, WIDTH), draw(BATCH, SEGMENTS, WIDTH, seed=1)
     raw = GroupingBlock(HeadConfig(width=WIDTH, heads=HEADS), SEGMENTS, EPS)
-    params = raw.init(jax.random.key(0), tokens, queries)
+    params = jax.jit(raw.init)(jax.random.key(0), tokens, queries)
     # The logarithm of a softmax over segments is the score, up to a number for each patch.
-    scores = np.log(np.asarray(raw.apply(params, tokens, queries)[1], np.float64))
+    scores = np.log(np.asarray(jax.jit(raw.apply)(params, tokens, queries)[1], np.float64))
     config = HeadConfig(width=WIDTH, heads=HEADS, scores="centred")
-    _, found = GroupingBlock(config, SEGMENTS, EPS).apply(params, tokens, queries)
+    _, found = jax.jit(GroupingBlock(config, SEGMENTS, EPS).apply)(params, tokens, queries)
     wanted = [standardise_slowly(image)[0] for image in scores]
     np.testing.assert_allclose(
         np.diff(np.log(np.asarray(found, np.float64)), axis=1), np.diff(wanted, axis=1), atol=2e-5
@@ -180,15 +187,17 @@ def test_a_shared_projection_is_that_of_z():
     config = HeadConfig(width=WIDTH, heads=HEADS, z_hidden=16, shared_projection=True)
     head = SegmentationHead(config, embed_dim=24, eps=EPS)
     patches, positions = draw(BATCH, TOKENS, 20), draw(1, TOKENS, WIDTH, seed=2)
-    params = head.init(jax.random.key(0), [patches], positions)
+    params = jax.jit(head.init)(jax.random.key(0), [patches], positions)
     assert not {"segment_projection", "segment_norm"} & params["params"].keys()
 
+    apply = jax.jit(head.apply)
+
     def train_z(params):
-        return jnp.square(head.apply(params, [patches], positions)[1]).sum()
+        return jnp.square(apply(params, [patches], positions)[1]).sum()
 
     # What trains z trains the projection of g, and moves g.
-    grads = jax.grad(train_z)(params)
+    grads = jax.jit(jax.grad(train_z))(params)
     assert np.abs(grads["params"]["global_mlp"]["fc2"]["kernel"]).max() > 0
-    before = head.apply(params, [patches], positions)[0]
+    before = apply(params, [patches], positions)[0]
     moved = jax.tree.map(lambda p, g: p - 0.1 * g, params, grads)
-    assert np.abs(head.apply(moved, [patches], positions)[0] - before).max() > 1e-3
+    assert np.abs(apply(moved, [patches], positions)[0] - before).max() > 1e-3

@@ -1,6 +1,7 @@
 """Own terms by hand: cell, patch, inside and dense losses, clustered grouping, region read-out."""
 
 import dataclasses
+import functools
 
 import chex
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.building import draw_params
 from zeroseg_jax.config import ConfigError, from_mapping
 from zeroseg_jax.data.views import grid_windows
 from zeroseg_jax.models.zeroseg import student as students
@@ -100,12 +102,20 @@ def playground(**head):
     return from_mapping({"model": model}).model
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def train(student, params, images):
+    return students.apply_train(student, params, images, key=jax.random.key(1))
+
+
+segment = jax.jit(students.apply_segment, static_argnums=0)
+
+
 @pytest.mark.parametrize("grouping", [pytest.param("learned", marks=pytest.mark.slow), "clustered"])
 def test_one_region_of_everything_reads_out_what_the_teacher_says(grouping):
     clip = load_teacher("playground")
     model = playground(region_readout=True, grouping=grouping, all_levels=True)
     student = students.build_student(model)
-    params = students.init_params(student, jax.random.key(0))
+    params = draw_params(student)
     params = students.init_from_teacher(params, clip.vision_params, model)
     pixels = np.random.default_rng(0).normal(size=(2, 48, 48, 3)).astype(np.float32)
 
@@ -113,10 +123,14 @@ def test_one_region_of_everything_reads_out_what_the_teacher_says(grouping):
         _, inputs = module.encoder(images)
         return module.region_projection(module.encoder.read_regions(inputs, assignment))
 
+    @jax.jit
+    def read_out(params, images, assignment):
+        return student.apply({"params": params}, images, assignment, method=read)
+
     everything = np.zeros((2, 3, 36), np.float32)
     everything[:, 0] = 1
     everything[:, 1, :18] = everything[:, 2, 18:] = 1
-    regions = student.apply({"params": params}, pixels, everything, method=read)
+    regions = read_out(params, pixels, everything)
     wanted = clip.encode_images(pixels)
     np.testing.assert_allclose(regions[:, 0], wanted, atol=2e-4)  # features are about 2
     assert np.abs(regions[:, 1] - wanted).max() > 0.1
@@ -125,16 +139,16 @@ def test_one_region_of_everything_reads_out_what_the_teacher_says(grouping):
 def test_clustered_student_segments_and_trains():
     model = playground(region_readout=True, grouping="clustered", all_levels=True)
     student = students.build_student(model)
-    params = students.init_params(student, jax.random.key(0))
+    params = draw_params(student)
     params = students.set_feature_mean(params, jnp.ones(128))
     assert params["head"]["feature_mean"][0] == params["region_projection"]["bias"][0] == 1
     images = np.random.default_rng(0).normal(size=(2, 48, 48, 3)).astype(np.float32)
-    outputs = students.apply_train(student, params, images, key=jax.random.key(1))
+    outputs = train(student, params, images)
     seen = 1 - np.asarray(outputs.mask)
     np.testing.assert_allclose(outputs.assignment.sum(axis=1), seen, atol=1e-5)
     assert (np.asarray(outputs.patch_features)[seen == 0] == 0).all()
     assert np.isfinite(outputs.segments).all()
-    maps = students.apply_segment(student, params, images).maps
+    maps = segment(student, params, images).maps
     np.testing.assert_allclose(maps.sum(axis=-1), 1, rtol=1e-5)
 
 
@@ -145,12 +159,12 @@ def test_settings_of_test_time_change_segments_and_maps_and_not_the_training():
     )
     changed = dataclasses.replace(model, head=head)
     images = np.random.default_rng(0).normal(size=(2, 48, 48, 3)).astype(np.float32)
-    params = students.init_params(students.build_student(model), jax.random.key(0))
+    params = draw_params(students.build_student(model))
     trained, found = [], []
     for each in (model, changed):
         student = students.build_student(each)
-        trained.append(students.apply_train(student, params, images, key=jax.random.key(1)))
-        found.append(students.apply_segment(student, params, images))
+        trained.append(train(student, params, images))
+        found.append(segment(student, params, images))
     chex.assert_trees_all_equal(*trained)
     assert found[0].segments.shape[1] == found[0].maps.shape[3] == 8
     assert found[0].maps.shape[:3] == (2, 6, 6)

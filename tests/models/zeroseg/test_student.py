@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.building import draw_params
 from zeroseg_jax.config import from_mapping
 from zeroseg_jax.models.zeroseg import student as students
 
@@ -31,7 +32,7 @@ def small_model(image_px, width, heads, depths, **head):
 def test_no_two_parameters_share_a_buffer(grouping, region_readout):
     # A training step donates its state, and XLA refuses to be given one buffer twice.
     model = small_model(16, 8, 1, (1, 1), grouping=grouping, region_readout=region_readout)
-    params = students.init_params(students.build_student(model), jax.random.key(0))
+    params = draw_params(students.build_student(model))
     mean = jnp.arange(8.0)
     params = students.set_feature_mean(params, mean)
     buffers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(params)]
@@ -42,7 +43,7 @@ def test_no_two_parameters_share_a_buffer(grouping, region_readout):
 @pytest.mark.parametrize("remat", [pytest.param("none", marks=pytest.mark.slow), "dots"])
 def test_a_loop_over_the_blocks_changes_no_number(remat):
     model = small_model(32, 16, 2, (3, 2), grouping="clustered", all_levels=True)
-    params = students.init_params(students.build_student(model), jax.random.key(0))
+    params = draw_params(students.build_student(model))
     images = jax.random.normal(jax.random.key(1), (2, 32, 32, 3))
 
     def differentiate(**how):

@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from zeroseg_jax.models.zeroseg.upsampling import upsample_guided
+from zeroseg_jax.models.zeroseg import upsampling
+
+upsample_guided = jax.jit(upsampling.upsample_guided, static_argnames=("radius", "eps"))
 
 
 def _resize(x, height, width, antialias):
