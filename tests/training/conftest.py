@@ -79,7 +79,10 @@ def whole(tmp_path_factory, configure, clip):
 
 @pytest.fixture
 def start(tmp_path, bank_dir):
-    """Return a function that starts `python -m zeroseg_jax train` on one device of its own."""
+    """Return a function that starts `python -m zeroseg_jax train` in a process of its own.
+
+    With as many devices as there are here it reads the programs that this process has compiled.
+    """
     recipe = tmp_path / "tiny.py"
     recipe.write_text(
         "from ml_collections import ConfigDict\n\n\ndef get_config():\n"
@@ -87,7 +90,7 @@ def start(tmp_path, bank_dir):
     )
     running = []
 
-    def run(workdir, *arguments, devices=1, **environment):
+    def run(workdir, *arguments, devices=8, **environment):
         process = subprocess.Popen(
             [sys.executable, "-m", "zeroseg_jax", "train", f"--config={recipe}",
              f"--workdir={workdir}", f"--config.data.bank={bank_dir}", *arguments],

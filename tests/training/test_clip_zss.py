@@ -445,12 +445,12 @@ def test_a_mirrored_image_is_held_against_its_own_views(clip):
     config = from_mapping({**TINY, "teacher": {"grids": (1, 2)}, "clip_zss": groups})
     student = dense_student.build_dense_student(config.model, config.clip_zss.student)
     text = np.zeros((1, 128), np.float32)
-    loss_fn = build_loss(config, student, text)
+    loss_fn = jax.jit(build_loss(config, student, text))
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
     views = rng.normal(size=(1, 5, 128)).astype(np.float32)
     rest = {"fused": np.zeros((1, 8, 8), np.int16), "local": np.zeros((1, 4, 128), np.float16)}
-    params = dense_student.init_dense_params(student, jax.random.key(0))
+    params = jax.jit(lambda key: dense_student.init_dense_params(student, key))(jax.random.key(0))
     memory = {"bank": np.zeros((12, 128), np.float32)}
     keys = {bool(jax.random.bernoulli(k, shape=(1,))[0]): k for k in map(jax.random.key, range(8))}
 

@@ -36,7 +36,7 @@ def test_it_learns_eight_images(tmp_path, configure, clip):
 
 def test_pictures_and_scalars_go_to_tensorboard_and_a_profile_is_written(tmp_path, configure, clip):
     pytest.importorskip("tensorboardX", reason="tensorboardX is an extra")
-    config = configure(run={"pictures_every_steps": 4}, steps=6)
+    config = configure(run={"pictures_every_steps": 4})
     options = dataclasses.replace(QUIET, profile_steps=1)
     train(config, tmp_path, teacher=clip, options=options)
     events = b"".join(path.read_bytes() for path in (tmp_path / "tensorboard").iterdir())

@@ -78,7 +78,7 @@ def one(initial):
 @pytest.mark.parametrize(
     "mesh",
     [
-        {"data": 8},
+        pytest.param({"data": 8}, marks=pytest.mark.slow),
         {"data": 4, "fsdp": 2, "shard_optimizer": True},
         pytest.param({"data": 1, "fsdp": 8}, marks=pytest.mark.slow),
         pytest.param({"data": 1, "tensor": 2}, marks=pytest.mark.slow),

@@ -16,7 +16,7 @@ TINY = {
         "embed_dim": 128,
         "encoder": {"width": 16, "depth": 1, "heads": 2, "patch_px": 8},
         "decoder": {"width": 16, "depth": 1, "heads": 2},
-        "head": {"width": 16, "heads": 2, "stage_depths": (1, 1, 1), "segment_tokens": (8, 4),
+        "head": {"width": 16, "heads": 2, "stage_depths": (1, 1), "segment_tokens": (4,),
                  "z_hidden": 16},
     },
     "loss": {"cell": 1.0},
