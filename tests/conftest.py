@@ -6,13 +6,12 @@ import signal
 import socket
 import tempfile
 
+from tests.compiling import QUICK
+
 # ZEROSEG_TEST_PLATFORMS=cuda runs what needs one device on a GPU.
 os.environ["JAX_PLATFORMS"] = os.environ.get("ZEROSEG_TEST_PLATFORMS", "cpu")
-# Compilation takes most of the tests' time; without optimization it takes half, and with the
-# older emitters of loops three quarters of that, or half where programs are small.
 os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-    " --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    os.environ.get("XLA_FLAGS", "") + f" --xla_force_host_platform_device_count=8 {QUICK}"
 )
 # With two programs in flight on eight faked devices, XLA's collectives on a CPU can wait for each
 # other for ever: seen with jax 0.10.2 on two cores in the steps of CLIP-ZSS.

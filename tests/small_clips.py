@@ -18,7 +18,7 @@ CONFIG = ClipConfig(
 
 
 def random_tensors():
-    return to_tensors(init_params(CONFIG, jax.random.key(0)), CONFIG)
+    return to_tensors(jax.jit(init_params, static_argnums=0)(CONFIG, jax.random.key(0)), CONFIG)
 
 
 def save(directory, tensors, config=None, name="model.safetensors"):

@@ -36,7 +36,7 @@ _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.t
 
 @functools.cache
 def random_tensors():
-    return to_tensors(init_params(CONFIG, jax.random.key(1)), CONFIG)
+    return to_tensors(jax.jit(init_params, static_argnums=0)(CONFIG, jax.random.key(1)), CONFIG)
 
 
 def write_clip(directory, *, shards=False):

@@ -15,6 +15,7 @@ import small_families
 import small_hub
 from PIL import Image
 
+from tests.compiling import QUICK
 from zeroseg_jax.teacher import aliases
 from zeroseg_jax.teacher.load import load_teacher
 
@@ -44,7 +45,7 @@ def place(tmp_path_factory):
     coarse.resize((200, 150), Image.Resampling.BICUBIC).save(root / "photo.jpg")
     environment = {
         **os.environ, **variables, "HF_HUB_CACHE": str(root / "cache"),
-        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+        "XLA_FLAGS": QUICK,
         "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
     }  # fmt: skip
     yield root, hub, environment

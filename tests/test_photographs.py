@@ -15,6 +15,7 @@ import pytest
 import small_hub
 from PIL import Image
 
+from tests.compiling import QUICK
 from zeroseg_jax.teacher.aliases import ALIASES
 
 ROOT = Path(__file__).parents[1]
@@ -35,7 +36,7 @@ def place(tmp_path_factory):
     Image.fromarray(coarse).resize((200, 150), Image.Resampling.BICUBIC).save(root / "photo.jpg")
     environment = {
         **os.environ, **variables, "HF_HUB_CACHE": str(root / "cache"),
-        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+        "XLA_FLAGS": QUICK,
         "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
     }  # fmt: skip
     yield root, hub, environment

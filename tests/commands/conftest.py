@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.compiling import QUICK
 from zeroseg_jax.data.playground import scenes
 
 ROOT = Path(__file__).parent.parent.parent
@@ -19,11 +20,10 @@ def zeroseg():
     """Return a function that runs `zeroseg ARGUMENTS` and captures its output."""
 
     def run(*arguments, cwd=ROOT, stdin=None):
-        flags = "--xla_backend_optimization_level=0"
         return subprocess.run(
             [sys.executable, "-m", "zeroseg_jax", *map(str, arguments)],
             cwd=cwd, stdin=stdin, capture_output=True, text=True,
-            env={**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "XLA_FLAGS": QUICK, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
 
     return run

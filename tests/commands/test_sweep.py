@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.compiling import QUICK
 from zeroseg_jax.assets.recipes import debug
 from zeroseg_jax.config import from_mapping, to_mapping
 from zeroseg_jax.evaluation import sweep_points
@@ -35,7 +36,7 @@ def run(tmp_path, *arguments, body="yield {'run.seed': 0}"):
         [sys.executable, "-m", "zeroseg_jax", "sweep", f"--config={recipe}",
          f"--workdir={tmp_path / 'sweep'}", *arguments],
         cwd=ROOT, capture_output=True, text=True,
-        env={**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"},
+        env={**os.environ, "XLA_FLAGS": QUICK},
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.compiling import QUICK
 from tests.training.tiny import QUIET, TINY
 from zeroseg_jax.config import MeshConfig, from_mapping, to_mapping
 from zeroseg_jax.data import bank, sources
@@ -96,9 +97,8 @@ def start(tmp_path, bank_dir):
              f"--workdir={workdir}", f"--config.data.bank={bank_dir}", *arguments],
             cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             env={**os.environ,
-                 "XLA_FLAGS": "--xla_backend_optimization_level=0 "
-                 "--xla_cpu_use_fusion_emitters=false "
-                 f"--xla_force_host_platform_device_count={devices}", **environment},
+                 "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {QUICK}",
+                 **environment},
         )  # fmt: skip
         running.append(process)
         return process

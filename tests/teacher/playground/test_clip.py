@@ -26,7 +26,7 @@ def test_a_step_learns_and_is_written_in_hugging_faces_layout(tmp_path):
     }
     config = dataclasses.replace(config, **one_block)
     optimizer = pretrain.build_optimizer(1e-3, 2)
-    params = pretrain.init_params(config, jax.random.key(0))
+    params = jax.jit(pretrain.init_params, static_argnums=0)(config, jax.random.key(0))
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (4, 48, 48, 3), dtype=np.uint8)
     ids = rng.integers(0, config.end_token, (4, 8)).astype(np.int32)
