@@ -25,16 +25,14 @@ from zeroseg_jax.training.checkpoint import load_params
 
 _SHORTS = ("things", "full", "held-out")
 # model.encoder.teacher_share, model.head.context_share.
-SHARES = (
-    (0.0, 0.0), (0.0, 0.1), (0.0, 0.2), (0.0, 0.3),
-    (0.2, 0.2), (0.4, 0.2), (0.5, 0.2), (0.6, 0.2), (0.7, 0.2), (0.5, 0.0),
-)  # fmt: skip
+SHARES = ["0/0", "0/0.2", "0.25/0.2", "0.5/0.2", "0.75/0.2", "0.5/0"]
 
 
 def define_flags() -> None:
     """Define the flags."""
     absl_flags.DEFINE_list("runs", None, "trained students, all of one recipe", required=True)
     record.define_output("after_training")
+    absl_flags.DEFINE_list("shares", SHARES, "pairs to score, in this order")
     absl_flags.DEFINE_string("row", "zeroseg_plus:playground", "name of the students in the table")
     absl_flags.DEFINE_integer("images", 192, "number of tune scenes")
 
@@ -49,11 +47,11 @@ def main(arguments: list[str]) -> None:
     clip = load_teacher("playground")
     for number, run in enumerate(FLAGS.runs):
         params, config, _ = load_params(SHIPPED_STUDENT if run == "playground" else Path(run))
-        for teacher_share, context_share in SHARES:
-            rows = results["rows"].setdefault(FLAGS.row, {})
-            runs = rows.setdefault(f"{teacher_share:g}, {context_share:g}", [])
+        for pair in FLAGS.shares:
+            runs = results["rows"].setdefault(FLAGS.row, {}).setdefault(pair, [])
             if len(runs) > number:
                 continue
+            teacher_share, context_share = map(float, pair.split("/"))
             model = config.model
             model = dataclasses.replace(
                 model,
@@ -63,25 +61,30 @@ def main(arguments: list[str]) -> None:
                 head=dataclasses.replace(model.head, context_share=context_share),
             )
             changed = dataclasses.replace(config, model=model)
-            scores = short_runs.score(
-                params, changed, clip, FLAGS.images, _SHORTS, ("",), refined=True
-            )
-            runs.append({name: scores[name] for name in _SHORTS})
-            print(FLAGS.row, teacher_share, context_share, runs[-1], flush=True)
+            scores = {}
+            for kind in ("refined", "plain"):
+                found = short_runs.score(
+                    params, changed, clip, FLAGS.images, _SHORTS, ("",), refined=kind == "refined"
+                )
+                scores[kind] = {name: found[name] for name in _SHORTS}
+            runs.append(scores)
+            print(FLAGS.row, pair, scores, flush=True)
             record.write(results)
     print(render_table(results["rows"]))
 
 
 def render_table(rows: dict[str, dict[str, list[dict]]]) -> str:
     """Render mean and half the range over students as a Markdown table."""
+    columns = [(kind, name) for kind in ("refined", "plain") for name in _SHORTS]
+    titles = [name + (", unrefined" if kind == "plain" else "") for kind, name in columns]
     lines = [
-        f"| students | teacher's share, context's | {' | '.join(_SHORTS)} | runs |",
-        "|---|---|" + "---:|" * (len(_SHORTS) + 1),
+        f"| students | teacher's share / context's | {' | '.join(titles)} |",
+        "|---|---|" + "---:|" * len(columns),
     ]
-    for row, shares in rows.items():
-        for name, runs in shares.items():
-            cells = [render_spread([run[short] for run in runs]) for short in _SHORTS]
-            lines.append(f"| {row} | {name} | {' | '.join(cells)} | {len(runs)} |")
+    for row, pairs in rows.items():
+        for pair, runs in pairs.items():
+            cells = [render_spread([run[kind][name] for run in runs]) for kind, name in columns]
+            lines.append(f"| {row} | {pair} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
