@@ -1,10 +1,11 @@
 """What is done to a trained student: a share of its teacher's weights, a share of its context less.
 
-    python -m bench.experiments.after_training --runs=runs/reproduction/plus/000,playground
+    P=runs/reproduction/plus; python -m bench.experiments.after_training --runs=$P/000,$P/001,$P/002
+    python -m bench.experiments.after_training --runs=playground --row="the student that ships"
 
-A run is a work directory, or "playground" for the student that ships. Scores are on scenes of
-TUNE_SEED, which no student trains on and no headline number uses, refined by the preset. An
-interrupted run resumes. It prints a table.
+The first reads runs of bench.experiments.reproduction, the second the student that ships. Scores
+are on scenes of TUNE_SEED, which no student trains on and no headline number uses, refined and not.
+An interrupted run resumes. It prints a table.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@
 Data parallel, a chip of a larger slice has the same program, and the ring gives the bytes of its
 collectives. So larger slices are by arithmetic (`spread`), and the teacher by the compiled forward
 passes of bench.speed.compiled_teacher. An interrupted run resumes; failed rows are made again. A
-plan takes five to twenty minutes of a core; one of v6e did not end in 22 and is not in the list.
+plan takes five to twenty minutes of a core.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ PROGRAMS = [
     "imagenet:vit_s16 v5e:2x2 64",
     "clip_zss:voc v5e:2x2 4",
     "imagenet:vit_b16 v5e:2x2 16",
+    "imagenet:vit_b16 v6e:2x2 64",
 ]
 CHIPS, BATCH = (4, 16, 64, 256), 4096  # of the larger slices
 TEACHERS = Path("docs/results/compiled_teacher.json")
