@@ -7,7 +7,6 @@ with tolerances; GUARDS_EXACT=1, on the machine that recorded them, asks for eve
 
 import json
 import os
-import tarfile
 
 import jax
 import numpy as np
@@ -163,10 +162,7 @@ def test_verbs_keep_their_flags_and_defaults():
 @pytest.fixture(scope="module")
 def old_run(tmp_path_factory):
     """Return a work directory with its bank, as it was written when the guards were recorded."""
-    directory = tmp_path_factory.mktemp("old") / "run"
-    with tarfile.open(guards.ARTIFACTS / "clip_zss_run.tar.xz") as archive:
-        archive.extractall(directory, filter="data")
-    return directory
+    return guards.unpack_old_run(tmp_path_factory.mktemp("old") / "run")
 
 
 def test_old_files_answer_as_they_did(old_run):

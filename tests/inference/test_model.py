@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
 import jax
@@ -15,6 +14,7 @@ import pytest
 import small_clips
 from PIL import Image
 
+from tests import guards
 from zeroseg_jax import Predictor
 from zeroseg_jax.data.playground import scenes
 from zeroseg_jax.inference import stablehlo
@@ -28,7 +28,6 @@ from zeroseg_jax.teacher.readouts import SINGLE_TOWER_READOUTS
 from zeroseg_jax.teacher.towers import FAMILIES
 
 ROOT = Path(__file__).parents[2]
-OLD = ROOT / "tests/golden/guards/artifacts"
 CLASSES = ["star", "ring", "heart", "grass", "sky"]
 
 
@@ -40,10 +39,8 @@ def scene():
 @pytest.fixture(scope="module")
 def places(tmp_path_factory):
     """Return the directory of each kind: an exported CLIP-ZSS student, a run of one, a CLIP."""
-    run = tmp_path_factory.mktemp("old") / "run"
-    with tarfile.open(OLD / "clip_zss_run.tar.xz") as archive:
-        archive.extractall(run, filter="data")
-    return {"export": OLD / "clip_zss_student", "run": run, "clip": SHIPPED}
+    run = guards.unpack_old_run(tmp_path_factory.mktemp("old") / "run")
+    return {"export": guards.ARTIFACTS / "clip_zss_student", "run": run, "clip": SHIPPED}
 
 
 @pytest.fixture(scope="module")

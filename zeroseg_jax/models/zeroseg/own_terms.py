@@ -285,7 +285,7 @@ def subtract_context(segments: Array, assignment: Array, share: float) -> Array:
     Args:
       segments: float32 (B, S, E), g.
       assignment: (B, S, L), whose sum over L weighs a segment in the common mean.
-      share: factor of the mean; 0 returns g as it is.
+      share: factor of the mean; 0 returns `segments`.
     """
     if not share:
         return segments
