@@ -24,6 +24,8 @@ trap 'stopped=1; [[ -z $child ]] || kill -TERM "$child" 2>/dev/null || true' TER
 for ((attempt = 1; ; attempt++)); do
   "${command[@]}" &
   child=$!
+  # A signal before the line above found no child to pass it to.
+  [[ -z $stopped ]] || kill -TERM "$child" 2>/dev/null || true
   code=0
   wait "$child" || code=$?
   # A signal to this script ends `wait` before the run has saved its checkpoint.

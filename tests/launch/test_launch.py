@@ -196,6 +196,22 @@ def test_gpu_host_passes_signals_on_and_waits(tmp_path, number):
     assert script.returncode == 143
 
 
+def test_gpu_host_passes_on_a_signal_that_is_faster_than_its_bookkeeping(tmp_path):
+    """The run's first act signals the script, which may not know the run's number yet."""
+    python = tmp_path / "python"
+    python.write_text(
+        "#!/usr/bin/env bash\ntrap 'exit 143' TERM\nkill -TERM $PPID\n"
+        "while :; do sleep 0.05; done\n"
+    )
+    python.chmod(0o755)
+    for _ in range(10):
+        done = subprocess.run(
+            [ROOT / "launch" / "gpu_host.sh"], env={**os.environ, "PYTHON": str(python)},
+            timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == 143
+
+
 def test_values_are_quoted_for_yaml_and_for_the_remote_shell(launch, tmp_path):
     odd = "/a: b #x\"\\'\ny"
     launch("gke_jobset.sh", "run", odd, WORKDIR=odd, CONFIG=odd, IMAGE=odd, NAME=odd)
