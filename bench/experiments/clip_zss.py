@@ -56,7 +56,7 @@ METHODS = {
     "GLM over views": {**_NO_PLM, **_VIEWS},
     "PLM": {"clip_zss.loss.global_weight": 0.0},
     "GLM + PLM": {},
-    "GLM + PLM, self-training": {"clip_zss.loss.self_training_begin": 0.5},
+    "GLM + PLM + self-training": {"clip_zss.loss.self_training_begin": 0.5},
     "GLM + PLM + local": {"clip_zss.loss.local_weight": 1.0},
     "GLM + PLM + local, cosine": _COSINE,
 }
