@@ -214,11 +214,12 @@ def from_run(
       clip: its teacher.
       checkpoint, facts: see Model.
     """
-    if config.objective == "clip_zss":
-        return Model("clip_zss", params, clip, checkpoint, config, facts=facts or {})
-    params, own = blend_with_teacher(params, clip.vision_params, config.model)
-    config = dataclasses.replace(config, model=own)
-    return Model("zeroseg", params, clip, checkpoint, config, facts=facts or {})
+    kind: Literal["zeroseg", "clip_zss"] = "clip_zss"
+    if config.objective != "clip_zss":
+        kind = "zeroseg"
+        params, own = blend_with_teacher(params, clip.vision_params, config.model)
+        config = dataclasses.replace(config, model=own)
+    return Model(kind, params, clip, checkpoint, config, facts=facts or {})
 
 
 def locate(name: str | Path) -> Located:

@@ -284,13 +284,13 @@ def subtract_context(segments: Array, assignment: Array, share: float) -> Array:
 
     Args:
       segments: float32 (B, S, E), g.
-      assignment: (B, S, L), whose sum over L weighs a segment in the common mean.
+      assignment: float32 (B, S, L), whose mean over L weighs a segment in the common mean.
       share: factor of the mean; 0 returns `segments`.
     """
     if not share:
         return segments
     units = unit_length(segments)
-    area = assignment.mean(axis=2).astype(units.dtype)
+    area = assignment.mean(axis=2)
     return units - share * jnp.einsum("bs,bse->be", area, units)[:, None]
 
 
